@@ -1,0 +1,35 @@
+# make demo | test | lint | bench | size | clean. Everything runs inside .venv, made on first use.
+VENV   := .venv
+PY     := $(VENV)/bin/python
+PYTHON ?= python3
+
+.PHONY: setup demo test lint bench size clean
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cytolens needs Python 3.11 or newer; set PYTHON=…")'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(VENV)/bin/cytolens demo --out demo-run
+
+test: setup
+	$(PY) -m pytest
+
+lint: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+
+size: setup
+	@du -sm --apparent-size $(VENV) | awk '{printf "%.2f GB\n", $$1 * 1048576 / 1e9}'
+
+clean:
+	rm -rf $(VENV) demo-run

@@ -1,0 +1,1 @@
+"""TODO: filled by the room that owns it."""

@@ -1,0 +1,77 @@
+"""Estimates with their doubt: bootstrap intervals over cells, or over groups of cells."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rng = int | np.random.Generator | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval and, where it makes a claim, its controls.
+
+    ``null`` is the upper 95 % limit of the same number under permuted labels; ``untrained`` the
+    same number for the network before training. Both are None where they do not apply.
+    """
+
+    value: float
+    low: float
+    high: float
+    null: float | None = None
+    untrained: float | None = None
+
+    def as_dict(self) -> dict[str, float]:
+        """For summary.json: value, low, high, and the controls that exist."""
+        entries = {"value": self.value, "low": self.low, "high": self.high}
+        controls = {"null": self.null, "untrained": self.untrained}
+        return {**entries, **{key: value for key, value in controls.items() if value is not None}}
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def generator(rng: Rng) -> np.random.Generator:
+    """A NumPy Generator from an int seed, a Generator (used as it is) or None (fresh entropy)."""
+    return np.random.default_rng(rng)
+
+
+def resample(
+    n: int, *, groups: NDArray[np.generic] | None = None, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Indices of one bootstrap resample of ``n`` cells.
+
+    With ``groups`` (n,) a group is drawn whole, with replacement, and then cells within it, with
+    replacement (two-stage bootstrap, Davison & Hinkley 1997, section 3.8). With a single group
+    that is the plain bootstrap over its cells, and speaks of that group alone.
+    """
+    if groups is None:
+        return rng.integers(0, n, size=n)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    drawn = rng.integers(0, len(members), size=len(members))
+    return np.concatenate([rng.choice(members[i], size=len(members[i])) for i in drawn])
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    n: int,
+    *,
+    groups: NDArray[np.generic] | None = None,
+    resamples: int = 1000,
+    rng: Rng = None,
+) -> Estimate:
+    """Estimate of ``statistic(indices)`` over ``n`` cells with its 95 % percentile interval.
+
+    Resamples on which the statistic is not defined (NaN, e.g. a class is absent) are left out.
+    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+    """
+    draw = generator(rng)
+    value = float(statistic(np.arange(n)))
+    values = np.array([statistic(resample(n, groups=groups, rng=draw)) for _ in range(resamples)])
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return Estimate(value, float("nan"), float("nan"))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))

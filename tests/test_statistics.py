@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from cytolens.statistics import Estimate, bootstrap, generator, resample
+
+
+def test_interval_of_a_mean_has_the_textbook_width():
+    values = np.random.default_rng(0).normal(size=400)
+    estimate = bootstrap(lambda i: float(values[i].mean()), 400, resamples=2000, rng=1)
+    expected = 1.96 * values.std(ddof=1) / np.sqrt(400)
+    assert estimate.value == pytest.approx(values.mean())
+    assert (estimate.high - estimate.low) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_groups_are_drawn_whole_and_widen_the_interval():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6), 50)
+    values = np.repeat(rng.normal(size=6), 50) + 0.1 * rng.normal(size=300)
+    by_cell = bootstrap(lambda i: float(values[i].mean()), 300, rng=1)
+    by_group = bootstrap(lambda i: float(values[i].mean()), 300, groups=groups, rng=1)
+    assert by_group.high - by_group.low > 3 * (by_cell.high - by_cell.low)
+    drawn, counts = np.unique(groups[resample(300, groups=groups, rng=rng)], return_counts=True)
+    assert len(drawn) <= 6
+    assert np.all(counts % 50 == 0)
+
+
+def test_a_statistic_that_is_never_defined_gives_no_interval():
+    estimate = bootstrap(lambda i: float("nan"), 5, resamples=10, rng=0)
+    assert np.isnan(estimate.low)
+
+
+def test_summary_entries_leave_out_controls_that_do_not_apply():
+    assert Estimate(1.0, 0.5, 1.5).as_dict() == {"value": 1.0, "low": 0.5, "high": 1.5}
+    assert Estimate(1.0, 0.5, 1.5, null=0.2).as_dict()["null"] == 0.2
+
+
+def test_a_seed_repeats_and_a_generator_is_used_as_it_is():
+    rng = np.random.default_rng(3)
+    assert generator(rng) is rng
+    assert generator(3).random() == np.random.default_rng(3).random()
