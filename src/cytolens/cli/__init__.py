@@ -1,1 +1,5 @@
-"""TODO: filled by the room that owns it."""
+"""The command line: arguments in, one call each."""
+
+from cytolens.cli.main import main
+
+__all__ = ["main"]

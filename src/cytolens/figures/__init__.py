@@ -1,1 +1,41 @@
-"""TODO: filled by the room that owns it."""
+"""Records in, matplotlib Figures out: one file per subject. Nothing is shown or written."""
+
+from cytolens.figures.cells import plot_cells
+from cytolens.figures.clusters import plot_clusters
+from cytolens.figures.depth import plot_complexity, plot_separation
+from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images
+from cytolens.figures.maps import (
+    plot_embedding,
+    plot_embedding_panel,
+    plot_maps_by_depth,
+    plot_thumbnails,
+)
+from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
+from cytolens.figures.performance import (
+    plot_confusion,
+    plot_measures,
+    plot_reliability,
+    plot_training,
+)
+from cytolens.figures.style import render_png, render_svg
+
+__all__ = [
+    "plot_cell_explanation",
+    "plot_cells",
+    "plot_clusters",
+    "plot_complexity",
+    "plot_confusion",
+    "plot_embedding",
+    "plot_embedding_panel",
+    "plot_feature_gallery",
+    "plot_feature_images",
+    "plot_maps_by_depth",
+    "plot_measures",
+    "plot_modulated",
+    "plot_reliability",
+    "plot_separation",
+    "plot_thumbnails",
+    "plot_training",
+    "render_png",
+    "render_svg",
+]

@@ -1,1 +1,20 @@
-"""TODO: filled by the room that owns it."""
+"""Cells in and cells made: readers, preparation, the simulator. No torch."""
+
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.optics import Optics
+from cytolens.images.preparation import pad_or_crop, prepare
+from cytolens.images.reading import read_cells
+from cytolens.images.simulation import Plant, simulate
+from cytolens.images.sources import ArrayImages, CropImages
+
+__all__ = [
+    "ArrayImages",
+    "CropImages",
+    "Optics",
+    "Plant",
+    "cells_from_arrays",
+    "pad_or_crop",
+    "prepare",
+    "read_cells",
+    "simulate",
+]

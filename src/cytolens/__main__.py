@@ -1,0 +1,5 @@
+"""``python -m cytolens``: the command line."""
+
+from cytolens.cli import main
+
+main()

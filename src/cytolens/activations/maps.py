@@ -1,0 +1,36 @@
+"""Activation maps of single images, before any reduction."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.activations.layers import resolve_layer
+from cytolens.errors import InputError
+from cytolens.records import Layer
+
+
+def capture_maps(
+    model: nn.Module, images: NDArray[np.float32], layer: Layer | str, *, batch_size: int = 256
+) -> NDArray[np.float32]:
+    """Rectified activation maps (N, C, h, w) of images (N, C, H, W) at a layer; (N, F) if dense.
+
+    The values after the non-linearity, negative ones (of a leaky one) set to zero. The network is
+    in eval mode meanwhile and left as found. For many cells use ``extract``.
+    """
+    if images.ndim != 4:
+        raise InputError(f"images of shape {images.shape} came; give (image, channel, y, x)")
+    place = resolve_layer(model, images.shape[1:], layer).activation
+    device = device_of(model)
+    maps: list[NDArray[np.float32]] = []
+    with (
+        evaluating(model),
+        torch.inference_mode(),
+        capture(model, [place], stop_at_last=True) as values,
+    ):
+        for start in range(0, len(images), batch_size):
+            batch = np.ascontiguousarray(images[start : start + batch_size], dtype=np.float32)
+            model(torch.from_numpy(batch).to(device))
+            maps.append(values[place].clamp(min=0).float().cpu().numpy())
+    return np.concatenate(maps)

@@ -1,0 +1,120 @@
+"""A classifier: a network together with what its inputs and outputs mean."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cytolens.classifier.networks import seeded
+from cytolens.errors import ModelError
+from cytolens.records import Cells, Preparation, Settings
+from cytolens.statistics import Rng, generator
+
+Device = str | torch.device | None
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network that takes prepared crops (N, C, H, W) and gives logits (N, class)."""
+
+    network: nn.Module
+    class_names: tuple[str, ...]
+    channel_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]  # (C, H, W)
+    preparation: Preparation | None = None  # of the crops it was trained on, if known
+    spec: Settings = field(default_factory=dict[str, object])  # JSON that rebuilds the network
+
+
+def predict(
+    classifier: Classifier, cells: Cells, *, batch_size: int = 256, device: Device = None
+) -> NDArray[np.float32]:
+    """Class probabilities (N, class), float32: the network's own forward pass, then softmax.
+
+    Each row is of one crop as it is, without averaging over turned copies, so that what is
+    explained is what predicts. ``device=None`` stays where the network is. Its mode (training or
+    evaluation) is left as found. Raises ModelError if the crops do not fit the network.
+    """
+    if cells.shape != classifier.input_shape:
+        raise ModelError(
+            f"the classifier takes crops of (channel, height, width) {classifier.input_shape}, "
+            f"these cells are {cells.shape}; read them with the size and channels it was made for"
+        )
+    network = classifier.network
+    where = device_of(network)
+    chosen = where if device is None else torch.device(device)
+    probabilities = np.empty((len(cells), len(classifier.class_names)), dtype=np.float32)
+    with evaluating(network), torch.inference_mode():
+        network.to(chosen)
+        try:
+            for rows, crops in cells.batches(batch_size):
+                logits = network(torch.from_numpy(crops).to(chosen))
+                probabilities[rows] = logits.float().softmax(1).cpu().numpy()
+        finally:
+            network.to(where)
+    return probabilities
+
+
+def untrained(classifier: Classifier, *, rng: Rng = None) -> Classifier:
+    """The same architecture with fresh random weights: the control for what training has added.
+
+    Modules re-initialise themselves where they can (``reset_parameters``); other parameters are
+    shuffled, which keeps their distribution and destroys what they had learnt (as the random
+    parametrisation test of Adebayo et al. 2018, arXiv:1810.03292).
+    """
+    network = deepcopy(classifier.network)
+    torch_seed = seed_from(generator(rng))
+    renewed: set[int] = set()
+    with seeded(torch_seed):
+        _reset(network, renewed)
+    shuffle = torch.Generator().manual_seed(torch_seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if id(parameter) not in renewed:
+                order = torch.randperm(parameter.numel(), generator=shuffle)
+                mixed = parameter.flatten()[order.to(parameter.device)]
+                parameter.copy_(mixed.view_as(parameter))
+    return replace(classifier, network=network)
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where the network's weights lie; the CPU for one without weights."""
+    first = next(network.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def seed_from(draw: np.random.Generator) -> int:
+    """A seed for torch, drawn from a NumPy Generator."""
+    return int(draw.integers(2**63 - 1))
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Generator[None]:
+    """Evaluation mode inside; each module's own mode afterwards is what it was before."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _reset(module: nn.Module, renewed: set[int]) -> None:
+    """Let every module that can re-initialise itself do so, innermost first; note what is renewed.
+
+    A container may draw all its children's weights (CellNet) or only its own parameters
+    (nn.MultiheadAttention): it has the last word.
+    """
+    for child in module.children():
+        _reset(child, renewed)
+    for name in ("reset_parameters", "_reset_parameters"):
+        reset = getattr(module, name, None)
+        if callable(reset):
+            reset()
+            renewed.update(id(parameter) for parameter in module.parameters(recurse=False))
+            return

@@ -1,0 +1,290 @@
+"""Training, read from top to bottom: split, draw, augment, step, average, validate, stop."""
+
+import time
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cytolens.classifier.augmentation import Augmentation, augment
+from cytolens.classifier.evaluation import measure
+from cytolens.classifier.model import Classifier, Device, predict, seed_from
+from cytolens.classifier.networks import build_network
+from cytolens.classifier.splitting import split_cells
+from cytolens.errors import SettingError, choose
+from cytolens.records import Cells, ImageSource, Index, Progress, Split
+from cytolens.statistics import Rng, generator
+
+BALANCES = ("class", "none")
+IN_MEMORY = 2**30  # bytes of prepared training crops that are kept; more is read batch by batch
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How the reference network is trained. The same defaults serve every data set in the tests."""
+
+    epochs: int = 40  # at most
+    patience: int = 15  # epochs without a better validation loss before training stops
+    batch_size: int = 32
+    learning_rate: float = 3e-3  # the highest; one cycle: warm-up, then cosine to zero
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.05
+    averaging: float = 0.95  # weights are averaged over about 1 / (1 - averaging) steps
+    balance: str = "class"  # all classes count alike in the loss; "none": all cells do
+    epoch_cells: int = 8192  # cells per epoch, at most: large data sets take as long as small ones
+    width: int = 8  # channels of the first stage
+    stages: int | None = None  # conv pairs; None: from the crop size
+    pre_softmax: int = 64  # features of the pre-softmax layer
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained classifier, the split it was trained on, and how it went, epoch by epoch."""
+
+    model: Classifier
+    split: Split
+    history: tuple[dict[str, float], ...]
+
+
+def train(
+    cells: Cells,
+    *,
+    split: Split | None = None,
+    settings: TrainingSettings | None = None,
+    rng: Rng = None,
+    device: Device = None,
+    progress: Progress | None = None,
+) -> Training:
+    """Train the reference network on the cells; the epoch with the least validation loss stays.
+
+    ``split=None`` takes `split_cells`; the test cells are not touched. With an empty validation
+    part every epoch is run and the last weights stay. ``device=None`` trains on a GPU if PyTorch
+    sees one; the trained network lies on the CPU, in evaluation mode. The same ``rng`` gives the
+    same weights on the same machine and number of threads. ``progress`` is called after every
+    epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
+    """
+    settings = settings or TrainingSettings()
+    draw = generator(rng)
+    split = split or split_cells(cells, rng=draw)
+    check_settings(settings)
+    _check_split(cells, split)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = _new_classifier(cells, settings, seed=seed_from(draw))
+    random = torch.Generator().manual_seed(seed_from(draw))
+    averaged = model.network.to(where)  # what is validated and kept
+    network = deepcopy(averaged).train().requires_grad_()  # what is stepped
+    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    crops, labels = _in_memory(cells.subset(split.train)), cells.labels[split.train]
+    weights = _loss_weights(cells.subset(split.train), settings.balance)
+    validation = _in_memory(cells.subset(split.validation))
+    batch_size = min(settings.batch_size, len(labels))
+    steps = min(len(labels), settings.epoch_cells) // batch_size
+    optimiser = torch.optim.AdamW(
+        _parameter_groups(network, settings.weight_decay), lr=settings.learning_rate
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=0.2
+    )
+    history: list[dict[str, float]] = []
+    best, started = _Best(), time.monotonic()
+    for epoch in range(1, settings.epochs + 1):
+        total = 0.0
+        for rows in _batches(len(labels), batch_size, steps, random):
+            images = torch.from_numpy(crops.read(rows)).to(where)
+            views = augment(images, settings.augmentation, generator=random)
+            logits = network(views.contiguous(memory_format=torch.channels_last))
+            losses = functional.cross_entropy(
+                logits,
+                torch.from_numpy(labels[rows]).to(where),
+                label_smoothing=settings.label_smoothing,
+                reduction="none",
+            )
+            loss = (losses * torch.from_numpy(weights[rows]).to(where)).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            _follow(averaged, network, settings.averaging, step=int(schedule.last_epoch))
+            total += float(loss.detach())
+        entry = {"epoch": float(epoch), "training_loss": total / steps}
+        if len(validation):
+            entry |= _validate(predict(model, validation), validation.labels)
+            best.offer(epoch, entry["validation_loss"], averaged)
+        history.append(entry)
+        if progress is not None:
+            progress(epoch, settings.epochs, _note(entry, started, settings.epochs))
+        if len(validation) and epoch - best.epoch >= settings.patience:
+            break
+    best.restore(averaged)
+    averaged.cpu()
+    return Training(model=model, split=split, history=tuple(history))
+
+
+def check_settings(settings: TrainingSettings) -> None:
+    """Raise SettingError, one line, for a setting out of range."""
+    whole = ("epochs", "patience", "batch_size", "epoch_cells", "width", "pre_softmax")
+    for name in whole:
+        if getattr(settings, name) < 1:
+            raise SettingError(f"{name} {getattr(settings, name)} must be at least 1")
+    if settings.batch_size < 2:
+        raise SettingError("batch_size 1 leaves nothing to normalise over; give at least 2")
+    if settings.learning_rate <= 0:
+        raise SettingError(f"learning_rate {settings.learning_rate} must be above 0")
+    for name in ("weight_decay", "label_smoothing", "averaging"):
+        if not 0 <= getattr(settings, name) < 1:
+            raise SettingError(f"{name} {getattr(settings, name)} must be from 0 to below 1")
+    choose("balance", settings.balance, BALANCES)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person reads them.
+
+    >>> clock(42.3), clock(200)
+    ('42 s', '3 min 20 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class _Best:
+    """The weights of the epoch with the least validation loss."""
+
+    def __init__(self) -> None:
+        self.epoch, self.loss = 0, float("inf")
+        self._weights: Mapping[str, Tensor] | None = None
+
+    def offer(self, epoch: int, loss: float, network: nn.Module) -> None:
+        if loss < self.loss:
+            self.epoch, self.loss = epoch, loss
+            self._weights = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def restore(self, network: nn.Module) -> None:
+        if self._weights is not None:
+            network.load_state_dict(dict(self._weights))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Prepared crops held in memory, read like any other source."""
+
+    parent: ImageSource
+    crops: NDArray[np.float32]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.parent.shape
+
+    def read(self, index: Index) -> NDArray[np.float32]:
+        return self.crops[index]
+
+    def read_raw(self, index: Index) -> NDArray[Any]:
+        return self.parent.read_raw(index)
+
+    def masks(self, index: Index) -> NDArray[np.bool_]:
+        return self.parent.masks(index)
+
+
+def _in_memory(cells: Cells) -> Cells:
+    """The same cells, read once if their prepared crops fit, else batch by batch as before."""
+    if len(cells) * 4 * int(np.prod(cells.shape)) > IN_MEMORY:
+        return cells
+    return replace(cells, images=_Kept(cells.images, cells.read(slice(0, len(cells)))))
+
+
+def _new_classifier(cells: Cells, settings: TrainingSettings, *, seed: int) -> Classifier:
+    network = build_network(
+        cells.shape,
+        len(cells.class_names),
+        seed=seed,
+        width=settings.width,
+        stages=settings.stages,
+        pre_softmax=settings.pre_softmax,
+    )
+    return Classifier(
+        network=network.eval().requires_grad_(False),
+        class_names=cells.class_names,
+        channel_names=cells.channel_names,
+        input_shape=cells.shape,
+        preparation=cells.preparation,
+        spec={"kind": "CellNet", "network": network.arguments, "training": asdict(settings)},
+    )
+
+
+def _check_split(cells: Cells, split: Split) -> None:
+    parts = {"training": split.train, "validation": split.validation}
+    for part, index in parts.items():
+        lacking = np.setdiff1d(np.arange(len(cells.class_names)), cells.labels[index])
+        if len(lacking) and (part == "training" or len(index)):
+            names = ", ".join(cells.class_names[code] for code in lacking)
+            raise SettingError(f"the {part} cells hold no cell of {names}; choose another split")
+
+
+def _loss_weights(cells: Cells, balance: str) -> NDArray[np.float32]:
+    """Weight of each cell's loss (n,), mean 1."""
+    if balance == "none":
+        return np.ones(len(cells), dtype=np.float32)
+    weights = 1 / np.bincount(cells.labels)[cells.labels]
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _batches(n: int, size: int, steps: int, random: torch.Generator) -> Iterator[NDArray[np.int64]]:
+    """One epoch: numbers below n in random order, ``steps`` full batches, the remainder left out.
+
+    A last small batch would spoil the batch statistics; what is left out differs every epoch.
+    """
+    order = torch.randperm(n, generator=random).numpy()
+    return (order[step * size : (step + 1) * size] for step in range(steps))
+
+
+def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Only matrices and filters decay; biases and norms have no direction to shrink."""
+    filters = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    return [
+        {"params": filters, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+
+
+@torch.no_grad()
+def _follow(averaged: nn.Module, network: nn.Module, averaging: float, *, step: int) -> None:
+    """Move the averaged network toward the stepped one; in the first steps, faster.
+
+    Exponential moving average of weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017,
+    arXiv:1703.01780): flatter optimum, steadier validation.
+    """
+    decay = min(averaging, step / (step + 9))
+    state = network.state_dict()
+    for name, value in averaged.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(state[name], 1 - decay)
+        else:
+            value.copy_(state[name])
+
+
+def _validate(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Validation loss with every class counting alike, as in training; accuracy; AUC."""
+    found = measure(probabilities, labels)
+    truth = probabilities[np.arange(len(labels)), labels]
+    surprise = -np.log(np.clip(truth, 1e-7, 1))
+    by_class = np.bincount(labels, surprise) / np.bincount(labels)
+    return {
+        "validation_loss": float(by_class.mean()),
+        "validation_accuracy": found["balanced_accuracy"],
+        "validation_auc": found["auc"],
+    }
+
+
+def _note(entry: Mapping[str, float], started: float, epochs: int) -> str:
+    epoch = int(entry["epoch"])
+    left = (time.monotonic() - started) / epoch * (epochs - epoch)
+    accuracy = entry.get("validation_accuracy")
+    reached = "" if accuracy is None else f", validation balanced accuracy {accuracy:.3f}"
+    return f"epoch {epoch} of at most {epochs}{reached}, about {clock(left)} left"

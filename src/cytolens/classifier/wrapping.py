@@ -1,0 +1,184 @@
+"""A network brought by the user: checked before anything is done with it, loaded without danger."""
+
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from cytolens.classifier.model import Classifier, device_of, evaluating
+from cytolens.errors import ModelError
+from cytolens.records import Preparation, Settings
+
+SAFE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    class_names: Sequence[str],
+    input_shape: tuple[int, int, int],
+    channel_names: Sequence[str] = (),
+    preparation: Preparation | None = None,
+    spec: Settings | None = None,
+) -> Classifier:
+    """Any classifier as the study's: a module from prepared crops to logits (N, class).
+
+    ``class_names`` in the order of the module's outputs; ``input_shape`` (C, H, W) of a crop.
+    ``spec`` is the JSON that helps to rebuild the module; a ``"factory": "file.py:function"``
+    in it lets a run be reopened (`load_module`). A softmax at the end is not needed: the module
+    should give logits. Raises ModelError if two blank crops do not give (2, class) finite numbers.
+    """
+    shape = tuple(int(side) for side in input_shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise ModelError(f"input_shape {shape} must be three positive numbers, (C, H, W)")
+    names = tuple(str(name) for name in class_names)
+    if len(names) < 2:
+        raise ModelError(f"{len(names)} class names given; a classifier needs at least two")
+    channels = tuple(str(name) for name in channel_names) or tuple(
+        f"channel {number + 1}" for number in range(shape[0])
+    )
+    if len(channels) != shape[0]:
+        raise ModelError(f"{len(channels)} channel names for crops of {shape[0]} channels")
+    _check_forward(module, (shape[0], shape[1], shape[2]), len(names))
+    return Classifier(
+        network=module,
+        class_names=names,
+        channel_names=channels,
+        input_shape=(shape[0], shape[1], shape[2]),
+        preparation=preparation,
+        spec={"kind": "wrapped", "module": type(module).__qualname__, **(spec or {})},
+    )
+
+
+def load_module(
+    factory: str, weights: Path | str | None = None, *, allow_pickle: bool = False
+) -> nn.Module:
+    """The module that ``"file.py:function"`` makes, with weights from a file if one is given.
+
+    The Python file is run, so it must be one that you trust. Weights: ``.safetensors``, or a
+    PyTorch state dict, also as ``{"state_dict": …}``. Files that can run code when read, as whole
+    pickled modules and TorchScript, are refused unless ``allow_pickle=True`` (then the module in
+    the file only gives its weights). Raises ModelError.
+    """
+    module = _make(factory)
+    if weights is not None:
+        load_weights(module, _read(Path(weights), allow_pickle), source=str(weights))
+    return module
+
+
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
+    """Put weights in by name; a name or shape that does not fit raises ModelError."""
+    names = list(state)
+    if names and all(name.startswith("module.") for name in names):  # from DataParallel
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    own = module.state_dict()
+    missing, surplus = sorted(set(own) - set(state)), sorted(set(state) - set(own))
+    shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
+    problems = {"missing": missing, "not in the module": surplus, "of another shape": shapes}
+    found = [f"{_few(entries)} {what}" for what, entries in problems.items() if entries]
+    if found:
+        raise ModelError(f"the weights of {source} do not fit the module: {'; '.join(found)}")
+    module.load_state_dict(dict(state))
+
+
+def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: int) -> None:
+    blank = torch.zeros(2, *shape, device=device_of(module))
+    try:
+        with evaluating(module), torch.inference_mode():
+            logits = module(blank)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(
+            f"the module cannot take crops of (channel, height, width) {shape}: {reason[0]}"
+        ) from error
+    if not isinstance(logits, Tensor):
+        raise ModelError(
+            f"the module gives a {type(logits).__name__}; it must give one tensor of logits "
+            f"(n, {n_classes}): wrap it in a module that picks it out"
+        )
+    if tuple(logits.shape) != (2, n_classes):
+        raise ModelError(
+            f"the module gives {tuple(logits.shape)} for two crops; with {n_classes} class names "
+            f"it must give logits (2, {n_classes})"
+        )
+    if not bool(torch.isfinite(logits).all()):
+        raise ModelError("the module gives NaN or infinity for blank crops; check its weights")
+
+
+def _make(factory: str) -> nn.Module:
+    path, colon, name = factory.rpartition(":")
+    file = Path(path)
+    if not colon or not name.isidentifier() or file.suffix != ".py":
+        raise ModelError(f"'{factory}' is no factory; give it as path/to/file.py:function")
+    if not file.is_file():
+        raise ModelError(f"the factory's file '{file}' does not exist")
+    spec = importlib.util.spec_from_file_location(f"cytolens_model_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    home = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look their module up by name; files beside it may be imported by it.
+    sys.modules[spec.name] = home
+    sys.path.insert(0, str(file.resolve().parent))
+    try:
+        spec.loader.exec_module(home)
+        make = getattr(home, name, None)
+        if not callable(make):
+            raise ModelError(f"'{file}' has no function '{name}'")
+        module = make()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"factory '{factory}' failed with {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"'{factory}' gave a {type(module).__name__}, not a torch nn.Module")
+    return module
+
+
+def _read(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise ModelError(f"the weights file '{path}' does not exist")
+    if path.suffix not in SAFE:
+        raise ModelError(f"weights '{path.name}' are of no known kind; give {', '.join(SAFE)}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"'{path}' is no readable safetensors file: {error}") from error
+    try:
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        if not allow_pickle:
+            raise ModelError(
+                f"'{path.name}' is more than plain weights (or damaged), and reading it could run "
+                "code hidden in it; save the state_dict as .safetensors, or, if you trust its "
+                "source, allow pickles"
+            ) from error
+        loaded = _unpickle(path)
+    if isinstance(loaded, nn.Module):
+        loaded = loaded.state_dict()
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise ModelError(f"'{path.name}' holds no state dict (parameter names and tensors)")
+    return cast(Mapping[str, Tensor], loaded)
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:
+        raise ModelError(f"'{path.name}' cannot be read: {error}") from error
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

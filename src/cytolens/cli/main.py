@@ -1,0 +1,97 @@
+"""``cytolens``: the verbs, and the one place where errors become a line and an exit code.
+
+Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 interrupted.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+
+import click
+import typer
+
+import cytolens
+from cytolens.cli import making, studying
+from cytolens.errors import CytolensError
+
+app = typer.Typer(
+    name="cytolens",
+    help="See what a cell-image classifier has learnt, and whether to believe it.",
+    epilog="DATA is a folder of class folders (an outer level is the group), an .npz or .npy file, "
+    "a stack of TIFF pages, or a CSV or Parquet manifest. Every verb on a RUN first makes the "
+    "stages that it needs, and repeats only those whose settings have changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+studying.add_verbs(app)
+making.add_verbs(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cytolens {cytolens.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    del version
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
+    try:
+        code = app(spread(words), standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        typer.echo("cytolens: stopped; the same command goes on from here", err=True)
+        code = 130
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.format_message())
+        code = 2
+    except click.ClickException as error:
+        typer.echo(f"cytolens: {one_line(error.format_message())} (see --help)", err=True)
+        code = 2
+    except CytolensError as error:
+        typer.echo(f"cytolens: {one_line(str(error))}", err=True)
+        code = 2
+    except (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
+        typer.echo(f"cytolens: {error.strerror}: '{error.filename}'", err=True)
+        code = 2
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """``--classes G2 Prophase`` as ``--classes G2 --classes Prophase``, which the parser knows.
+
+    Holds for the options that take several names; the data must come before them.
+
+    >>> spread(["run", "x", "--classes", "a", "b", "--out", "r"])
+    ['run', 'x', '--classes', 'a', '--classes', 'b', '--out', 'r']
+    """
+    result: list[str] = []
+    flag: str | None = None
+    first = False
+    for word in words:
+        if word.startswith("-") and not word.lstrip("-")[:1].isdigit():
+            flag, first = (word, True) if word in studying.several() else (None, False)
+        elif flag is not None and not first:
+            result.append(flag)
+        else:
+            first = False
+        result.append(word)
+    return result
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks."""
+    return " ".join(text.split())

@@ -1,0 +1,174 @@
+"""What the terminal shows: progress with the time left, and results as plain tables."""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from cytolens.records import Clusters, Embedding, Layer, Progress
+from cytolens.statistics import Estimate
+
+_out = Console(highlight=False, soft_wrap=True)
+_err = Console(stderr=True, highlight=False)
+
+
+def say(text: str) -> None:
+    """One line of result on standard output."""
+    _out.print(text, markup=False)
+
+
+@contextmanager
+def announce(stage: str) -> Generator[Progress]:
+    """A progress bar for one stage on standard error; a line with its seconds when it ends."""
+    started = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
+        task = bar.add_task(stage, total=None, note="")
+
+        def progress(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield progress
+    _err.print(f"{stage}: {time.perf_counter() - started:.1f} s", markup=False)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    _out.print(table)
+
+
+def say_headline(study: Any) -> None:
+    """The answer in a line or two, as the report gives it."""
+    for remark in study.cells().remarks:
+        _err.print(remark, markup=False)
+    say_evaluation(study)
+
+
+def say_evaluation(study: Any) -> None:
+    """Measures on held-out cells, with the baseline and the folds beside them."""
+    result = study.evaluation()
+    folds = study.folds()
+    columns = [f"on {result['test'].n} held-out cells", "network", "linear on pixels"]
+    rows = [
+        [name, str(estimate), str(result["baseline"].measures.get(name, ""))]
+        for name, estimate in result["test"].measures.items()
+    ]
+    if folds is not None:
+        columns.append(f"mean over {len(folds['names'])} folds")
+        rows = [[*row, str(folds["measures"].get(row[0], ""))] for row in rows]
+    _table("", columns, rows)
+
+
+def say_layers(layers: Sequence[Layer]) -> None:
+    """Name, kind, depth, shape, receptive field of each layer."""
+    _table(
+        "",
+        ["layer", "kind", "depth", "shape", "receptive field / px"],
+        [
+            [
+                la.name,
+                la.kind,
+                str(la.depth),
+                " × ".join(map(str, la.shape)),
+                "–" if la.receptive_field is None else str(la.receptive_field),
+            ]
+            for la in layers
+        ],
+    )
+
+
+def say_activations(study: Any) -> None:
+    """Where the activations are, and their shapes."""
+    acts = study.activations()
+    _table(
+        str(study.folder.path / "activations" / "activations.zarr"),
+        ["layer", "cells × features"],
+        [[name, " × ".join(map(str, acts.features[name].shape))] for name in acts],
+    )
+
+
+def say_maps(maps: Mapping[str, Mapping[str, Embedding]]) -> None:
+    """Each map with the numbers that say what it kept."""
+    rows = [
+        [layer, method, *(f"{q}={v:.3f}" for q, v in embedding.quality.items())]
+        for method, by_layer in maps.items()
+        for layer, embedding in by_layer.items()
+    ]
+    width = max(map(len, rows))
+    _table("", ["layer", "map", *[""] * (width - 2)], [r + [""] * (width - len(r)) for r in rows])
+
+
+def say_clusters(clusters: Mapping[str, Clusters]) -> None:
+    """Number of clusters at each depth and their agreement with the classes."""
+    _table(
+        "",
+        ["layer", "clusters", "ARI with classes", "NMI with classes"],
+        [
+            [name, str(found.n), str(found.agreement["ari"]), str(found.agreement["nmi"])]
+            for name, found in clusters.items()
+        ],
+    )
+
+
+def say_separation(separation: Mapping[str, Mapping[str, Estimate]]) -> None:
+    """Every measure at every depth, with its interval and null."""
+    names = list(next(iter(separation.values())))
+    _table(
+        "value [95 % interval] (null | untrained)",
+        ["layer", *names],
+        [
+            [layer, *(_with_controls(measures[name]) for name in names)]
+            for layer, measures in separation.items()
+        ],
+    )
+
+
+def say_complexity(complexity: Mapping[str, Any]) -> None:
+    """Complexity of the feature images at every depth."""
+    layers: Mapping[str, Mapping[str, Estimate]] = complexity["layers"]
+    names = list(next(iter(layers.values()), {}))
+    rows = [[layer, *(str(m[name]) for name in names)] for layer, m in layers.items()]
+    trend = complexity["trend"]
+    if trend:
+        rows.append(["rank corr. with depth", *(str(trend[name]) for name in names)])
+    _table("", ["layer", *names], rows)
+
+
+def say_explanations(modulated: Mapping[str, Any]) -> None:
+    """The cells that were explained, and their deciding channels."""
+    _table(
+        "",
+        ["cell", "class", "given", "probability", "deciding channels"],
+        [
+            [
+                e.name,
+                e.true_class,
+                e.predicted_class,
+                f"{e.probability:.3f}",
+                f"{e.layer}: " + " ".join(map(str, e.channels)),
+            ]
+            for e in modulated["explanations"]
+        ],
+    )
+
+
+def _with_controls(estimate: Estimate) -> str:
+    controls = (estimate.null, estimate.untrained)
+    beside = " | ".join("–" if c is None else f"{c:.3f}" for c in controls)
+    return f"{estimate} ({beside})"

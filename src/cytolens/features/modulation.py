@@ -1,0 +1,257 @@
+"""Modulated feature images, of a layer's channels and of the channels that decide one cell.
+
+Single-channel feature images are modulated with up-scaled neuron activation maps so that only
+their salient parts remain (arXiv:1811.06488). Which interpolation and which scale were taken
+there is not said, so both are parameters here, and recorded with the result.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cytolens.activations import capture, device_of, evaluating, resolve_layer
+from cytolens.errors import InputError, ModelError, SettingError
+from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
+from cytolens.records import CellExplanation, FeatureImages, Layer, ModulatedImages
+
+
+def modulate(
+    images: FeatureImages,
+    *,
+    source: str = "self",
+    activation_maps: NDArray[np.float32] | None = None,
+    interpolation: str = "bicubic",
+    normalisation: str = "peak",
+    background: Background | None = None,
+    threshold: float = 0.0,
+    stride: float | None = None,
+) -> ModulatedImages:
+    """Feature images that fade to the background where their channel does not answer.
+
+    Modulated image = background + (image - background) · gain, where the gain (H, W) is the
+    channel's rectified activation map, up-scaled to the image.
+
+    ``source``: "self" takes each feature image's own map; otherwise the name of a cell, whose
+    maps (K, h, w), one per target, come as ``activation_maps``.
+    ``normalisation``: "peak" (default) makes the gain 1 where the up-scaled map is largest, so
+    that strong and weak channels can be compared in where, not in how much; "percentile" makes it
+    1 from the 99th percentile on, which a single hot pixel cannot dim; "none" multiplies with the
+    activations as they are. ``threshold``: gains below this share of the largest become 0.
+    ``background``: intensity of "nothing there", one number or one per image channel; that of the
+    feature images' own settings by default, or 0. A map without any activation gives background.
+
+    Raises SettingError for unknown names and for layers without positions, InputError for maps
+    that do not belong to the images.
+    """
+    maps = (
+        images.activation_maps
+        if source == "self" and activation_maps is None
+        else (activation_maps)
+    )
+    if maps is None:
+        raise SettingError(
+            f"source '{source}' needs activation_maps (K, h, w), one per target;"
+            " or take source='self'"
+        )
+    count = len(images.images)
+    if len(maps) != count:
+        raise InputError(f"{len(maps)} activation maps came for {count} feature images")
+    if maps.ndim != 3 or maps.shape[1] * maps.shape[2] < 2:
+        raise SettingError(
+            f"layer '{images.layer}' has no positions to modulate by (maps of shape"
+            f" {maps.shape[1:]}); choose a convolutional layer"
+        )
+    level: Background = images.settings.get("background", 0.0) if background is None else background
+    levels = background_levels(level, images.images.shape[1])
+    gain = gain_of(
+        maps,
+        images.images.shape[2:],
+        interpolation=interpolation,
+        normalisation=normalisation,
+        threshold=threshold,
+        stride=stride,
+    )
+    return ModulatedImages(
+        layer=images.layer,
+        targets=images.targets,
+        images=apply_gain(images.images, gain, background=level),
+        gain=gain,
+        source=source,
+        settings={
+            "interpolation": interpolation,
+            "normalisation": normalisation,
+            "background": levels.flatten().tolist(),
+            "threshold": threshold,
+            "stride": stride,
+        },
+    )
+
+
+def explain_cell(
+    model: nn.Module,
+    image: NDArray[np.float32],
+    *,
+    layer: Layer | str,
+    class_names: Sequence[str],
+    cell: int = 0,
+    name: str = "",
+    true_class: str = "",
+    features: FeatureImages | None = None,
+    top: int = 6,
+    interpolation: str = "bicubic",
+    normalisation: str = "peak",
+    background: Background | None = None,
+    stride: float | None = None,
+) -> CellExplanation:
+    """The channels of ``layer`` that speak most for the predicted class, and where in the cell.
+
+    ``image`` (C, H, W) is the prepared crop. A channel's contribution is the sum over positions of
+    gradient × activation, of the predicted class's logit minus the mean of the others (Ancona et
+    al. 2018, section 2; in a network that is linear from there on they add up to that difference
+    exactly, up to its constants). The ``top`` channels with the largest positive contributions are
+    the deciding ones; where no channel speaks for the class, the least against it are given.
+
+    Each deciding channel's feature image (a row of ``features``, where there is one; otherwise the
+    cell itself) is modulated by the channel's activation map on this cell. ``total`` and
+    ``saliency`` are sums over the deciding channels, weighted by their contributions. The saliency
+    takes the maps position by position, where gradient × activation is positive (HiResCAM,
+    Draelos & Carin 2020), so that a channel that answers everywhere points only where it matters.
+
+    ``background`` as in ``modulate``; without feature images the lowest intensity of the crop's
+    border, per image channel.
+
+    Raises SettingError for layers without positions, InputError for images that do not fit.
+    """
+    if image.ndim != 3:
+        raise InputError(f"an image of shape {image.shape} came; give (channel, y, x)")
+    found = resolve_layer(model, (image.shape[0], image.shape[1], image.shape[2]), layer)
+    if len(found.shape) != 3 or found.shape[1] * found.shape[2] < 2:
+        raise SettingError(f"layer '{found.name}' has no positions; choose a convolutional layer")
+    if features is not None and features.layer != found.name:
+        raise InputError(f"feature images of '{features.layer}' came for layer '{found.name}'")
+    logits, maps, evidence = _evidence(model, image, found)
+    if len(logits) != len(class_names):
+        raise InputError(f"{len(class_names)} class names came for {len(logits)} classes")
+
+    contributions = evidence.sum(axis=(1, 2))  # (channel,)
+    order = np.argsort(-contributions, kind="stable")
+    n_for = int((contributions > 0).sum())
+    deciding = order[: min(top, max(n_for, 1))].astype(np.int64)
+    weights = np.maximum(contributions[deciding], 0)
+    weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(deciding), 0.0)
+
+    pictures, targets = _pictures(image, deciding, features)
+    if background is None:
+        background = _background(image, features)
+
+    def onto_image(values: NDArray[np.float32], scale: str) -> NDArray[np.float32]:
+        size = image.shape[1:]
+        return gain_of(
+            values, size, interpolation=interpolation, normalisation=scale, stride=stride
+        )
+
+    gain = onto_image(maps[deciding], normalisation)
+    shown = apply_gain(pictures, gain, background=background)
+    level = apply_gain(pictures[:1], np.zeros_like(gain[:1]), background=background)[0]
+    total = level + np.tensordot(weights, shown - level, axes=1)
+    spoken = np.maximum(evidence[deciding], 0)
+    saliency = onto_image(spoken, "none").sum(axis=0)
+    peak = float(saliency.max())
+
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    predicted = int(logits.argmax())
+    return CellExplanation(
+        cell=cell,
+        name=name,
+        image=np.asarray(image, dtype=np.float32),
+        true_class=true_class,
+        predicted_class=class_names[predicted],
+        probability=float(probabilities[predicted]),
+        layer=found.name,
+        channels=deciding,
+        contributions=contributions[deciding].astype(np.float32),
+        modulated=ModulatedImages(
+            layer=found.name,
+            targets=targets,
+            images=shown,
+            gain=gain,
+            source=name or f"cell {cell}",
+            settings={
+                "interpolation": interpolation,
+                "normalisation": normalisation,
+                "background": level[:, 0, 0].tolist(),
+                "stride": stride,
+            },
+        ),
+        total=total.astype(np.float32),
+        saliency=(saliency / peak if peak > 0 else saliency).astype(np.float32),
+    )
+
+
+def _evidence(
+    model: nn.Module, image: NDArray[np.float32], layer: Layer
+) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
+    """Logits (K,), rectified maps (C, h, w), and gradient × activation at each position."""
+    picture = torch.from_numpy(np.array(image, dtype=np.float32))[None]
+    picture = picture.to(device_of(model)).requires_grad_()
+    logits_place = resolve_layer(model, (image.shape[0], *image.shape[1:]), "logits").activation
+    places = [layer.activation, layer.pre_activation, logits_place]
+    with evaluating(model), torch.enable_grad(), capture(model, places) as values:
+        model(picture)
+        activation, before = values[layer.activation], values[layer.pre_activation]
+        logits = values[logits_place][0]  # (K,)
+        score = _against_others(logits)
+        on_path, ahead = torch.autograd.grad(score, [activation, before], allow_unused=True)
+    # An activation made by a function lies on a side branch; for a ReLU the product is the same
+    # before it, as its gradient is 0 or 1.
+    gradients = cast("tuple[Tensor | None, Tensor | None]", (on_path, ahead))
+    if gradients[0] is not None:
+        product = gradients[0] * activation
+    elif gradients[1] is not None:
+        product = gradients[1] * before
+    else:
+        raise ModelError(f"the logits do not depend on layer '{layer.name}'; choose another")
+    evidence = product[0].detach().double().cpu().numpy()
+    maps = activation[0].detach().clamp(min=0).float().cpu().numpy()
+    return logits.detach().double().cpu().numpy(), maps, evidence
+
+
+def _against_others(logits: Tensor) -> Tensor:
+    """The largest logit minus the mean of the others."""
+    best = logits.argmax()
+    if len(logits) == 1:
+        return logits[0]
+    return logits[best] - (logits.sum() - logits[best]) / (len(logits) - 1)
+
+
+def _pictures(
+    image: NDArray[np.float32], channels: NDArray[np.int64], features: FeatureImages | None
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """What is modulated for each channel (K, C, H, W), and how it is called."""
+    pictures: list[NDArray[np.float32]] = []
+    targets: list[str] = []
+    for channel in channels:
+        rows = [] if features is None else np.flatnonzero(features.channels == channel)
+        if features is not None and len(rows):
+            pictures.append(features.images[rows[0]])
+            targets.append(f"channel {channel}")
+        else:
+            pictures.append(np.asarray(image, dtype=np.float32))
+            missing = "" if features is None else " (the cell itself)"
+            targets.append(f"channel {channel}{missing}")
+    if any(picture.shape != image.shape for picture in pictures):
+        raise InputError("feature images are not of the cell's shape; make them for this network")
+    return np.stack(pictures), tuple(targets)
+
+
+def _background(image: NDArray[np.float32], features: FeatureImages | None) -> Background:
+    """Of the feature images' settings; else the lowest intensity along the crop's border."""
+    if features is not None and "background" in features.settings:
+        return features.settings["background"]
+    edges = (image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1])
+    return np.concatenate(edges, axis=1).min(axis=1).tolist()

@@ -1,0 +1,93 @@
+"""What the optimiser steps: numbers that a smooth map turns into images within the value range.
+
+A parametrisation is a function of a canvas and one random generator per image; every image has
+its own, so it does not depend on what else is in the batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cytolens.errors import SettingError
+from cytolens.features.canvas import Canvas
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Images in the making: the numbers to step, and the function from them to images."""
+
+    parameters: Tensor  # (N, …), a leaf that requires a gradient
+    image: Callable[[], Tensor]  # () -> (N, C, H, W), prepared intensities
+
+
+Parametrisation = Callable[[Canvas, Sequence[torch.Generator]], Painting]
+
+START_NOISE = 0.05
+"""Standard deviation of the starting image, before the sigmoid."""
+
+
+def _normal(shape: Sequence[int], generators: Sequence[torch.Generator], like: Tensor) -> Tensor:
+    """(N, *shape), each row from its own generator, drawn on the CPU in double precision."""
+    rows = [torch.randn(tuple(shape), generator=g, dtype=torch.float64) for g in generators]
+    return torch.stack(rows).to(like)
+
+
+def pixels(canvas: Canvas, generators: Sequence[torch.Generator]) -> Painting:
+    """Every pixel by itself. Honest and grainy."""
+    noise = START_NOISE * _normal(canvas.shape, generators, canvas.low)
+    parameters = noise.requires_grad_()
+    return Painting(parameters, lambda: canvas.paint(parameters))
+
+
+def fourier(
+    canvas: Canvas, generators: Sequence[torch.Generator], *, decay: float = 1.0
+) -> Painting:
+    """A spectrum whose coefficients are scaled by 1 / frequency^decay: coarse structure first.
+
+    The scale is that of natural images, and of cells; steps of one size then change all scales
+    alike (Olah, Mordvintsev & Schubert 2017, preconditioning). It is normalised so that unit
+    normal coefficients give pixels of standard deviation one, at any size.
+    """
+    channels, height, width = canvas.shape
+    scale = fourier_scale(height, width, decay=decay).to(canvas.low)  # (H, W // 2 + 1)
+    noise = _normal((2, channels, *scale.shape), generators, canvas.low)
+    parameters = (START_NOISE * noise).requires_grad_()
+
+    def image() -> Tensor:
+        spectrum = torch.complex(parameters[:, 0] * scale, parameters[:, 1] * scale)
+        return canvas.paint(torch.fft.irfft2(spectrum, s=(height, width), norm="ortho"))
+
+    return Painting(parameters, image)
+
+
+def fourier_scale(height: int, width: int, *, decay: float) -> Tensor:
+    """1 / frequency^decay on the half spectrum (H, W // 2 + 1), float64, in cycles per pixel.
+
+    The mean is given the scale of the lowest frequency. The mean square over the whole spectrum
+    is such that unit normal real and imaginary parts give pixels of unit variance.
+    """
+    rows = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
+    columns = torch.fft.rfftfreq(width, dtype=torch.float64)[None]
+    scale = torch.hypot(rows, columns).clamp_min(1 / max(height, width)) ** -decay
+    power = torch.full_like(columns, 4.0)  # columns that stand for their mirror image too
+    power[:, 0] = 1  # of these only the real part counts
+    if width % 2 == 0:
+        power[:, -1] = 1
+    variance = (power * scale.square()).sum() / (height * width)
+    return scale / variance.sqrt()
+
+
+PARAMETRISATIONS: dict[str, Parametrisation] = {"fourier": fourier, "pixels": pixels}
+
+
+def find_parametrisation(name: str | Parametrisation) -> Parametrisation:
+    """The parametrisation of that name; a function is taken as it is."""
+    if callable(name):
+        return name
+    if name not in PARAMETRISATIONS:
+        raise SettingError(
+            f"parametrisation '{name}' is unknown; choose one of: {', '.join(PARAMETRISATIONS)}"
+        )
+    return PARAMETRISATIONS[name]

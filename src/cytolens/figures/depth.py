@@ -1,0 +1,130 @@
+"""Numbers from the input to the logits: separation of the classes, complexity of the images."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytolens.figures.style import (
+    FAINT,
+    SMALL,
+    TRAINED,
+    UNTRAINED,
+    WIDTH,
+    depth_axis,
+    interval,
+    measure_name,
+    number,
+    ruled,
+    spread,
+    styled,
+)
+from cytolens.records import Layer
+from cytolens.statistics import Estimate
+
+ByLayer = Mapping[str, Mapping[str, Estimate]]
+_DIRECTION = {
+    "silhouette": "higher: classes further apart",
+    "knn_accuracy": "higher: neighbours share the class",
+    "probe_accuracy": "higher: a flat cut tells them apart",
+    "gdv": "lower: classes further apart",
+}
+
+
+@styled
+def plot_separation(layers: Sequence[Layer], separation: ByLayer) -> Figure:
+    """How well the classes come apart at each depth: a panel per measure, from input to logits.
+
+    ``separation`` is by layer name, then by measure. Blue with its 95 % interval is the trained
+    network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels.
+    """
+    return _panels(layers, separation, {key: f"({text})" for key, text in _DIRECTION.items()})
+
+
+@styled
+def plot_complexity(
+    layers: Sequence[Layer],
+    complexity: ByLayer,
+    trend: Mapping[str, Estimate] | None = None,
+) -> Figure:
+    """How complex the feature images of each depth are, with the untrained network as control.
+
+    ``trend`` is the rank correlation of each measure with depth, written into its panel.
+    """
+    notes = {
+        key: f"rank correlation with depth {interval(estimate)}"
+        + ("" if estimate.null is None else f", by chance ≤ {number(estimate.null)}")
+        for key, estimate in (trend or {}).items()
+    }
+    return _panels([layer for layer in layers if layer.name in complexity], complexity, notes)
+
+
+def _panels(layers: Sequence[Layer], values: ByLayer, notes: Mapping[str, str]) -> Figure:
+    """A panel per measure, two in a row, over a common axis of layers."""
+    measures = list(dict.fromkeys(key for layer in values.values() for key in layer))
+    names = [layer.name for layer in layers]
+    rows = max(1, -(-len(measures) // 2))
+    figure = Figure(figsize=(WIDTH, 0.75 + 1.95 * rows), layout="constrained")
+    for place, measure in enumerate(measures):
+        axes = figure.add_subplot(rows, 2, place + 1)
+        lines = _lines([values.get(name, {}).get(measure) for name in names])
+        _draw(axes, lines)
+        axes.set_title(measure_name(measure), pad=15 if notes else 5)
+        if measure in notes:
+            axes.annotate(
+                notes[measure], (0, 1), (0, 4), xycoords="axes fraction",
+                textcoords="offset points", size=SMALL, color="#555555",
+            )  # fmt: skip
+        depth_axis(axes, names, labels=place >= len(measures) - 2)
+        ruled(axes)
+    return figure
+
+
+def _lines(estimates: Sequence[Estimate | None]) -> dict[str, NDArray[np.float64]]:
+    """The five curves of a panel, (layer,) each, NaN where there is no number."""
+
+    def curve(part: str) -> NDArray[np.float64]:
+        found = [None if estimate is None else getattr(estimate, part) for estimate in estimates]
+        return np.array([np.nan if value is None else value for value in found], dtype=float)
+
+    return {part: curve(part) for part in ("value", "low", "high", "null", "untrained")}
+
+
+def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
+    """The curves of one panel, each named at its right end."""
+    depth = np.arange(len(lines["value"]))
+    marker_size = 4 if len(depth) <= 16 else 2.5
+    axes.fill_between(depth, lines["low"], lines["high"], color=TRAINED, alpha=0.18, linewidth=0)
+    axes.plot(depth, lines["null"], color=FAINT, linestyle="--", linewidth=1.1)
+    axes.plot(
+        depth, lines["untrained"], color=UNTRAINED, linewidth=1.1, marker="o", ms=marker_size,
+        mfc="white", mew=1,
+    )  # fmt: skip
+    axes.plot(depth, lines["value"], color=TRAINED, marker="o", ms=marker_size)
+    known = [
+        (
+            text,
+            colour,
+            depth[np.isfinite(lines[part])][-1],
+            lines[part][np.isfinite(lines[part])][-1],
+        )
+        for text, part, colour in (
+            ("trained", "value", TRAINED),
+            ("untrained", "untrained", UNTRAINED),
+            ("permuted", "null", "#666666"),
+        )
+        if np.isfinite(lines[part]).any()
+    ]
+    if not known:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#666666")
+        return
+    low, high = axes.get_ylim()
+    places = spread([float(end) for *_, end in known], 0.1 * (high - low))
+    for (text, colour, _, _), y in zip(known, places):
+        axes.annotate(
+            text, (1.01, y), xycoords=("axes fraction", "data"), size=SMALL, color=colour,
+            va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.set_ylim(low, high)

@@ -1,0 +1,220 @@
+"""Feature images: all of one layer, and a gallery with a row per depth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cytolens.figures.style import SMALL, WIDTH, number, shorten, styled
+from cytolens.figures.tiles import (
+    Limits,
+    Look,
+    canvas,
+    foot_height,
+    look,
+    put,
+    put_bar,
+    put_dead,
+    put_intensity_scales,
+)
+from cytolens.records import FeatureImages, Layer
+
+_LEFT = 1.15  # inches for the names of the layers
+
+
+@styled
+def plot_feature_images(
+    images: FeatureImages,
+    *,
+    channel_names: Sequence[str] = (),
+    value_range: Limits | None = None,
+    pixel_size: float | None = None,
+    receptive_field: int | None = None,
+    columns: int = 8,
+) -> Figure:
+    """All feature images of one layer, on one intensity scale, dead channels named as dead.
+
+    Beneath each: its target, and z, how many standard deviations its activation lies above the
+    mean over natural cells. ``value_range`` is (low, high), or that per image channel; by default
+    the range that the images were made in.
+    """
+    count = len(images.targets)
+    columns = min(columns, max(count, 4))
+    drawn = look_of_images(images, channel_names=channel_names, value_range=value_range)
+    tile = min((WIDTH - 0.2) / columns - 0.06, 1.25)
+    step_x, step_y, label = tile + 0.06, _step(images, drawn, tile) + 0.3, 0.0
+    if len(drawn.views) > 1:
+        label = 0.75
+        step_x = (WIDTH - 0.2 - label) / columns
+        tile = min(step_x - 0.06, 1.0)
+        step_y = _step(images, drawn, tile) + 0.3
+    rows = max(1, -(-count // columns))
+    figure, axes = canvas(WIDTH, 0.35 + rows * step_y + foot_height(drawn))
+    dead = int(images.dead.sum())
+    title = f"{shorten(images.layer, 40)}: {count} feature images" + (
+        f", {dead} dead" if dead else ""
+    )
+    axes.text(0.1, 0.17, title, va="center", weight="bold", size=8.5)
+    for k in range(count):
+        x, y = 0.1 + label + k % columns * step_x, 0.35 + k // columns * step_y
+        _tile(axes, images, k, drawn, x, y, tile)
+        if label and k % columns == 0:
+            _view_names(axes, drawn, y, tile, images.images.shape[-2:])
+    y = 0.35 + rows * step_y + 0.08
+    _foot(axes, images, drawn, y, tile, pixel_size, receptive_field)
+    return figure
+
+
+@styled
+def plot_feature_gallery(
+    galleries: Sequence[FeatureImages],
+    *,
+    layers: Sequence[Layer] = (),
+    channel_names: Sequence[str] = (),
+    value_range: Limits | None = None,
+    pixel_size: float | None = None,
+    columns: int = 12,
+) -> Figure:
+    """A row of feature images per layer, in depth order, on one intensity scale.
+
+    Each row shows the first ``columns`` targets in the order they come in, says how many there
+    are and how many of them are dead, and draws the receptive field as a bar to the scale of the
+    tiles. Each tile has its channel and z, as in `plot_feature_images`.
+    """
+    by_name = {layer.name: layer for layer in layers}
+    looks = [
+        look_of_images(images, channel_names=channel_names, value_range=value_range)
+        for images in galleries
+    ]
+    columns = max([min(columns, len(images.targets)) for images in galleries], default=1)
+    columns = max(columns, 6)
+    tile = (WIDTH - _LEFT - 0.1) / columns - 0.05
+    heights = [_step(images, drawn, tile) + 0.3 for images, drawn in zip(galleries, looks)]
+    foot = foot_height(looks[0]) if looks else 0.1
+    foot += 0.17 if looks and len(looks[0].views) > 1 else 0.0
+    figure, axes = canvas(WIDTH, 0.1 + sum(heights) + foot)
+    y = 0.1
+    for images, drawn, height in zip(galleries, looks, heights):
+        _row_label(axes, images, by_name.get(images.layer), y, tile, pixel_size)
+        for k in range(min(columns, len(images.targets))):
+            _tile(axes, images, k, drawn, _LEFT + k * (tile + 0.05), y, tile)
+        y += height
+    if galleries:
+        if len(looks[0].views) > 1:
+            text = "image channels, top to bottom: " + ", ".join(looks[0].views)
+            axes.text(0.1, y + 0.05, shorten(text, 110), va="center", size=SMALL + 0.5)
+            y += 0.17
+        _foot(axes, galleries[0], looks[0], y + 0.08, tile, pixel_size, None)
+    return figure
+
+
+def look_of_images(
+    images: FeatureImages,
+    *,
+    channel_names: Sequence[str] = (),
+    value_range: Limits | None = None,
+) -> Look:
+    """How feature images are drawn: between the limits given, or those they were made in."""
+    made_in: Limits = images.settings.get("value_range", (0.0, 1.0))
+    limits = made_in if value_range is None else value_range
+    return look(images.images.shape[1], channel_names=channel_names, value_range=limits)
+
+
+def z_score(images: FeatureImages) -> np.ndarray:
+    """(K,): activation on the image, in s.d. above its mean over natural cells; NaN if unknown."""
+    mean, deviation = images.natural[:, 0], images.natural[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (images.activation - mean) / deviation
+    return np.where(np.isfinite(z), z, np.nan)
+
+
+def target_name(images: FeatureImages, k: int) -> str:
+    """``ch 5`` for a channel, the name of any other target."""
+    channel = int(images.channels[k])
+    return f"ch {channel}" if channel >= 0 else images.targets[k]
+
+
+def _step(images: FeatureImages, drawn: Look, tile: float) -> float:
+    """Height in inches of one target: its views above each other."""
+    rows, columns = images.images.shape[-2:]
+    return tile * rows / columns * len(drawn.views) + 0.02 * (len(drawn.views) - 1)
+
+
+def _tile(
+    axes: Axes, images: FeatureImages, k: int, drawn: Look, x: float, y: float, tile: float
+) -> None:
+    """One target: its picture, or pictures above each other, and what is written beneath."""
+    rows, columns = images.images.shape[-2:]
+    height = tile * rows / columns
+    bottom = y + _step(images, drawn, tile)
+    name = shorten(target_name(images, k), max(5, int(tile / 0.062)))
+    if images.dead[k]:
+        put_dead(axes, x, y, tile, bottom - y)
+        axes.text(x + tile / 2, bottom + 0.08, name, ha="center", va="center", size=SMALL)
+        return
+    for view in range(len(drawn.views)):
+        put(axes, drawn.show(images.images[k], view), x, y + view * (height + 0.02), tile)
+    z = z_score(images)[k]
+    axes.text(x + tile / 2, bottom + 0.08, name, ha="center", va="center", size=SMALL)
+    if np.isfinite(z):
+        text = f"z {number(float(z), 1 if abs(z) < 9.95 else 0)}"
+        axes.text(
+            x + tile / 2, bottom + 0.19, text, ha="center", va="center", size=SMALL, color="#666666"
+        )
+
+
+def _view_names(axes: Axes, drawn: Look, y: float, tile: float, shape: tuple[int, ...]) -> None:
+    height = tile * shape[0] / shape[1]
+    for view, name in enumerate(drawn.views):
+        at = y + view * (height + 0.02) + height / 2
+        axes.text(0.1, at, shorten(name, 10), va="center", size=SMALL, color="#666666")
+
+
+def _row_label(
+    axes: Axes,
+    images: FeatureImages,
+    layer: Layer | None,
+    y: float,
+    tile: float,
+    pixel_size: float | None,
+) -> None:
+    """Name of a layer, how many targets there are, and its receptive field to scale."""
+    axes.text(0.1, y + 0.07, shorten(images.layer, 16), va="center", weight="bold", size=8)
+    dead, count = int(images.dead.sum()), len(images.targets)
+    lines = [f"{count} of {layer.channels}" if layer is not None else f"{count} images"]
+    if dead:
+        lines[0] += f", {dead} dead"
+    pixels = images.images.shape[-1]
+    field = layer.receptive_field if layer is not None else None
+    if (layer is not None and len(layer.shape) == 1) or (field is not None and field >= pixels):
+        lines.append("sees the whole crop")
+    elif field is not None:
+        inches = field / pixels * tile
+        lines.append(
+            f"field {field} px" if pixel_size is None else f"field {field * pixel_size:.3g} µm"
+        )
+        at = y + 0.2 + 0.13 * len(lines) + 0.02
+        axes.plot([0.1, 0.1 + inches], [at, at], color="#555555", lw=1.6, solid_capstyle="butt")
+    for place, line in enumerate(lines):
+        axes.text(0.1, y + 0.21 + 0.13 * place, line, va="center", size=SMALL, color="#555555")
+
+
+def _foot(
+    axes: Axes,
+    images: FeatureImages,
+    drawn: Look,
+    y: float,
+    tile: float,
+    pixel_size: float | None,
+    receptive_field: int | None,
+) -> None:
+    """Scale bar, receptive field and grey scale beneath a gallery."""
+    pixels = images.images.shape[-1]
+    x = put_bar(axes, 0.1, y, pixels=pixels, tile=tile, pixel_size=pixel_size)
+    if receptive_field is not None and receptive_field < pixels:
+        inches = receptive_field / pixels * tile
+        axes.plot([x, x + inches], [y, y], color="#999999", linewidth=2, solid_capstyle="butt")
+        axes.text(x + inches + 0.06, y, "receptive field", va="center", size=SMALL + 0.5)
+        x += inches + 1.0
+    put_intensity_scales(axes, max(x, _LEFT), y, drawn)

@@ -1,0 +1,219 @@
+"""What all figures share: fonts, colours, sizes, and how a Figure becomes PNG or SVG bytes.
+
+Nothing global is left changed: `styled` draws inside a style context, and no pyplot is used.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from io import BytesIO
+from typing import Any, ParamSpec, TypeVar, cast
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cytolens.statistics import Estimate
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WIDTH = 7.2  # inches: a double column (183 mm)
+HALF_WIDTH = 3.55  # inches: a single column
+SMALL = 7.0  # points: the smallest type in any figure
+INK = "#222222"
+FAINT = "#8A8A8A"  # null, "none of them"
+TRAINED = "#0072B2"
+UNTRAINED = "#D55E00"
+
+# Okabe & Ito 2008, ordered so that the first two are far apart; its yellow is darkened to be seen
+# on white, and two more of like lightness contrast are added for up to ten classes.
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#333333",
+    "#B5A800",
+    "#882255",
+    "#7F5539",
+)
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 5,
+    "axes.labelsize": 8,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#555555",
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": SMALL + 0.5,
+    "ytick.labelsize": SMALL + 0.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "legend.handletextpad": 0.5,
+    "lines.linewidth": 1.4,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called "CD3$^+$"; it is shown as typed
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "cytolens",  # the same figure gives the same bytes
+}
+
+MEASURES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "auc": "AUC",
+    "calibration_error": "Calibration error",
+    "brier": "Brier score",
+    "log_loss": "Log loss (nats)",
+    "silhouette": "Silhouette",
+    "knn_accuracy": "k-nearest-neighbour balanced accuracy",
+    "probe_accuracy": "Linear-probe balanced accuracy",
+    "gdv": "Generalised discrimination value",
+    "ari": "Adjusted Rand index",
+    "nmi": "Normalised mutual information",
+    "spectral_centroid": "Spectral centroid",
+    "entropy": "Entropy",
+    "spectral_entropy": "Spectral entropy",
+    "compressed_bytes": "Compressed size (bytes)",
+    "orientation_entropy": "Orientation entropy",
+    "receptive_field_used": "Receptive field used",
+}
+LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss", "gdv"})
+
+
+def styled(plot: Callable[P, R]) -> Callable[P, R]:
+    """Draws inside the house style, and leaves matplotlib's settings as they were."""
+
+    @wraps(plot)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> R:
+        with mpl.rc_context(cast(Any, STYLE)):
+            return plot(*args, **kwargs)
+
+    return draw
+
+
+@styled
+def render_png(figure: Figure, *, dpi: int = 200) -> bytes:
+    """The figure as PNG bytes; 200 dpi is twice what a screen shows at print size."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "cytolens"})
+    return buffer.getvalue()
+
+
+@styled
+def render_svg(figure: Figure, *, dpi: int = 300) -> bytes:
+    """The figure as SVG bytes without a date; ``dpi`` is that of the pictures inside it."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None, "Creator": "cytolens"})
+    return buffer.getvalue()
+
+
+def colours(n: int, *, first: int = 0) -> list[str]:
+    """``n`` colours as hex: the palette, then its lighter and darker cousins, and round again.
+
+    ``first`` leaves so many out, which something else in the same figure has.
+    """
+    found: list[str] = []
+    for i in range(first, first + n):
+        rgb = np.array(to_rgb(PALETTE[i % len(PALETTE)]))
+        shade = i // len(PALETTE) % 3
+        rgb = rgb if shade == 0 else rgb * 0.5 + 0.5 if shade == 1 else rgb * 0.6
+        found.append("#" + "".join(f"{round(255 * part):02x}" for part in rgb))
+    return found
+
+
+def measure_name(key: str) -> str:
+    """What a measure is called in figures: its key, made readable."""
+    return MEASURES.get(key, key.replace("_", " ").capitalize())
+
+
+def shorten(text: str, length: int) -> str:
+    """``text``, at most ``length`` characters long; the middle gives way, as ends tell apart."""
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 3
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def legend_text(text: str, length: int = 24) -> str:
+    """``text`` for a legend; matplotlib would hide one that begins with an underscore."""
+    text = shorten(text, length)
+    return f" {text}" if text.startswith("_") else text
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number for a reader: fixed digits, a true minus sign, a dash where there is none."""
+    return "–" if not np.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval(estimate: Estimate, digits: int = 2) -> str:
+    """``0.87 [0.82, 0.91]``, or without brackets where no interval is known."""
+    if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
+        return number(estimate.value, digits)
+    low, high = number(estimate.low, digits), number(estimate.high, digits)
+    return f"{number(estimate.value, digits)} [{low}, {high}]"
+
+
+def bare(axes: Axes) -> None:
+    """No ticks and a thin frame: for maps, whose axes have no units."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+        spine.set_color("#C8C8C8")
+
+
+def ruled(axes: Axes, *, grid: str = "y") -> None:
+    """Tick labels at the house size, whenever they are drawn, and a light grid."""
+    axes.tick_params(labelsize=SMALL + 0.5, labelfontfamily=STYLE["font.family"])
+    if grid:
+        axes.grid(True, axis=grid)  # pyright: ignore[reportArgumentType]
+
+
+def depth_axis(axes: Axes, names: Sequence[str], *, labels: bool = True) -> None:
+    """Layers along x in depth order; about a dozen are named so that names can be read."""
+    last = len(names) - 1
+    step = max(1, -(-last // 12))
+    places = [*range(0, max(last - step // 2, 1), step), last] if last > 0 else [0] * len(names)
+    axes.set_xticks(places)
+    if labels:
+        axes.set_xticklabels(
+            [shorten(names[i], 16) for i in places], rotation=45, ha="right", rotation_mode="anchor"
+        )
+    else:
+        axes.set_xticklabels([])
+    axes.set_xlim(-0.4, max(len(names) - 0.6, 0.4))
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The values, moved apart as little as it takes to lie ``gap`` from each other."""
+    order = np.argsort(values, kind="stable")
+    placed: NDArray[np.float64] = np.asarray(values, dtype=float)[order]
+    for _ in range(50):
+        for i in range(len(placed) - 1):
+            short = gap - (placed[i + 1] - placed[i])
+            if short > 1e-12:
+                placed[i] -= short / 2
+                placed[i + 1] += short / 2
+    result = np.empty_like(placed)
+    result[order] = placed
+    return [float(value) for value in result]

@@ -1,0 +1,182 @@
+"""Crops as tiles: how an image of one or many channels is shown, and a canvas to lay tiles on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from cytolens.figures.style import INK, SMALL, number, shorten
+from cytolens.records import Cells
+
+Limits = Sequence[float] | NDArray[np.floating]
+_RED_GREEN_BLUE = (("red", "green", "blue"), ("r", "g", "b"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How crops are drawn: one grey picture per image channel, or one in colour."""
+
+    channel_names: tuple[str, ...]
+    limits: NDArray[np.float64]  # (C, 2), the intensities drawn black and white
+    colour: bool  # the channels are red, green and blue
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Name of each picture a crop is shown as."""
+        return ("RGB",) if self.colour else self.channel_names
+
+    def show(self, image: NDArray[np.floating], view: int = 0) -> NDArray[np.float64]:
+        """One picture (H, W, 3), 0…1, of a crop (C, H, W); what is not finite is drawn black."""
+        low, high = self.limits[:, 0, None, None], self.limits[:, 1, None, None]
+        width = np.where(high > low, high - low, 1.0)
+        scaled = np.clip(np.nan_to_num((np.asarray(image, dtype=float) - low) / width), 0, 1)
+        if self.colour:
+            return np.moveaxis(scaled, 0, -1)
+        return np.repeat(scaled[view][..., None], 3, axis=-1)
+
+
+def look(
+    channels: int, *, channel_names: Sequence[str] = (), value_range: Limits = (0.0, 1.0)
+) -> Look:
+    """How images of so many channels are drawn, between ``value_range``: (2,) or per channel."""
+    names = tuple(channel_names) or tuple(
+        ["image"] if channels == 1 else [f"channel {i}" for i in range(channels)]
+    )
+    limits = np.broadcast_to(np.asarray(value_range, dtype=float), (channels, 2)).copy()
+    colour = tuple(name.lower() for name in names) in _RED_GREEN_BLUE
+    return Look(names, limits, colour)
+
+
+def look_of(cells: Cells, *, sample: int = 256) -> Look:
+    """How these cells are drawn: one scale for all, from the 0.5 to the 99.8 percentile.
+
+    Percentiles are over up to ``sample`` crops spread evenly over the data set, so that few
+    hot pixels do not darken all the others. Colour images use one scale for their three channels.
+    """
+    index = np.unique(np.linspace(0, len(cells) - 1, min(sample, len(cells))).astype(np.int64))
+    pixels = np.moveaxis(cells.read(index), 1, 0).reshape(cells.shape[0], -1)
+    limits = np.nanpercentile(pixels, [0.5, 99.8], axis=1).T
+    drawn = look(cells.shape[0], channel_names=cells.channel_names, value_range=limits)
+    if drawn.colour:
+        limits = [float(limits[:, 0].min()), float(limits[:, 1].max())]
+        return look(cells.shape[0], channel_names=cells.channel_names, value_range=limits)
+    return drawn
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this many inches and axes over all of it, in inches from its top left."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_autoscale_on(False)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def put(
+    axes: Axes,
+    picture: NDArray[np.floating],
+    x: float,
+    y: float,
+    width: float,
+    *,
+    height: float | None = None,
+    frame: str | None = None,
+) -> None:
+    """A picture (H, W, 3) or (H, W, 4) on a canvas, its top left at (x, y), fitted into the box.
+
+    The picture keeps its proportions; ``height`` defaults to what they ask for.
+    """
+    rows, columns = picture.shape[:2]
+    height = width * rows / columns if height is None else height
+    scale = min(width / columns, height / rows)
+    w, h = columns * scale, rows * scale
+    x, y = x + (width - w) / 2, y + (height - h) / 2
+    axes.imshow(picture, extent=(x, x + w, y + h, y), aspect="auto")
+    if frame is not None:
+        outline = Rectangle((x, y), w, h, fill=False, edgecolor=frame, linewidth=1.2)
+        axes.add_patch(outline)
+
+
+def put_dead(axes: Axes, x: float, y: float, width: float, height: float) -> None:
+    """A tile that says that its channel is dead."""
+    axes.add_patch(
+        Rectangle((x, y), width, height, facecolor="#F0F0F0", edgecolor="#C8C8C8", lw=0.6)
+    )
+    axes.text(
+        x + width / 2, y + height / 2, "dead", ha="center", va="center", size=SMALL, color="#777777"
+    )
+
+
+def put_bar(
+    axes: Axes, x: float, y: float, *, pixels: int, tile: float, pixel_size: float | None
+) -> float:
+    """A scale bar for tiles ``tile`` inches wide that show ``pixels`` pixels; gives its right end.
+
+    In µm where the pixel size is known, else in pixels.
+    """
+    unit, per_pixel = ("px", 1.0) if pixel_size is None else ("µm", pixel_size)
+    length = round_length(pixels * per_pixel * 0.5)
+    inches = length / per_pixel * tile / pixels
+    axes.plot([x, x + inches], [y, y], color=INK, linewidth=2, solid_capstyle="butt")
+    text = f"{length:g} {unit}"
+    axes.text(x + inches + 0.06, y, text, ha="left", va="center", size=SMALL + 0.5)
+    return x + inches + 0.14 + 0.075 * len(text)
+
+
+def round_length(limit: float) -> float:
+    """The largest of 1, 2, 5 × 10ⁿ that is not above ``limit``."""
+    power = 10.0 ** np.floor(np.log10(limit))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= limit * (1 + 1e-9)))
+
+
+def put_scale(
+    axes: Axes,
+    x: float,
+    y: float,
+    limits: tuple[float, float],
+    *,
+    label: str,
+    cmap: str = "gray",
+    digits: int = 2,
+) -> float:
+    """A small horizontal colour bar with its two limits and its meaning; gives its right end."""
+    ramp = mpl.colormaps[cmap](np.linspace(0, 1, 64))[None, :, :3]
+    low, high = number(limits[0], digits), number(limits[1], digits)
+    start = x + 0.075 * len(low)
+    axes.text(start - 0.05, y, low, ha="right", va="center", size=SMALL + 0.5)
+    axes.imshow(ramp, extent=(start, start + 0.7, y + 0.045, y - 0.045), aspect="auto")
+    axes.add_patch(
+        Rectangle((start, y - 0.045), 0.7, 0.09, fill=False, edgecolor="#999999", linewidth=0.5)
+    )
+    text = f"{high}   {label}"
+    axes.text(start + 0.75, y, text, ha="left", va="center", size=SMALL + 0.5)
+    return start + 0.85 + 0.068 * len(text)
+
+
+def foot_height(drawn: Look) -> float:
+    """Inches for the line beneath a figure with its scale bar and its grey scales."""
+    scales = 1 if drawn.colour else len({tuple(pair) for pair in drawn.limits.tolist()})
+    return 0.24 + 0.17 * max(0, -(-(scales - 2) // 2))
+
+
+def put_intensity_scales(axes: Axes, x: float, y: float, drawn: Look) -> float:
+    """The grey scales of all image channels, one after another; none for colour images."""
+    if drawn.colour:
+        axes.text(x, y, "colour, one scale for all crops", ha="left", va="center", size=SMALL + 0.5)
+        return x + 2.0
+    same = len({tuple(pair) for pair in drawn.limits.tolist()}) == 1
+    for i, name in enumerate(drawn.channel_names[:1] if same else drawn.channel_names):
+        label = "intensity" if same else shorten(name, 18)
+        low, high = (float(limit) for limit in drawn.limits[i])
+        digits = 0 if high - low > 20 else 2
+        if x > 5.6:  # begin a new line rather than leave the page
+            x, y = 0.1, y + 0.17
+        x = put_scale(axes, x, y, (low, high), label=label, digits=digits) + 0.1
+    return x

@@ -1,0 +1,267 @@
+"""Cells in folders of image files: class folders, patterns in file names, stacks."""
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.errors import InputError, SettingError
+from cytolens.images.assembly import Found
+from cytolens.images.columns import (
+    compile_labels,
+    encode_labels,
+    listed,
+    match_names,
+    natural_order,
+)
+from cytolens.images.crops import BATCH_BYTES
+from cytolens.images.file_crops import FileCrops, read_pictures
+from cytolens.images.image_files import ENDINGS, Picture, read_pages
+from cytolens.images.tiff_stacks import are_stacks, expand_pages
+from cytolens.records import Skipped
+
+_PROBED = 32  # files, evenly spaced, that say what channels and pixel size there are
+_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Image files of a folder, and the class and columns that their places or names give."""
+
+    files: NDArray[np.str_]  # (F,), relative, with forward slashes
+    labels: NDArray[np.str_]  # (F,)
+    columns: dict[str, NDArray[Any]]
+    group: str | None
+    remarks: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = ()
+
+
+def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
+    """Cells from the images below ``root``.
+
+    The innermost folder is the class and the outer ones are groups and covariates; or else
+    ``labels`` is a regular expression with ``(?P<label>…)`` that is searched for in file names,
+    its other named groups becoming columns; or each file is a stack of cells of one class.
+    Raises InputError when it is none of these.
+    """
+    files, others = list_images(root)
+    if not files:
+        seen = f"; {others} files of other kinds are there" if others else " and is empty"
+        raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
+    pattern = compile_labels(labels) if labels is not None else None
+    if pattern is not None:
+        listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
+    elif all("/" not in file for file in files):
+        listing = _by_stack(root, files)
+    else:
+        listing = _by_folder(root, files, labels)
+    if others:
+        listing = replace(
+            listing, remarks=(*listing.remarks, f"{others} files of other kinds left out")
+        )
+    return found_in_files(root, listing, skip_bad=skip_bad)
+
+
+def list_images(root: Path) -> tuple[list[str], int]:
+    """Image files below ``root`` in natural order, relative to it; and how many other files.
+
+    Hidden files and folders are passed over; linked folders are followed, once.
+    """
+    found: list[str] = []
+    others = 0
+    seen: set[str] = set()
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror})")
+
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        if real in seen:
+            continue
+        seen.add(real)
+        prefix = "" if folder == str(root) else Path(folder).relative_to(root).as_posix() + "/"
+        shown = [name for name in names if not name.startswith(".")]
+        images = [name for name in shown if name.lower().endswith(ENDINGS)]
+        others += len(shown) - len(images)
+        found += [prefix + name for name in images]
+    return natural_order(found), others
+
+
+def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
+    """What the files of a listing hold, from the headers of stacks and a few probes."""
+    codes, class_names = encode_labels(listing.labels, None, what="labels")
+    stacks = None
+    if are_stacks(root, listing.files):
+        stacks = expand_pages(root, listing.files, skip_bad=skip_bad)
+    crops = FileCrops(root, listing.files, pages=None if stacks is None else stacks.pages)
+    first, notes = _probe(crops, root)
+    if stacks is not None and first is not None:  # a stack is opened anew for every batch
+        batch = int(np.clip(BATCH_BYTES // max(first.crop.nbytes, 1), 16, 4096))
+        crops = replace(crops, batch=batch)
+    rows = np.arange(len(listing.files)) if stacks is None else stacks.pages[:, 0]
+    names = listing.files
+    if stacks is not None:
+        names = np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_)
+    return Found(
+        crops=replace(crops, channel_names=first.channel_names if first else ()),
+        labels=codes[rows],
+        class_names=class_names,
+        names=names,
+        columns={name: column[rows] for name, column in listing.columns.items()},
+        group=listing.group,
+        channel_names=first.channel_names if first else (),
+        pixel_size=first.pixel_size if first else None,
+        remarks=(*listing.remarks, *(stacks.remarks if stacks else ()), *notes),
+        skipped=(*listing.skipped, *(stacks.skipped if stacks else ())),
+    )
+
+
+def _probe(crops: FileCrops, root: Path) -> tuple[Picture | None, list[str]]:
+    """The first picture of the kind that most of a few are, and how pictures were converted."""
+    spaced = np.linspace(0, len(crops) - 1, min(_PROBED, len(crops))).astype(np.int64)
+    if crops.pages is None:
+        read = read_pictures([root / str(crops.files[i]) for i in spaced.tolist()])
+    else:  # opening a stack is slow: only the first and the last
+        ends = crops.pages[[0, -1]].tolist()
+        read = [read_pages(root / str(crops.files[file]), [page])[0] for file, page in ends]
+    pictures = [picture for picture in read if isinstance(picture, Picture)]
+    if not pictures:
+        return None, []
+    kinds = Counter((len(p.crop), p.channel_names) for p in pictures)
+    usual = kinds.most_common(1)[0][0]
+    first = next(p for p in pictures if (len(p.crop), p.channel_names) == usual)
+    return first, sorted({p.note for p in pictures if p.note})
+
+
+def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
+    places = _places(files)
+    loose = [file for file, place in zip(files, places) if not place]
+    files = [file for file, place in zip(files, places) if place]
+    places = [place for place in places if place]
+    columns = _levels(root, places)
+    depth = len(columns)
+    key = f"level {depth}" if labels in (None, "folder", "folders") else str(labels)
+    if key not in columns:
+        known = ", ".join(["folder", *columns])
+        raise SettingError(
+            f"labels '{labels}' is unknown for a folder; choose one of: {known}, or give a regular "
+            "expression with (?P<label>…)"
+        )
+    kinds = columns.pop(key)
+    remarks = [f"class = {_level(key, depth)}: {listed(natural_order(np.unique(kinds).tolist()))}"]
+    if loose:
+        remarks.append(f"warning: {len(loose)} images outside of class folders were left out")
+    outer = int(key.removeprefix("level ")) - 1
+    named, group, said = _name_levels(columns, outer)
+    return Listing(np.array(files), kinds, named, group, (*remarks, *said))
+
+
+def _places(files: list[str]) -> list[tuple[str, ...]]:
+    """The folders that each file lies in."""
+    return [tuple(file.split("/")[:-1]) for file in files]
+
+
+def _levels(root: Path, places: list[tuple[str, ...]]) -> dict[str, NDArray[np.str_]]:
+    """The folder of each file (F,) at each level, outermost first."""
+    depths = {len(place): place for place in places}
+    if len(depths) > 1:
+        shallow, deep = depths[min(depths)], depths[max(depths)]
+        raise InputError(
+            f"images of {root} lie at different depths, such as in {'/'.join(shallow) or '.'} and "
+            f"{'/'.join(deep)}; bring them to one"
+        )
+    return {
+        f"level {i + 1}": np.array([place[i] for place in places], dtype=np.str_)
+        for i in range(len(places[0]))
+    }
+
+
+def _level(key: str, depth: int) -> str:
+    return "innermost folder" if key == f"level {depth}" else f"folder {key}"
+
+
+def _name_levels(
+    levels: dict[str, NDArray[np.str_]], outer: int
+) -> tuple[dict[str, NDArray[Any]], str | None, list[str]]:
+    """Folder levels under names of their own, which of them is the group, and remarks.
+
+    The group is the outermost of the ``outer`` first levels, those around the class: what it
+    separates nothing further in can join. Folders called train, test … are a split, no group.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    group: str | None = None
+    remarks: list[str] = []
+    for place, (key, values) in enumerate(levels.items()):
+        kinds = np.unique(values).tolist()
+        if len(kinds) == 1:
+            continue
+        if {kind.lower() for kind in kinds} <= _SPLIT_FOLDERS:
+            columns["split"] = values
+            remarks.append(f"folder {key} is a split ({listed(kinds)}); kept as covariate 'split'")
+            continue
+        name = _shared_word(kinds)
+        name = key if name is None or name in columns else name
+        columns[name] = values
+        if group is None and place < outer:
+            group = name
+        else:
+            remarks.append(f"covariate '{name}' = folder {key}: {listed(natural_order(kinds))}")
+    return columns, group, remarks
+
+
+def _shared_word(kinds: list[str]) -> str | None:
+    """The word that numbered names share: donor, of donor_1 and donor_2."""
+    words = {re.sub(r"[\W\d_]*\d+$", "", kind) for kind in kinds}
+    word = words.pop() if len(words) == 1 else ""
+    return word.lower() if word.isalpha() else None
+
+
+def _by_pattern(
+    root: Path, files: list[str], pattern: re.Pattern[str], *, skip_bad: bool
+) -> Listing:
+    fits, parts = match_names(pattern, files)
+    missed = [file for file, fit in zip(files, fits.tolist()) if not fit]
+    reason = f"does not match labels '{pattern.pattern}'"
+    if missed and (not skip_bad or not fits.any()):
+        raise InputError(f"{missed[0]} in {root} {reason}, nor do {len(missed) - 1} other files")
+    labels = parts.pop("label")
+    levels = _levels(root, [p for p, fit in zip(_places(files), fits.tolist()) if fit])
+    columns, group, said = _name_levels(levels, len(levels))
+    columns |= parts
+    kinds = listed(natural_order(np.unique(labels).tolist()))
+    return Listing(
+        files=np.array(files)[fits],
+        labels=labels,
+        columns=columns,
+        group="group" if "group" in parts else group,
+        remarks=(f"class = '{pattern.pattern}' in file names: {kinds}", *said),
+        skipped=tuple(Skipped(file, reason) for file in missed),
+    )
+
+
+def _by_stack(root: Path, files: list[str]) -> Listing:
+    """Files side by side: stacks of one class each, or InputError."""
+    if not are_stacks(root, np.array(files)):
+        raise InputError(
+            f"{root} holds {len(files)} images side by side and no class folders; name the part of "
+            f"the file names that is the class, such as {_suggested(files[0])}"
+        )
+    stems = [re.sub(r"(\.ome)?\.tiff?$", "", file, flags=re.IGNORECASE) for file in files]
+    return Listing(
+        np.array(files), np.array(stems), {}, None, (f"class = name of the stack: {listed(stems)}",)
+    )
+
+
+def _suggested(file: str) -> str:
+    """The --labels option that would do for such a file name."""
+    match = re.match(r"[^\W_]+?(?=[_\-. ]|\d*\.)", file)
+    follows = file[match.end()] if match and match.end() < len(file) else "."
+    word = match.group() if match else file.split(".")[0]
+    pattern = f"^(?P<label>[^{follows}]+)" if follows in "_- " else r"^(?P<label>[A-Za-z]+)"
+    return f"--labels '{pattern}', which takes '{word}' from {file}"

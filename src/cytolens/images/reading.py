@@ -1,0 +1,93 @@
+"""``read_cells``: whatever the user points at, as Cells that are checked and read on demand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from cytolens.errors import InputError
+from cytolens.images import manifest
+from cytolens.images.array_files import find_in_npy, find_in_npz
+from cytolens.images.assembly import Choices, Found, make_cells
+from cytolens.images.folders import find_in_folder
+from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
+from cytolens.images.tiff_stacks import find_in_stack
+from cytolens.records import Cells, Progress
+
+
+def read_cells(
+    path: str | Path,
+    *,
+    labels: str | None = None,
+    group: str | None = None,
+    classes: Sequence[str] | str | None = None,
+    channels: Sequence[str | int] | str | None = None,
+    size: int | Sequence[int] | None = None,
+    intensity: str = "dataset",
+    background: str | float | Sequence[float] = "border",
+    pixel_size: float | None = None,
+    skip_bad: bool = False,
+    progress: Progress | None = None,
+) -> Cells:
+    """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
+
+    Every image is read once, a few at a time, to be checked; later they are read on demand.
+    What was taken for what is said in ``remarks``.
+
+    labels: None for the obvious (the innermost folder, the array or column ``labels``); or
+        "folder", "level 1" …, the name of an array or column; or a regular expression with
+        ``(?P<label>…)`` for file names, whose other named groups become columns.
+    group: what a split must not cut: a folder level, array or column by name, or "none". By
+        default the outer folder, or what is called ``group``.
+    classes, channels: those to keep, by name or any unambiguous part of it, in that order;
+        channels by number from 0, too.
+    size: in pixels, (height, width) or one number; by default the smallest multiple of 8 that
+        holds 95 % of the crops whole. Crops are padded or cut about their centre, never rescaled.
+    intensity: "dataset" (the 0.1 and 99.9 percentiles of each channel become 0 and 1), "image"
+        (each crop's own extremes do) or "none".
+    background: the padding value, in the file's units; "border" takes it from the border pixels
+        of the crops, see `preparation.border_background`.
+    pixel_size: µm, overrides what the files say.
+    skip_bad: leave unusable images out, listed in ``skipped``, instead of raising.
+
+    Raises InputError for data that cannot be used, and SettingError for unknown names.
+    """
+    path = Path(path).expanduser()
+    choices = Choices(
+        group=group,
+        classes=classes,
+        channels=channels,
+        size=size,
+        intensity=intensity,
+        background=background,
+        pixel_size=pixel_size,
+        skip_bad=skip_bad,
+        progress=progress,
+    )
+    try:
+        found = _find(path, labels, skip_bad=skip_bad)
+        return make_cells(found, choices, source=str(path))
+    except OSError as error:
+        raise InputError(f"{error.filename or path} cannot be read ({error.strerror})") from None
+
+
+def _find(path: Path, labels: str | None, *, skip_bad: bool) -> Found:
+    ending = path.suffix.lower()
+    if not path.exists():
+        raise InputError(f"{path} does not exist; give a folder, .npz, .npy, stack or manifest")
+    if path.is_dir():
+        if (path / "cells.npz").is_file():
+            return find_in_npz(path / "cells.npz", labels)
+        return find_in_folder(path, labels, skip_bad=skip_bad)
+    if ending == ".npz":
+        return find_in_npz(path, labels)
+    if ending == ".npy":
+        return find_in_npy(path, labels)
+    if ending in manifest.ENDINGS:
+        return manifest.find_in_manifest(path, labels, skip_bad=skip_bad)
+    if ending in TIFF_ENDINGS:
+        return find_in_stack(path, labels)
+    if ending in ENDINGS:
+        raise InputError(f"{path} is one image; give the folder that holds a folder per class")
+    raise InputError(
+        f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
+        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(manifest.ENDINGS)})"
+    )

@@ -1,0 +1,286 @@
+"""What to read from each figure, and how far to believe it: one function per caption."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cytolens.figures.style import interval, measure_name, number
+from cytolens.records import (
+    CellExplanation,
+    Cells,
+    Clusters,
+    Embedding,
+    Evaluation,
+    FeatureImages,
+    ModulatedImages,
+)
+from cytolens.statistics import Estimate
+
+_CLUSTERINGS = {"kmeans": "k-means", "hdbscan": "HDBSCAN"}
+_SCALED = {
+    "dataset": "Intensities are on one scale for the whole data set, so brightness can be "
+    "compared.",
+    "image": "Each crop was scaled by its own limits: brightness cannot be compared between crops.",
+    "none": "Intensities are those of the files.",
+}
+
+
+def cells(shown: Cells) -> str:
+    """Caption of the example crops."""
+    prepared = shown.preparation
+    height, width = prepared.size
+    text = (
+        f"Crops drawn at random from each class, not chosen. {_SCALED.get(prepared.intensity, '')} "
+        f"Each was padded or cropped about its centre to {height} × {width} px, never rescaled; "
+        "the range shown ends at the 0.5 and 99.8 percentiles. Look for what differs between the "
+        "rows by eye: what a network finds beyond that needs the controls further down."
+    )
+    if shown.pixel_size is None:
+        text += " The pixel size is not known, so the scale bar is in pixels."
+    return text
+
+
+def training(epochs: int) -> str:
+    """Caption of the training curves."""
+    return (
+        f"{epochs} epochs; the weights of the marked one were kept. Validation cells were not "
+        "trained on but chose the epoch, so judge by the test cells. A training curve that goes on "
+        "improving while the validation curve turns back is overfitting."
+    )
+
+
+def measures(test: Evaluation, *, baseline: bool, folds: int) -> str:
+    """Caption of the dot chart of measures."""
+    text = (
+        f"Measured on {test.n:,} cells that neither training nor the choice of the epoch has seen; "
+        f"bars are 95 % intervals{f' ({test.note})' if test.note else ''}."
+    )
+    if folds:
+        text += (
+            f" Folds: {folds} networks, each tested on a part held out from its training; light "
+            "dots are single folds. They say how a newly trained network would fare, and are not "
+            "the network explained below."
+        )
+    if baseline:
+        text += (
+            " The linear baseline sees the same pixels and the same split: only what the network "
+            "has above it needs features."
+        )
+    return text
+
+
+def confusion(test: Evaluation) -> str:
+    """Caption of the confusion matrix."""
+    counts = np.asarray(test.confusion)
+    off = counts - np.diag(np.diag(counts))
+    if off.sum() == 0:
+        return (
+            "Rows are the given classes, shares add up to 100 % along a row. No test cell is wrong."
+        )
+    return (
+        "Rows are the given classes, shares add up to 100 % along a row; numbers are test cells. "
+        f"{off.sum():,} of {counts.sum():,} are wrong, and some of those may be wrongly labelled."
+    )
+
+
+def reliability(test: Evaluation) -> str:
+    """Caption of the reliability diagram."""
+    error = test.measures.get("calibration_error")
+    text = (
+        "Points on the dashed line: of the cells predicted with, say, 80 % confidence, 80 % are "
+        "right. Below it the network is overconfident. Bars are 95 % (Wilson) intervals; bins of "
+        "few cells say little."
+    )
+    return text + (f" Mean gap (calibration error) {interval(error)}." if error is not None else "")
+
+
+def map_panel(
+    embedding: Embedding, *, wrong_test: int | None, wrong_rest: int | None, n: int
+) -> str:
+    """Caption of the map in six colourings."""
+    text = f"Each of the {n:,} points is a cell, placed by its {embedding.layer} features. "
+    text += _reading(embedding)
+    if wrong_test is not None and wrong_rest is not None:
+        text += (
+            f" Of the crosses {wrong_test:,} are test cells; the other {wrong_rest:,} were used "
+            "for training or validation, where errors are rarer than they will be on new cells."
+        )
+    elif wrong_rest is not None:
+        text += f" {wrong_rest:,} cells are predicted wrongly."
+    return text + (
+        " If group or a covariate orders the map as the class does, the network may be using it."
+    )
+
+
+def thumbnails(embedding: Embedding) -> str:
+    """Caption of the map of crops."""
+    return (
+        f"The same map of {embedding.layer}, with crops in place of points: one cell for each "
+        "place of the grid that has any, framed in the colour of its class. Walk across a border "
+        "between classes to see what changes with it. Where many cells share a place only one is "
+        "seen."
+    )
+
+
+def maps_by_depth(embeddings: Sequence[Embedding]) -> str:
+    """Caption of the maps of all depths."""
+    recalls = [e.quality.get("recall_10", float("nan")) for e in embeddings]
+    known = [recall for recall in recalls if np.isfinite(recall)]
+    text = (
+        "The same cells at every depth, from the pixels to the logits. Each map starts from its "
+        "neighbour, so that cells keep their place as far as the features allow. "
+    )
+    if known:
+        text += (
+            f"Recall@10, from {number(min(known))} to {number(max(known))}, is the share of the "
+            "ten nearest neighbours in the features that are also nearest on the map; the rest is "
+            "lost in drawing it in two dimensions. "
+        )
+    return text + "Whether classes separate is measured in the features, not on these maps (below)."
+
+
+def separation(*, grouped: bool) -> str:
+    """Caption of the separation curves."""
+    held = "No cell is judged by cells of its own group. " if grouped else ""
+    return (
+        "Measured in the features of held-out cells, not on the maps. Bands are 95 % intervals; "
+        "the dashed line is the 95 % limit for permuted labels, below which (for the generalised "
+        "discrimination value: above which) nothing was found. The untrained network has the same "
+        "architecture with random weights: what it reaches is owed to the architecture and the "
+        f"pixels, only the gap above it was learnt. {held}"
+    )
+
+
+def clusters(found: Clusters, *, images: bool) -> str:
+    """Caption of the clusters."""
+    ari = found.agreement.get("ari")
+    text = (
+        f"Clusters ({_CLUSTERINGS.get(found.method, found.method)}) found in the {found.layer} "
+        f"features without the labels, drawn "
+        "on the map. Typical cells are those nearest to the mean of a cluster; look at them "
+        "before naming it. "
+    )
+    if ari is not None:
+        null = "" if ari.null is None else f", permuted labels at most {number(ari.null)}"
+        text += (
+            f"Agreement with the classes: adjusted Rand index {interval(ari)}{null} (1: the same "
+            "partition, 0: as by chance). "
+        )
+    if images:
+        text += (
+            "The feature image is made to point from the mean of all cells towards the mean of the "
+            "cluster, on the network's own terms; it is no average of cells. "
+        )
+    return text + "Clustering always cuts: it is no proof that there are distinct kinds."
+
+
+def class_images(images: FeatureImages) -> str:
+    """Caption of the feature images of the classes."""
+    return (
+        "Made so that one class gains over the other. They show what the network asks for, "
+        "exaggerated (z: standard deviations above real cells), not what a typical cell looks like."
+        + (f" {_range(images)}" if _range(images) else "")
+    )
+
+
+def gallery(galleries: Sequence[FeatureImages]) -> str:
+    """Caption of the gallery by depth."""
+    total = sum(len(images.targets) for images in galleries)
+    dead = sum(int(images.dead.sum()) for images in galleries)
+    text = (
+        "Each tile is an image made to excite one channel, from shallow to deep layers; all tiles "
+        "share one intensity scale. z is by how many standard deviations its excitation exceeds "
+        "the mean over real cells: large values mean that no cell looks like this. The grey bar "
+        "is the receptive field: what one neuron can see. "
+    )
+    text += (
+        f"{dead} of the {total} channels are dead: they rise above zero for no cell and no image. "
+        if dead
+        else f"None of the {total} channels is dead. "
+    )
+    return text + "Read a tile as a pattern that the channel prefers, one among possibly several."
+
+
+def layer_gallery(images: FeatureImages) -> str:
+    """Caption of all feature images of one layer."""
+    return (
+        f"All {len(images.targets)} feature images made for {images.layer}, read as in the gallery."
+    )
+
+
+def complexity(trend: Mapping[str, Estimate]) -> str:
+    """Caption of the complexity curves."""
+    text = (
+        "How complex the feature images of each layer are (mean and 95 % interval over channels), "
+        "with the same measure for the untrained network. Only a rise that the untrained network "
+        "does not share was learnt; a growing receptive field alone already allows larger patterns."
+    )
+    known = [(measure_name(k).lower(), e) for k, e in trend.items() if np.isfinite(e.value)]
+    if known:
+        listed = ", ".join(f"{name} {interval(e)}{_chance(e)}" for name, e in known)
+        text += f" Rank correlation with depth: {listed}."
+    return text
+
+
+def modulated(images: ModulatedImages, *, first: bool = True) -> str:
+    """Caption of a modulated gallery; those after the first refer to it."""
+    if not first:
+        return "Read as the figure before, for a layer less deep and with a finer gain."
+    of = (
+        "its own activation map"
+        if images.source == "self"
+        else f"the activation map of {images.source}"
+    )
+    return (
+        f"Each feature image multiplied by {of}, scaled up to the crop (the gain): what is left is "
+        "the part that excites the channel, the rest fades to background. The gain is as coarse as "
+        "the layer, so its blur is no property of the feature."
+    )
+
+
+def explanation(shown: CellExplanation) -> str:
+    """Caption of an explained cell."""
+    right = shown.true_class == shown.predicted_class
+    itself = any("itself" in target for target in shown.modulated.targets)
+    made = (
+        "the cell itself, modulated by the map of each"
+        if itself
+        else "their feature images, modulated by their maps of this cell"
+    )
+    wrong = "" if right else " Here the network is wrong: read it as what misled it."
+    return (
+        f"The {len(shown.channels)} channels of {shown.layer} that speak most for "
+        f"{shown.predicted_class} rather than the other classes, by gradient × activation. "
+        f"Saliency is where they do so in this cell. Below: {made}; the sum weighs them by their "
+        f"contributions, on a grey scale of its own.{wrong} This is a linear account of one "
+        "decision: channels act together, and without one the others may act differently."
+    )
+
+
+def _reading(embedding: Embedding) -> str:
+    recall = embedding.quality.get("recall_10", float("nan"))
+    text = {
+        "tsne": "Near cells are alike to the network; distances between far groups, their sizes "
+        "and "
+        "the axes mean nothing.",
+        "umap": "Near cells are alike to the network; distances between far groups and the axes "
+        "mean little.",
+        "pca": "Axes are the two directions of largest variance; cells may overlap that differ in "
+        "others.",
+    }.get(embedding.method, "")
+    if np.isfinite(recall):
+        text += f" The map keeps {100 * recall:.0f} % of each cell's ten nearest neighbours."
+    return text
+
+
+def _chance(estimate: Estimate) -> str:
+    return "" if estimate.null is None else f" (by chance up to {number(estimate.null)})"
+
+
+def _range(images: FeatureImages) -> str:
+    limits = np.asarray(images.settings.get("value_range", ()), dtype=float).reshape(-1)
+    if limits.shape != (2,):  # several image channels, each with a range of its own
+        return ""
+    return (
+        f"Intensities stay within those of the cells ({number(limits[0])} to {number(limits[1])})."
+    )

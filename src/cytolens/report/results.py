@@ -1,0 +1,99 @@
+"""All that a study can have found; what is missing is left out of the report."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.records import (
+    CellExplanation,
+    Cells,
+    Clusters,
+    Embedding,
+    Evaluation,
+    FeatureImages,
+    Layer,
+    ModulatedImages,
+    Split,
+)
+from cytolens.statistics import Estimate
+
+ByLayer = Mapping[str, Mapping[str, Estimate]]
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """The results of a study, stage by stage. Every field may be left at its default."""
+
+    cells: Cells | None = None
+    split: Split | None = None
+    history: Sequence[Mapping[str, float]] = ()
+    evaluation: Evaluation | None = None  # of the test cells
+    baseline: Evaluation | None = None  # linear, on pixels, same cells
+    folds: Mapping[str, Estimate] | None = None  # means over folds
+    fold_evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
+    probabilities: NDArray[np.floating] | None = None  # (N, K), of all cells
+    layers: tuple[Layer, ...] = ()
+    maps: Mapping[str, Mapping[str, Embedding]] = field(
+        default_factory=dict[str, Mapping[str, Embedding]]
+    )  # maps[method][layer]
+    mapped: NDArray[np.int64] | None = None  # the cells on the maps and in clusters; None: all
+    covariate: str | None = None  # that colours a map; None: the first that varies
+    clusters: Mapping[str, Clusters] = field(default_factory=dict[str, Clusters])  # by layer
+    cluster_images: FeatureImages | None = None
+    separation: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
+    galleries: Sequence[FeatureImages] = ()  # in depth order
+    class_images: FeatureImages | None = None
+    complexity: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
+    complexity_trend: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
+    modulated: Sequence[ModulatedImages] = ()  # each of the gallery of its layer
+    explanations: Sequence[CellExplanation] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    versions: Mapping[str, str] = field(default_factory=dict[str, str])
+    timings: Mapping[str, float] = field(default_factory=dict[str, float])  # seconds by stage
+    summary: Mapping[str, Any] = field(default_factory=dict[str, Any])  # as in summary.json
+
+    @property
+    def mapped_cells(self) -> Cells | None:
+        """The cells on the maps, in their order."""
+        if self.cells is None or self.mapped is None:
+            return self.cells
+        return self.cells.subset(self.mapped)
+
+    @property
+    def mapped_probabilities(self) -> NDArray[np.floating] | None:
+        """Predictions for the cells on the maps."""
+        if self.probabilities is None or self.mapped is None:
+            return self.probabilities
+        return self.probabilities[self.mapped]
+
+    @property
+    def main_maps(self) -> Mapping[str, Embedding]:
+        """The maps that are shown large: t-SNE where there is one, else the first method."""
+        return self.maps.get("tsne") or next(iter(self.maps.values()), {})
+
+    @property
+    def main_layer(self) -> str | None:
+        """The layer that is shown large: the last one mapped before the logits."""
+        mapped = self.main_maps
+        ordered = [layer.name for layer in self.layers if layer.name in mapped] or list(mapped)
+        if not ordered:
+            return None
+        last = self.layers[-1].name if self.layers else None
+        return ordered[-2] if len(ordered) > 1 and ordered[-1] == last else ordered[-1]
+
+    @property
+    def cluster_layer(self) -> str | None:
+        """The layer whose clusters are shown: that of their feature images, else the main one."""
+        images = self.cluster_images
+        if images is not None and images.layer in self.clusters:
+            return images.layer
+        return (
+            self.main_layer if self.main_layer in self.clusters else next(iter(self.clusters), None)
+        )
+
+    def gallery(self, layer: str) -> FeatureImages | None:
+        """The feature images of a layer."""
+        return next((images for images in self.galleries if images.layer == layer), None)

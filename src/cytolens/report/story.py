@@ -1,0 +1,280 @@
+"""The report's story: which figures are drawn, in which order, and with what words."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import cytolens
+from cytolens import figures
+from cytolens.records import Clusters, Embedding
+from cytolens.report import captions, findings, tables
+from cytolens.report.page import ReportContent, ReportFigure, ReportTable, Section, fit
+from cytolens.report.results import StudyResults
+
+PAPER = (
+    "The method: E. Webb, C. Lei, C.-J. Huang, H. Kobayashi, H. Mikami, K. Goda. Exploring the "
+    "Deep Feature Space of a Cell Classification Neural Network. arXiv:1811.06488 (2018)."
+)
+_METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
+Drawing = tuple[str, str, str, Callable[[], Figure], bool]  # name, title, caption, plot, half
+Chapter = tuple[str, str, tuple[str, ...], list[Drawing], Sequence[ReportTable | None]]
+
+
+def draw(results: StudyResults) -> dict[str, Figure]:
+    """Every figure of the report by name, in the order of the story."""
+    return {name: plot() for chapter in _story(results) for name, _, _, plot, _ in chapter[3]}
+
+
+def tell(
+    results: StudyResults, pictures: Mapping[str, bytes] | None = None, *, title: str | None = None
+) -> ReportContent:
+    """The whole page. ``pictures``: PNG bytes of the figures of `draw`, drawn here if not given.
+
+    Results that are missing leave their figures, tables and, where nothing is left, their
+    chapter out.
+    """
+    if pictures is None:
+        pictures = {name: figures.render_png(made) for name, made in draw(results).items()}
+    fitted = fit(pictures)
+    sections: list[Section] = []
+    for anchor, heading, text, drawings, found in _story(results):
+        shown = tuple(
+            ReportFigure(name, fitted[name], caption_title, caption, half)
+            for name, caption_title, caption, _, half in drawings
+            if name in fitted
+        )
+        kept = tuple(table for table in found if table is not None)
+        if shown or kept:
+            sections.append(Section(anchor, heading, text, shown, kept))
+    cells = results.cells
+    version = results.versions.get("cytolens", cytolens.__version__)
+    return ReportContent(
+        title=title or _title(results),
+        question=findings.question(results),
+        answer=findings.answer(results),
+        facts=findings.facts(results),
+        warnings=findings.warnings(results),
+        remarks=() if cells is None else cells.remarks,
+        skipped=() if cells is None else tuple((bad.name, bad.reason) for bad in cells.skipped),
+        sections=tuple(sections),
+        citations=(f"The software: the cytolens founders. cytolens {version} (2026).", PAPER),
+        created=f"Written by cytolens {version} on {date.today().isoformat()}.",
+        summary=results.summary,
+    )
+
+
+def _title(results: StudyResults) -> str:
+    if results.cells is None:
+        return "What the classifier has learnt"
+    names = results.cells.class_names
+    listed = " or ".join(names) if len(names) <= 4 else f"{len(names)} classes of cells"
+    return f"{listed}: what the classifier has learnt"
+
+
+def _story(results: StudyResults) -> list[Chapter]:
+    return [
+        _cells(results),
+        _classifier(results),
+        _maps(results),
+        _separation(results),
+        _clusters(results),
+        _features(results),
+        _modulated(results),
+        _settings(results),
+    ]
+
+
+def _cells(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    cells = results.cells
+    if cells is not None:
+        plot = partial(figures.plot_cells, cells)
+        drawings.append(("cells", "Cells of each class", captions.cells(cells), plot, False))
+    return "cells", "The cells", (), drawings, ()
+
+
+def _classifier(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    test = results.evaluation
+    if test is not None:
+        text = captions.measures(
+            test, baseline=results.baseline is not None, folds=len(results.fold_evaluations)
+        )
+        plot = partial(
+            figures.plot_measures, test, results.baseline, results.folds,
+            fold_evaluations=results.fold_evaluations,
+        )  # fmt: skip
+        drawings.append(("measures", "How well it does on held-out cells", text, plot, False))
+        names = (
+            tuple(str(k) for k in range(len(test.confusion)))
+            if results.cells is None
+            else results.cells.class_names
+        )
+        drawings += [
+            ("confusion", "Class against prediction", captions.confusion(test),
+             partial(figures.plot_confusion, test, names), len(names) <= 4),
+            ("reliability", "Confidence against truth", captions.reliability(test),
+             partial(figures.plot_reliability, test), True),
+        ]  # fmt: skip
+    if results.history:
+        plot = partial(figures.plot_training, results.history)
+        text = captions.training(len(results.history))
+        drawings.append(("training", "Training", text, plot, False))
+    found = (tables.measures_table(results), tables.folds_table(results))
+    return "classifier", "The classifier", (), drawings, found
+
+
+def _maps(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    cells, layer = results.mapped_cells, results.main_layer
+    if cells is not None and layer is not None:
+        embedding = results.main_maps[layer]
+        wrong_test, wrong_rest = _errors(results)
+        text = captions.map_panel(
+            embedding, wrong_test=wrong_test, wrong_rest=wrong_rest, n=len(cells)
+        )
+        plot = partial(
+            figures.plot_embedding_panel, embedding, cells, clusters=results.clusters.get(layer),
+            probabilities=results.mapped_probabilities, covariate=results.covariate,
+        )  # fmt: skip
+        drawings.append(
+            ("map_panel", f"The map of {layer}, by what is known of the cells", text, plot, False)
+        )
+        plot = partial(figures.plot_thumbnails, embedding, cells)
+        text = captions.thumbnails(embedding)
+        drawings.append(("map_thumbnails", "The cells themselves on the map", text, plot, False))
+    depths = {found.name: found.depth for found in results.layers}
+    for method, by_layer in results.maps.items():
+        ordered = sorted(by_layer.values(), key=lambda e: depths.get(e.layer, 0))
+        if cells is not None and len(ordered) > 1:
+            plot = partial(
+                figures.plot_maps_by_depth, ordered, cells.labels, cells.class_names,
+                depths=depths or None,
+            )  # fmt: skip
+            title = f"The maps by depth ({_METHODS.get(method, method)})"
+            text = captions.maps_by_depth(ordered)
+            drawings.append((f"maps_by_depth_{method}", title, text, plot, False))
+    return "maps", "Maps of the feature space", (), drawings, ()
+
+
+def _separation(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    if results.separation and results.layers:
+        grouped = results.cells is not None and results.cells.groups is not None
+        plot = partial(figures.plot_separation, results.layers, results.separation)
+        text = captions.separation(grouped=grouped)
+        title = "Separation of the classes, from the input to the logits"
+        drawings.append(("separation", title, text, plot, False))
+    heading = "Where the classes come apart"
+    return "separation", heading, (), drawings, (tables.layers_table(results),)
+
+
+def _clusters(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    layer, cells = results.cluster_layer, results.mapped_cells
+    if layer is not None and cells is not None and layer in results.main_maps:
+        found, images = results.clusters[layer], results.cluster_images
+        embedding = results.main_maps[layer]
+        plot = partial(_plot_clusters, found, embedding, results)
+        text = captions.clusters(found, images=images is not None and images.layer == layer)
+        drawings.append(("clusters", f"Clusters of {layer}", text, plot, False))
+    return "clusters", "Clusters", (), drawings, (tables.clusters_table(results),)
+
+
+def _plot_clusters(found: Clusters, embedding: Embedding, results: StudyResults) -> Figure:
+    images, cells = results.cluster_images, results.mapped_cells
+    assert cells is not None
+    match = images if images is not None and images.layer == found.layer else None
+    return figures.plot_clusters(found, embedding, cells, match)
+
+
+def _features(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    names = () if results.cells is None else results.cells.channel_names
+    pixel = None if results.cells is None else results.cells.pixel_size
+    if results.class_images is not None:
+        images = results.class_images
+        plot = partial(figures.plot_feature_images, images, channel_names=names, pixel_size=pixel)
+        text = captions.class_images(images)
+        drawings.append(("class_images", "Feature images of the classes", text, plot, False))
+    if results.galleries:
+        plot = partial(
+            figures.plot_feature_gallery, results.galleries, layers=results.layers,
+            channel_names=names, pixel_size=pixel,
+        )  # fmt: skip
+        text = captions.gallery(results.galleries)
+        drawings.append(("gallery", "Feature images by depth", text, plot, False))
+    if results.complexity and results.layers:
+        plot = partial(
+            figures.plot_complexity, results.layers, results.complexity, results.complexity_trend
+        )
+        title = "Complexity of the feature images by depth"
+        text = captions.complexity(results.complexity_trend)
+        drawings.append(("complexity", title, text, plot, False))
+    fields = {layer.name: layer.receptive_field for layer in results.layers}
+    for images in results.galleries:
+        if len(images.targets) > 12:  # more than the gallery by depth can show
+            plot = partial(
+                figures.plot_feature_images, images, channel_names=names, pixel_size=pixel,
+                receptive_field=fields.get(images.layer), columns=12,
+            )  # fmt: skip
+            title = f"All feature images of {images.layer}"
+            name = f"gallery_{_file_name(images.layer)}"
+            drawings.append((name, title, captions.layer_gallery(images), plot, False))
+    return "features", "What each layer looks for", (), drawings, ()
+
+
+def _modulated(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    names = () if results.cells is None else results.cells.channel_names
+    pixel = None if results.cells is None else results.cells.pixel_size
+    for place, shown in enumerate(results.explanations):
+        images = results.gallery(shown.layer)
+        limits = None if images is None else images.settings.get("value_range")
+        plot = partial(
+            figures.plot_cell_explanation, shown, channel_names=names, pixel_size=pixel,
+            value_range=limits,
+        )  # fmt: skip
+        title = f"Why {shown.name} is called {shown.predicted_class}"
+        text = captions.explanation(shown)
+        drawings.append((f"explanation_{place + 1}", title, text, plot, False))
+    deepest = results.modulated[-1].layer if results.modulated else None
+    for found in reversed(results.modulated):  # the deepest, which the explanations use, first
+        images = results.gallery(found.layer)
+        if images is None or len(images.targets) != len(found.targets):
+            continue
+        plot = partial(figures.plot_modulated, images, found, channel_names=names, pixel_size=pixel)
+        title = f"Modulated feature images of {found.layer}"
+        name = f"modulated_{_file_name(found.layer)}"
+        drawings.append(
+            (name, title, captions.modulated(found, first=found.layer == deepest), plot, False)
+        )
+    return "modulated", "What matters in a cell", (), drawings, ()
+
+
+def _settings(results: StudyResults) -> Chapter:
+    return "settings", "Settings and versions", (), [], tables.settings_tables(results)
+
+
+def _errors(results: StudyResults) -> tuple[int | None, int | None]:
+    """Wrongly predicted cells on the map: test cells, and all others (None where not known)."""
+    cells, probabilities = results.cells, results.probabilities
+    if cells is None or probabilities is None:
+        return None, None
+    wrong = probabilities.argmax(axis=1) != cells.labels
+    on_map = np.ones(len(cells), dtype=bool)
+    if results.mapped is not None:
+        on_map[:] = False
+        on_map[results.mapped] = True
+    if results.split is None:
+        return None, int((wrong & on_map).sum())
+    test = np.zeros(len(cells), dtype=bool)
+    test[results.split.test] = True
+    return int((wrong & on_map & test).sum()), int((wrong & on_map & ~test).sum())
+
+
+def _file_name(layer: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in layer)

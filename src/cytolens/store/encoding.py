@@ -1,0 +1,85 @@
+"""Any record as one ``.npz`` file without pickles: its arrays, and a JSON tree that names them."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens import records, statistics
+from cytolens.errors import RunError
+
+_TREE = "tree"
+_RECORDS: dict[str, type] = {
+    name: kind
+    for module in (records, statistics)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and is_dataclass(kind)
+}
+
+
+def encode(value: Any) -> bytes:
+    """``value`` (records, mappings with string keys, tuples, lists, arrays, scalars) as npz bytes.
+
+    Raises RunError for anything else, so that nothing is stored which cannot be read back.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    tree = _to_tree(value, arrays)
+    buffer = io.BytesIO()
+    text = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
+    np.savez_compressed(buffer, allow_pickle=False, **{_TREE: text}, **arrays)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> Any:
+    """What ``encode`` was given. Raises RunError when ``data`` is damaged or of another version."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return _from_tree(json.loads(arrays.pop(_TREE).tobytes()), arrays)
+    except (ValueError, KeyError, OSError, EOFError, TypeError, BadZipFile) as error:
+        raise RunError(
+            f"a stored result cannot be read ({error}); delete it to repeat its stage"
+        ) from None
+
+
+def _to_tree(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        if value.dtype == object:
+            raise RunError("an array of Python objects cannot be stored; give numbers or strings")
+        key = f"a{len(arrays)}"
+        arrays[key] = value
+        return {"$array": key}
+    if is_dataclass(value) and type(value).__name__ in _RECORDS:
+        parts = {f.name: _to_tree(getattr(value, f.name), arrays) for f in fields(value)}
+        return {"$record": type(value).__name__, "fields": parts}
+    if isinstance(value, Mapping):
+        return {"$map": [[str(key), _to_tree(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {"$tuple": [_to_tree(item, arrays) for item in value]}
+    if isinstance(value, list):
+        return [_to_tree(item, arrays) for item in value]
+    raise RunError(f"a {type(value).__name__} cannot be stored in a run folder")
+
+
+def _from_tree(tree: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    if isinstance(tree, list):
+        return [_from_tree(item, arrays) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    if "$array" in tree:
+        return arrays[tree["$array"]]
+    if "$tuple" in tree:
+        return tuple(_from_tree(item, arrays) for item in tree["$tuple"])
+    if "$map" in tree:
+        return {key: _from_tree(item, arrays) for key, item in tree["$map"]}
+    parts = {name: _from_tree(item, arrays) for name, item in tree["fields"].items()}
+    return _RECORDS[tree["$record"]](**parts)

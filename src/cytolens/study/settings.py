@@ -1,0 +1,180 @@
+"""Everything a study can be asked for, in one place; the command line is made from it."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from cytolens.errors import SettingError
+
+
+def _setting(default: Any, panel: str, text: str, **more: Any) -> Any:
+    metadata = {"panel": panel, "help": text, **more}
+    if isinstance(default, list):
+        return field(default_factory=list, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES, MACHINE = (
+    "Cells",
+    "Classifier",
+    "Activations",
+    "Maps, clusters, separation",
+    "Feature images",
+    "Machine",
+)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Settings of a whole study. Each stage looks only at its own, so a change repeats little."""
+
+    # Cells
+    classes: list[str] = _setting([], CELLS, "classes to keep, by name or part of it; default all")
+    channels: list[str] = _setting(
+        [], CELLS, "image channels to keep, by name or part of it; default all", flag="--channel"
+    )
+    labels: str | None = _setting(
+        None,
+        CELLS,
+        "where labels come from: 'folder', the name of a column or array, or a regular expression "
+        "for file names such as '(?P<label>[^_]+)_.*'; default: the obvious",
+    )
+    group: str | None = _setting(
+        None,
+        CELLS,
+        "what a split must not cut (donor, plate): the name of a folder level, column or array, "
+        "or 'none'; default: the outer folder level, or a column 'group'",
+    )
+    size: int | None = _setting(
+        None, CELLS, "crop size in pixels, padded or cropped, never rescaled; default: covers 95 %"
+    )
+    intensity: str = _setting(
+        "dataset", CELLS, "scale intensities per 'dataset', per 'image', or 'none'"
+    )
+    background: str = _setting(
+        "border", CELLS, "value of padded pixels: 'border' (measured) or a number"
+    )
+    pixel_size: float | None = _setting(
+        None, CELLS, "µm per pixel; default: from the files, where they say"
+    )
+    skip_bad: bool = _setting(False, CELLS, "leave bad images out and list them in the report")
+    limit: int | None = _setting(
+        None, CELLS, "use at most this many cells, drawn evenly from the classes"
+    )
+    # Classifier
+    model: str | None = _setting(
+        None, CLASSIFIER, "your own network: 'file.py:function', called without arguments"
+    )
+    weights: str | None = _setting(
+        None, CLASSIFIER, "weights of your own network (.safetensors, or a state dict .pt)"
+    )
+    allow_pickle: bool = _setting(
+        False, CLASSIFIER, "unpickle the weights file, which can run any code: only your own"
+    )
+    epochs: int | None = _setting(None, CLASSIFIER, "at most this many epochs of training")
+    folds: str | None = _setting(
+        None, CLASSIFIER, "also train a network per held-out 'group', or per fold of a number"
+    )
+    # Activations
+    layers: list[str] = _setting([], DEPTH, "layers to look at; default: all")
+    reduction: str = _setting(
+        "mean", DEPTH, "activation map to number: 'mean', 'max', 'centre' or 'flat'"
+    )
+    # Maps
+    methods: list[str] = _setting(
+        ["tsne", "pca"],
+        MAPS,
+        "maps to make: tsne, pca, umap; default tsne and pca",
+        flag="--method",
+    )
+    map_cells: int = _setting(5000, MAPS, "at most this many cells on a map, drawn at random")
+    clustering: str = _setting("kmeans", MAPS, "'kmeans' or 'hdbscan'")
+    n_clusters: int | None = _setting(None, MAPS, "number of clusters; default: by silhouette")
+    permutations: int = _setting(50, MAPS, "label permutations behind each null")
+    # Feature images
+    gallery: int = _setting(
+        12, IMAGES, "feature images per layer, of the channels that matter most; 0 for all"
+    )
+    steps: int | None = _setting(None, IMAGES, "optimisation steps")
+    parametrisation: str = _setting("fourier", IMAGES, "'fourier' or 'pixels'")
+    source: str = _setting(
+        "self", IMAGES, "modulate by the activation map of the image itself ('self') or of a cell"
+    )
+    explain: int = _setting(2, IMAGES, "cells per class whose class is explained")
+    # Machine
+    seed: int = _setting(0, MACHINE, "seed of everything random")
+    device: str | None = _setting(None, MACHINE, "cpu or cuda; default: the GPU where there is one")
+    batch_size: int = _setting(256, MACHINE, "cells per forward pass")
+    quick: bool = _setting(False, MACHINE, "a first look: fewer cells, epochs, channels and steps")
+
+    def __post_init__(self) -> None:
+        if not self.methods:
+            object.__setattr__(self, "methods", ["tsne", "pca"])
+        for name, allowed in _CHOICES.items():
+            value = getattr(self, name)
+            for entry in value if isinstance(value, list) else [value]:
+                if entry not in allowed:
+                    raise SettingError(
+                        f"--{name.replace('_', '-')} '{entry}': choose from {', '.join(allowed)}"
+                    )
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise SettingError(
+                    f"--{name.replace('_', '-')} {value}: allowed is {low} to {high:g}"
+                )
+
+    def effective(self) -> "StudySettings":
+        """The settings with ``quick`` carried out: what was not chosen by hand becomes small."""
+        if not self.quick:
+            return self
+        small = {
+            name: value
+            for name, value in _QUICK.items()
+            if getattr(self, name) == getattr(_DEFAULTS, name)
+        }
+        return replace(self, quick=False, **small)
+
+    def part(self, *panels: str) -> dict[str, Any]:
+        """The settings of some panels, by name."""
+        values = asdict(self)
+        return {f.name: values[f.name] for f in fields(self) if f.metadata["panel"] in panels}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> "StudySettings":
+        """Settings read back from a run; names that this version does not know are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
+
+
+_CHOICES = {
+    "intensity": ("dataset", "image", "none"),
+    "reduction": ("mean", "max", "centre", "flat"),
+    "methods": ("tsne", "pca", "umap"),
+    "clustering": ("kmeans", "hdbscan"),
+    "parametrisation": ("fourier", "pixels"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "size": (8, 1024),
+    "pixel_size": (1e-6, 1e6),
+    "limit": (40, float("inf")),
+    "epochs": (1, 10_000),
+    "map_cells": (50, 200_000),
+    "n_clusters": (2, 100),
+    "permutations": (20, 10_000),
+    "gallery": (0, 100_000),
+    "steps": (1, 10_000),
+    "explain": (0, 50),
+    "batch_size": (1, 65_536),
+}
+_DEFAULTS = StudySettings()
+_QUICK: dict[str, Any] = {
+    "limit": 600,
+    "epochs": 8,
+    "methods": ["tsne"],
+    "map_cells": 600,
+    "permutations": 20,
+    "gallery": 4,
+    "steps": 32,
+    "explain": 1,
+}

@@ -1,0 +1,480 @@
+"""The paper as one readable sequence of stages over a run folder.
+
+A stage asks for the stages it needs, so any one of them can be called alone; a stage whose
+settings and inputs have not changed is read back from the run folder instead of made again.
+"""
+
+import hashlib
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.activations import extract, find_layers
+from cytolens.classifier import (
+    Classifier,
+    TrainingSettings,
+    cross_validate,
+    evaluate,
+    from_checkpoint,
+    linear_baseline,
+    load_module,
+    predict,
+    split_cells,
+    to_checkpoint,
+    train,
+    untrained,
+    wrap,
+)
+from cytolens.embedding import cluster, embed, measure_separation
+from cytolens.errors import SettingError
+from cytolens.images import read_cells
+from cytolens.records import (
+    Activations,
+    Cells,
+    Clusters,
+    Embedding,
+    Layer,
+    Progress,
+    Split,
+)
+from cytolens.statistics import Estimate
+from cytolens.store import RunFolder
+from cytolens.study import pictures
+from cytolens.study.keeping import Announce, StageKeeper, signature, versions
+from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, IMAGES, StudySettings
+from cytolens.study.telling import write_report
+
+
+def run(
+    data: str | Path | None,
+    out: str | Path,
+    *,
+    settings: StudySettings | None = None,
+    announce: Announce | None = None,
+    **options: Any,
+) -> Path:
+    """The whole study of ``data`` into the run folder ``out``; gives the path of the report.
+
+    ``options`` are fields of StudySettings, e.g. ``classes=["G2", "Prophase"]``. Call again to go
+    on after an interruption. Raises CytolensError for anything the user can mend.
+    Source: Webb et al. 2018, arXiv:1811.06488.
+    """
+    chosen = settings or StudySettings(**options)
+    return Study(Path(out), data, chosen, announce=announce).report()
+
+
+class Study:
+    """The stages of a study over one run folder; each method is a stage and gives its result."""
+
+    def __init__(
+        self,
+        out: Path,
+        data: str | Path | None = None,
+        settings: StudySettings | None = None,
+        *,
+        announce: Announce | None = None,
+        module: Any = None,
+    ) -> None:
+        """``module``: your own nn.Module, when it is at hand in Python rather than in a file."""
+        self.folder = RunFolder(out)
+        stored = self.folder.settings
+        self.settings = settings or StudySettings.from_mapping(stored.get("study", {}))
+        self.data = str(data) if data is not None else stored.get("data")
+        if self.data is None:
+            raise SettingError(f"'{out}' is not a run yet; name the data as well: DATA --out {out}")
+        if Path(self.data).is_dir() and out.resolve().is_relative_to(Path(self.data).resolve()):
+            raise SettingError(f"the run folder '{out}' lies inside the data; name one outside")
+        self._chosen = self.settings.effective()
+        self._module = module
+        record = {"study": asdict(self.settings), "data": self.data}
+        self._keeper = StageKeeper(self.folder, record, announce)
+
+    # The stages -------------------------------------------------------------------------------
+
+    def cells(self) -> Cells:
+        """Read, check and prepare the crops; keep them in the run folder."""
+
+        def make(progress: Progress) -> None:
+            options = self._chosen.part(CELLS)
+            limit = options.pop("limit")
+            cells = read_cells(self._data_path, progress=progress, **options)
+            if limit is not None and limit < len(cells):
+                cells = cells.subset(_evenly(cells.labels, limit, self._chosen.seed))
+            self.folder.write_cells(cells, progress)
+
+        if not self._data_path.exists() and self.folder.has("cells"):
+            return self.folder.read_cells()  # a run looked at where its data are not
+        settings = {**self._chosen.part(CELLS), "data": signature(self._data_path)}
+        if self._chosen.limit is not None:
+            settings["seed"] = self._chosen.seed
+        return self._keeper.stage("cells", make, self.folder.read_cells, settings=settings)
+
+    def classifier(self) -> Classifier:
+        """Train the reference network, or take the user's; with its split and history."""
+        cells = self.cells()
+        chosen = self._chosen
+
+        def make(progress: Progress) -> None:
+            if self._own_model:
+                model = wrap(
+                    self._own_module(),
+                    class_names=cells.class_names,
+                    input_shape=cells.shape,
+                    channel_names=cells.channel_names,
+                    preparation=cells.preparation,
+                )
+                split, history = split_cells(cells, rng=chosen.seed), ()
+            else:
+                made = train(
+                    cells,
+                    settings=self._training,
+                    rng=chosen.seed,
+                    device=chosen.device,
+                    progress=progress,
+                )
+                model, split, history = made.model, made.split, made.history
+            self.folder.write_checkpoint(to_checkpoint(model))
+            self.folder.write_result("training", {"split": split, "history": history})
+
+        def read() -> Classifier:
+            own = self._own_module() if self._own_model else None
+            return from_checkpoint(self.folder.read_checkpoint(), module=own)
+
+        settings = {**self._chosen.part(CLASSIFIER), "seed": chosen.seed}
+        settings.pop("folds")
+        if self._module is not None:
+            settings["module"] = _weights_hash(self._module)
+        if chosen.weights is not None:
+            settings["weights_file"] = signature(Path(chosen.weights))
+        return self._keeper.stage("classifier", make, read, settings=settings, needs=("cells",))
+
+    @property
+    def split(self) -> Split:
+        """Which cells trained, validated and tested."""
+        self.classifier()
+        return self.folder.read_result("training")["split"]
+
+    def evaluation(self) -> dict[str, Any]:
+        """Predictions for all cells; measures on the test cells, and of a linear baseline there."""
+        model, cells, chosen = self.classifier(), self.cells(), self._chosen
+
+        def make(progress: Progress) -> Any:
+            probabilities = predict(
+                model, cells, batch_size=chosen.batch_size, device=chosen.device
+            )
+            progress(1, 3, "evaluating")
+            test = self.split.test
+            labels = cells.labels[test]
+            groups = None if cells.groups is None else cells.groups[test]
+            measured = evaluate(probabilities[test], labels, groups=groups, rng=chosen.seed)
+            progress(2, 3, "linear baseline")
+            linear = linear_baseline(cells, self.split, rng=chosen.seed)
+            baseline = evaluate(linear, labels, groups=groups, rng=chosen.seed)
+            return {"probabilities": probabilities, "test": measured, "baseline": baseline}
+
+        return self._keeper.result(
+            "evaluation", make, settings={"seed": chosen.seed}, needs=("classifier",)
+        )
+
+    def folds(self) -> dict[str, Any] | None:
+        """A network per held-out group (or fold); None unless asked for."""
+        chosen = self._chosen
+        asked = chosen.folds
+        if asked is None:
+            return None
+        if self._own_model:
+            raise SettingError("--folds trains networks: it goes with the reference network only")
+        cells = self.cells()
+
+        def make(progress: Progress) -> Any:
+            folds = cross_validate(
+                cells,
+                folds="group" if asked == "group" else _whole("--folds", asked),
+                settings=self._training,
+                rng=chosen.seed,
+                device=chosen.device,
+                progress=progress,
+            )
+            return {
+                "names": folds.names,
+                "evaluations": folds.evaluations,
+                "measures": dict(folds.measures),
+            }
+
+        settings = {"folds": chosen.folds, "epochs": chosen.epochs, "seed": chosen.seed}
+        return self._keeper.result("folds", make, settings=settings, needs=("cells",))
+
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers looked at, in depth order, the input first."""
+        model = self.classifier()
+        return find_layers(model.network, model.input_shape, names=self._chosen.layers or None)
+
+    def activations(self) -> Activations:
+        """Features of every cell at every depth."""
+        model, cells = self.classifier(), self.cells()
+        return self._extraction("activations", model, cells, needs=("classifier",))
+
+    def untrained_activations(self) -> Activations:
+        """The same of the same network before training, for the cells that separation uses."""
+        model = untrained(self.classifier(), rng=self._chosen.seed)
+        cells = self.cells().subset(self.held_out)
+        return self._extraction("untrained", model, cells, needs=("classifier",))
+
+    def _extraction(
+        self, name: str, model: Classifier, cells: Cells, *, needs: tuple[str, ...]
+    ) -> Activations:
+        chosen, layers = self._chosen, self.layers()
+
+        def make(progress: Progress) -> None:
+            self.folder.write_activations(
+                name,
+                lambda sink: extract(
+                    model.network,
+                    cells,
+                    layers=layers,
+                    reduction=chosen.reduction,
+                    sink=sink,
+                    batch_size=chosen.batch_size,
+                    device=chosen.device,
+                    progress=progress,
+                ),
+            )
+
+        settings = {**chosen.part(DEPTH), "seed": chosen.seed if name == "untrained" else None}
+        return self._keeper.stage(
+            name,
+            make,
+            lambda: self.folder.read_activations(name),
+            settings=settings,
+            needs=needs,
+        )
+
+    @cached_property
+    def mapped(self) -> NDArray[np.int64]:
+        """The cells on the maps: all, or a seeded draw of ``map_cells``."""
+        n = len(self.cells())
+        if n <= self._chosen.map_cells:
+            return np.arange(n)
+        draw = np.random.default_rng(self._chosen.seed)
+        return np.sort(draw.choice(n, self._chosen.map_cells, replace=False))
+
+    @cached_property
+    def held_out(self) -> NDArray[np.int64]:
+        """Cells that no weight was fitted to (validation and test), at most ``map_cells``."""
+        split = self.split
+        cells = np.sort(np.concatenate([split.validation, split.test]))
+        if len(cells) > self._chosen.map_cells:
+            draw = np.random.default_rng(self._chosen.seed)
+            cells = np.sort(draw.choice(cells, self._chosen.map_cells, replace=False))
+        return cells
+
+    def maps(self) -> dict[str, dict[str, Embedding]]:
+        """``maps[method][layer]``: each depth in the plane."""
+        acts, chosen = self.activations(), self._chosen
+
+        def make(progress: Progress) -> Any:
+            features = {name: _rows(acts, name, self.mapped) for name in acts}
+            return {
+                method: embed(features, method=method, rng=chosen.seed, progress=progress)
+                for method in chosen.methods
+            }
+
+        settings = {name: getattr(chosen, name) for name in ("methods", "map_cells", "seed")}
+        return self._keeper.result("maps", make, settings=settings, needs=("activations",))
+
+    def clusters(self) -> dict[str, Clusters]:
+        """Clusters of the mapped cells at every depth."""
+        acts, cells, chosen = self.activations(), self.cells(), self._chosen
+
+        def make(progress: Progress) -> Any:
+            made: dict[str, Clusters] = {}
+            for done, name in enumerate(acts):
+                progress(done, len(acts.layers), name)
+                made[name] = cluster(
+                    _rows(acts, name, self.mapped),
+                    cells.labels[self.mapped],
+                    layer=name,
+                    method=chosen.clustering,
+                    n_clusters=chosen.n_clusters,
+                    n_classes=len(cells.class_names),
+                    rng=chosen.seed,
+                )
+            return made
+
+        names = ("clustering", "n_clusters", "map_cells", "seed")
+        settings = {name: getattr(chosen, name) for name in names}
+        return self._keeper.result("clusters", make, settings=settings, needs=("activations",))
+
+    def separation(self) -> dict[str, dict[str, Estimate]]:
+        """How far the classes come apart at every depth, on cells held out from training."""
+        acts, before, cells = self.activations(), self.untrained_activations(), self.cells()
+        chosen = self._chosen
+
+        def make(progress: Progress) -> Any:
+            held_out = self.held_out
+            groups = None if cells.groups is None else cells.groups[held_out]
+            made: dict[str, dict[str, Estimate]] = {}
+            for done, name in enumerate(acts):
+                progress(done, len(acts.layers), name)
+                made[name] = measure_separation(
+                    _rows(acts, name, held_out),
+                    cells.labels[held_out],
+                    groups=groups,
+                    untrained=before[name],
+                    permutations=chosen.permutations,
+                    rng=chosen.seed,
+                )
+            return made
+
+        settings = {name: getattr(chosen, name) for name in ("permutations", "map_cells", "seed")}
+        return self._keeper.result(
+            "separation", make, settings=settings, needs=("activations", "untrained")
+        )
+
+    def features(self) -> dict[str, Any]:
+        """Feature images: channels by depth (and untrained), classes, differences, clusters."""
+        chosen = self._chosen
+        acts, clusters = self.activations(), self.clusters()
+
+        def make(progress: Progress) -> Any:
+            return pictures.feature_galleries(
+                self.classifier(),
+                acts=acts,
+                clusters=clusters,
+                layers=self.layers(),
+                mapped=self.mapped,
+                settings=chosen,
+                options=self._image_options,
+                progress=progress,
+            )
+
+        settings = {**chosen.part(IMAGES), "seed": chosen.seed}
+        for name in ("source", "explain"):
+            settings.pop(name)
+        return self._keeper.result("features", make, settings=settings, needs=("clusters",))
+
+    def complexity(self) -> dict[str, Any]:
+        """How complex the feature images are at every depth, and its trend with depth."""
+        made = self.features()
+
+        def make(progress: Progress) -> Any:
+            return pictures.complexity_by_depth(made, self.layers(), rng=self._chosen.seed)
+
+        settings = {"seed": self._chosen.seed}
+        return self._keeper.result("complexity", make, settings=settings, needs=("features",))
+
+    def modulated(self) -> dict[str, Any]:
+        """Modulated feature images, and cells explained by those of their deciding channels."""
+        chosen, made, result = self._chosen, self.features(), self.evaluation()
+
+        def make(progress: Progress) -> Any:
+            cells = self.cells()
+            named = chosen.source != "self"
+            source = pictures.find_cell(cells, chosen.source) if named else None
+            explained = pictures.representative_cells(
+                cells, self.split, result["probabilities"], chosen.explain
+            )
+            if source is not None:
+                explained = np.unique(np.append(explained, source))
+            return pictures.modulated_galleries(
+                self.classifier(),
+                cells,
+                chosen=explained,
+                galleries=made["galleries"],
+                layers=self.layers(),
+                source=source,
+                options=self._image_options,
+                progress=progress,
+            )
+
+        settings = {"source": chosen.source, "explain": chosen.explain, "seed": chosen.seed}
+        needs = ("features", "evaluation")
+        return self._keeper.result("modulated", make, settings=settings, needs=needs)
+
+    def report(self) -> Path:
+        """Everything above, then the figures, the table of cells, the summary and the page."""
+        needs = ["evaluation", "maps", "clusters", "separation", "complexity", "modulated"]
+        if self._chosen.folds is not None:
+            needs.insert(1, "folds")
+        for need in needs:
+            getattr(self, need)()
+
+        def make(progress: Progress) -> None:
+            write_report(self, progress)
+
+        path = self.folder.path / "report.html"
+        complete = [path, path.with_name("summary.json"), path.with_name("cells.h5ad")]
+        if not all(file.is_file() for file in complete):
+            self.folder.forget("report")
+        return self._keeper.stage("report", make, lambda: path, settings={}, needs=tuple(needs))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of cytolens and of the libraries that its numbers rest on."""
+        return versions()
+
+    @property
+    def described_settings(self) -> dict[str, Any]:
+        """The settings in force, and the data, for the report and the summary."""
+        return {"data": self.data, **asdict(self._chosen)}
+
+    # What the stages share --------------------------------------------------------------------
+
+    @cached_property
+    def _image_options(self) -> dict[str, Any]:
+        return pictures.image_options(self.classifier(), self.cells(), self.split, self._chosen)
+
+    @property
+    def _own_model(self) -> bool:
+        return self._module is not None or self._chosen.model is not None
+
+    def _own_module(self) -> Any:
+        if self._module is not None:
+            return self._module
+        weights = Path(self._chosen.weights) if self._chosen.weights else None
+        return load_module(str(self._chosen.model), weights, allow_pickle=self._chosen.allow_pickle)
+
+    @property
+    def _training(self) -> TrainingSettings:
+        epochs = self._chosen.epochs
+        return TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
+
+    @property
+    def _data_path(self) -> Path:
+        return Path(str(self.data))
+
+
+def _rows(acts: Activations, layer: str, index: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Features (n, F) of some cells, without reading those of all."""
+    stored = acts.features[layer]
+    if len(index) == stored.shape[0]:
+        return acts[layer]
+    return np.asarray(stored.oindex[index], dtype=np.float32)
+
+
+def _evenly(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """At most ``limit`` cells, as evenly from the classes as their numbers allow."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)  # of a cell within its class, in random order
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((order, rank))[:limit])
+
+
+def _weights_hash(module: Any) -> str:
+    digest = hashlib.sha256(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _whole(flag: str, text: str) -> int:
+    if not text.isdigit() or not 2 <= int(text) <= 100:
+        raise SettingError(f"{flag} '{text}': give 'group' or a whole number from 2 to 100")
+    return int(text)

@@ -1,0 +1,99 @@
+"""summary.json: the study in numbers. The keys are stable; docs/summary.md describes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cytolens.records import Cells, Evaluation, FeatureImages, Layer
+from cytolens.statistics import Estimate
+
+
+def summarise(
+    *,
+    cells: Cells,
+    evaluation: Mapping[str, Any],
+    folds: Mapping[str, Any] | None,
+    layers: tuple[Layer, ...],
+    maps: Mapping[str, Mapping[str, Any]],
+    clusters: Mapping[str, Any],
+    separation: Mapping[str, Mapping[str, Estimate]],
+    galleries: tuple[FeatureImages, ...],
+    complexity: Mapping[str, Any],
+    timings: Mapping[str, float],
+    versions: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The mapping that is written as ``summary.json``; estimates as value, low, high, controls."""
+    dead = {g.layer: g.channels[g.dead].tolist() for g in galleries}
+    return {
+        "format": 1,
+        "cells": _cells(cells),
+        "classifier": {
+            "test": {"n": evaluation["test"].n, **_measures(evaluation["test"])},
+            "baseline": _measures(evaluation["baseline"]),
+            **({} if folds is None else {"folds": _folds(folds)}),
+        },
+        "layers": [
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "depth": layer.depth,
+                "shape": list(layer.shape),
+                "channels": layer.channels,
+                "receptive_field": layer.receptive_field,
+                "separation": _estimates(separation.get(layer.name, {})),
+                "complexity": _estimates(complexity["layers"].get(layer.name, {})),
+                "dead_channels": dead.get(layer.name, []),
+                "clusters": {
+                    "n": clusters[layer.name].n,
+                    **_estimates(clusters[layer.name].agreement),
+                }
+                if layer.name in clusters
+                else {},
+            }
+            for layer in layers
+        ],
+        "complexity_trend": _estimates(complexity["trend"]),
+        "maps": [
+            {"layer": layer, "method": method, "quality": dict(embedding.quality)}
+            for method, by_layer in maps.items()
+            for layer, embedding in by_layer.items()
+        ],
+        "timings": dict(timings),
+        "versions": dict(versions),
+        "settings": dict(settings),
+    }
+
+
+def _cells(cells: Cells) -> dict[str, Any]:
+    counts = {name: int((cells.labels == i).sum()) for i, name in enumerate(cells.class_names)}
+    groups = [] if cells.groups is None else sorted(set(cells.groups.tolist()))
+    return {
+        "n": len(cells),
+        "classes": list(cells.class_names),
+        "per_class": counts,
+        "channels": list(cells.channel_names),
+        "size": list(cells.preparation.size),
+        "pixel_size": cells.pixel_size,
+        "group": cells.group_name,
+        "groups": groups,
+        "skipped": [{"name": bad.name, "reason": bad.reason} for bad in cells.skipped],
+        "remarks": list(cells.remarks),
+    }
+
+
+def _estimates(estimates: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.as_dict() for name, estimate in estimates.items()}
+
+
+def _measures(evaluation: Evaluation) -> dict[str, Any]:
+    return _estimates(evaluation.measures)
+
+
+def _folds(folds: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_estimates(folds["measures"]),
+        "per_fold": {
+            name: {m: e.value for m, e in evaluation.measures.items()}
+            for name, evaluation in zip(folds["names"], folds["evaluations"], strict=True)
+        },
+    }

@@ -1,0 +1,96 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cytolens.classifier import (
+    Classifier,
+    build_network,
+    from_checkpoint,
+    predict,
+    to_checkpoint,
+    untrained,
+    wrap,
+)
+from cytolens.errors import ModelError
+from cytolens.records import Checkpoint
+
+
+def reference(cells):
+    network = build_network(cells.shape, 2, seed=5, width=4, pre_softmax=6)
+    return Classifier(
+        network=network.eval(),
+        class_names=cells.class_names,
+        channel_names=cells.channel_names,
+        input_shape=cells.shape,
+        preparation=cells.preparation,
+        spec={"kind": "CellNet", "network": network.arguments},
+    )
+
+
+def through_json(checkpoint):
+    return Checkpoint(checkpoint.weights, json.loads(json.dumps(checkpoint.spec)))
+
+
+def test_the_reference_network_comes_back_bit_by_bit(spots):
+    classifier = reference(spots)
+    before = torch.get_rng_state()
+    back = from_checkpoint(through_json(to_checkpoint(classifier)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(predict(back, spots), predict(classifier, spots))
+    for name in ("class_names", "channel_names", "input_shape", "preparation", "spec"):
+        assert getattr(back, name) == getattr(classifier, name)
+
+
+def test_a_checkpoint_is_a_copy(spots):
+    classifier = reference(spots)
+    checkpoint = to_checkpoint(classifier)
+    kept = checkpoint.weights["logits.weight"].copy()
+    nn.init.zeros_(classifier.network.logits.weight)
+    assert np.array_equal(checkpoint.weights["logits.weight"], kept)
+
+
+def test_a_wrapped_module_needs_its_module_or_factory(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(9, 2))\n"
+    )
+    factory = f"{tmp_path / 'mine.py'}:make"
+    module = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    plain = wrap(module, class_names="ab", input_shape=(1, 3, 3))
+    with pytest.raises(ModelError, match="module="):
+        from_checkpoint(through_json(to_checkpoint(plain)))
+    named = replace(plain, spec={**plain.spec, "factory": factory})
+    blank = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    for back in (
+        from_checkpoint(through_json(to_checkpoint(plain)), module=blank),
+        from_checkpoint(through_json(to_checkpoint(named))),
+    ):
+        assert torch.equal(back.network[1].weight, module[1].weight)
+        assert not back.network.training
+
+
+def test_half_precision_weights_survive():
+    module = nn.Sequential(nn.Flatten(), nn.Linear(9, 2)).to(torch.bfloat16)
+    weights = to_checkpoint(
+        Classifier(module, ("a", "b"), ("c",), (1, 3, 3), spec={"kind": "wrapped"})
+    ).weights
+    assert np.array_equal(weights["1.weight"], module[1].weight.detach().float().numpy())
+
+
+def test_a_checkpoint_from_the_future_or_with_foreign_weights_is_refused(spots):
+    checkpoint = to_checkpoint(reference(spots))
+    with pytest.raises(ModelError, match="update cytolens"):
+        from_checkpoint(Checkpoint(checkpoint.weights, {**checkpoint.spec, "version": 99}))
+    with pytest.raises(ModelError, match="do not fit"):
+        from_checkpoint(Checkpoint({}, checkpoint.spec))
+
+
+def test_the_untrained_reference_is_drawn_as_a_new_one_would_be(spots):
+    classifier = reference(spots)
+    control = untrained(classifier, rng=1).network
+    weight = control.conv3.conv.weight
+    assert float(weight.detach().std()) == pytest.approx((2 / (4 * 9)) ** 0.5, rel=0.15)
+    assert not torch.equal(weight, classifier.network.conv3.conv.weight)

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from conftest import make_cells
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cytolens.classifier import describe_split, split_cells
+from cytolens.classifier.splitting import folds_of
+from cytolens.errors import SettingError
+
+
+def plain(labels, groups=None):
+    return make_cells(np.zeros((len(labels), 1, 4, 4)), labels, groups=groups)
+
+
+def parts(split):
+    return split.train, split.validation, split.test
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=3, max_size=9),
+    seed=st.integers(0, 1000),
+)
+def test_groups_are_never_cut_and_every_part_has_every_class(counts, seed):
+    table = np.array(counts)
+    labels = np.concatenate([np.repeat([0, 1], row) for row in table])
+    groups = np.repeat(np.arange(len(table)), table.sum(1))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    cells = plain(labels[order], groups[order])
+    split = split_cells(cells, rng=seed)
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(len(cells)))
+    owners = [set(cells.groups[part]) for part in parts(split)]
+    assert sum(map(len, owners)) == len(table)
+    assert all(set(cells.labels[part]) == {0, 1} for part in parts(split))
+
+
+@settings(max_examples=40, deadline=None)
+@given(counts=st.lists(st.integers(10, 200), min_size=2, max_size=5), seed=st.integers(0, 99))
+def test_without_groups_each_part_keeps_the_class_shares(counts, seed):
+    cells = plain(np.repeat(np.arange(len(counts)), counts))
+    split = split_cells(cells, validation=0.15, test=0.2, rng=seed)
+    for code, count in enumerate(counts):
+        held = int((cells.labels[split.test] == code).sum())
+        assert abs(held - 0.2 * count) <= 1
+    assert np.array_equal(np.sort(np.concatenate(parts(split))), np.arange(len(cells)))
+
+
+def test_same_seed_same_split():
+    cells = plain(np.arange(60) % 3)
+    one, same, other = (split_cells(cells, rng=seed) for seed in (1, 1, 2))
+    assert np.array_equal(one.test, same.test)
+    assert not np.array_equal(one.test, other.test)
+
+
+def test_test_groups_are_those_with_the_whole_s_class_shares():
+    labels = np.concatenate([np.repeat([0, 1], row) for row in [(9, 1), (1, 9), (5, 5), (5, 5)]])
+    cells = plain(labels, np.repeat(list("abcd"), 10))
+    split = split_cells(cells, rng=0)
+    assert set(cells.groups[split.test]) < {"c", "d"}
+
+
+def test_two_groups_are_too_few_and_the_way_out_is_named():
+    with pytest.raises(SettingError, match="at least three"):
+        split_cells(plain(np.arange(40) % 2, np.arange(40) // 20), rng=0)
+
+
+def test_one_group_is_split_by_cells_and_the_remark_says_what_that_means():
+    cells = plain(np.arange(40) % 2, np.zeros(40, dtype=int))
+    split = split_cells(cells, rng=0)
+    assert "speak of it alone" in describe_split(cells, split)
+
+
+def test_a_class_that_lives_in_one_group_only_is_refused():
+    labels = np.r_[np.zeros(30), np.ones(10)].astype(int)
+    with pytest.raises(SettingError, match="gives every class"):
+        split_cells(plain(labels, np.repeat(list("abcd"), 10)), rng=0)
+
+
+@pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (0.2, -0.1)])
+def test_shares_out_of_range_are_refused(shares):
+    with pytest.raises(SettingError, match="together below 1"):
+        split_cells(plain(np.arange(40) % 2), validation=shares[0], test=shares[1])
+
+
+def test_the_description_names_the_held_out_groups():
+    cells = plain(np.arange(60) % 2, np.repeat(list("abc"), 20))
+    split = split_cells(cells, rng=0)
+    assert f"test: {cells.groups[split.test][0]}" in describe_split(cells, split)
+
+
+def test_folds_by_group_hold_out_each_group_once():
+    cells = plain(np.arange(60) % 2, np.repeat(list("abc"), 20))
+    folds = folds_of(cells, "group")
+    assert list(folds) == ["a", "b", "c"]
+    assert all(set(cells.groups[index]) == {name} for name, index in folds.items())
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(2, 6), sizes=st.lists(st.integers(2, 30), min_size=6, max_size=12))
+def test_numbered_folds_cut_no_group_and_none_is_empty(count, sizes):
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    cells = plain(np.arange(len(groups)) % 2, groups)
+    folds = list(folds_of(cells, count, rng=0).values())
+    assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(len(cells)))
+    assert min(map(len, folds)) > 0
+    assert sum(len(set(cells.groups[index])) for index in folds) == len(sizes)
+
+
+def test_numbered_folds_without_groups_are_stratified():
+    cells = plain(np.repeat([0, 1], [50, 25]))
+    for index in folds_of(cells, 5, rng=0).values():
+        assert np.array_equal(np.bincount(cells.labels[index]), [10, 5])
+
+
+@pytest.mark.parametrize("folds", ["donor", 1, 500, "group"])
+def test_impossible_folds_are_refused(folds):
+    with pytest.raises(SettingError, match="folds"):
+        folds_of(plain(np.arange(40) % 2), folds)

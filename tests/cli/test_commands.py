@@ -1,0 +1,137 @@
+"""The command line as a user runs it: a process of its own, its exit code, what it prints."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CYTOLENS = [sys.executable, "-m", "cytolens"]
+
+
+def cytolens(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*CYTOLENS, *map(str, words)], capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("simulated") / "cells"
+    small = ["--cells", "240", "--size", "32", "--pixel-size", "0.5", "--difficulty", "0"]
+    done = cytolens("simulate", *small, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--quick", "--epochs", "2", "--gallery", "2", "--steps", "4", "--map-cells", "150"]
+    done = cytolens("run", simulated, "--out", run, *options)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def test_a_run_leaves_a_report_a_summary_and_a_table_of_cells(finished: Path):
+    page = (finished / "report.html").read_text()
+    assert "http-equiv" not in page or "refresh" not in page
+    assert 'src="http' not in page
+    summary = json.loads((finished / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["cells"]["n"] == 240
+    assert summary["cells"]["classes"] == ["lymphocyte", "neutrophil"]
+    for part in ("test", "baseline"):
+        balanced = summary["classifier"][part]["balanced_accuracy"]
+        assert balanced["low"] <= balanced["value"] <= balanced["high"]
+    names = [layer["name"] for layer in summary["layers"]]
+    assert names[0] == "input"
+    assert names[-1] == "logits"
+    probe = summary["layers"][-1]["separation"]["probe_accuracy"]
+    assert set(probe) == {"value", "low", "high", "null", "untrained"}
+    assert summary["layers"][1]["receptive_field"] == 3
+    assert set(summary["timings"]) >= {"cells", "classifier", "maps", "features"}
+    assert list((finished / "figures").glob("*.png"))
+    assert len(list((finished / "figures").glob("*.svg"))) == len(
+        list((finished / "figures").glob("*.png"))
+    )
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_the_table_of_cells_follows_the_conventions(finished: Path):
+    import anndata
+
+    adata = anndata.read_h5ad(finished / "cells.h5ad")
+    assert adata.obs["class"].dtype == "category"
+    assert adata.obsm["X_tsne_pre_softmax"].shape == (adata.n_obs, 2)
+    assert len(adata.uns["class_colors"]) == 2
+    assert adata.obs_names.is_unique
+
+
+def test_a_second_call_repeats_nothing_and_a_changed_setting_only_what_depends_on_it(
+    finished: Path,
+):
+    again = cytolens("report", finished)
+    assert again.returncode == 0
+    assert "making maps" not in again.stderr
+    assert "training" not in again.stderr
+    changed = cytolens("cluster", finished, "--n-clusters", "3")
+    assert changed.returncode == 0, changed.stderr
+    assert "clustering:" in changed.stderr
+    assert "making maps" not in changed.stderr
+
+
+def test_layers_are_listed_in_depth_order(finished: Path):
+    done = cytolens("layers", finished)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert "receptive field" in lines[0]
+    names = [line.split()[0] for line in lines[1:]]
+    assert names[:2] == ["input", "conv1"]
+    assert names[-2:] == ["pre_softmax", "logits"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "no/such/folder", "--out", "r"], "no/such/folder"),
+        (["embed", "nowhere"], "--out"),
+        (["simulate", "--cells", "many", "--out", "r"], "many"),
+        (["polish"], "polish"),
+        (["run", "x", "--out", "r", "--intensity", "loud"], "dataset"),
+        (["run", "x", "--out", "r", "--steps", "0"], "--steps"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(words: list[str], said: str, tmp_path: Path):
+    words = [str(tmp_path / word) if word == "r" else word for word in words]
+    done = cytolens(*words)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_cells_leave_no_run_behind(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 255, (30, 16, 16)).astype("u1")
+    np.savez(tmp_path / "cells.npz", images=images, labels=np.zeros(30, int))
+    done = cytolens("run", tmp_path / "cells.npz", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "class" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_things_is_not_taken_for_a_run(simulated: Path, tmp_path: Path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    done = cytolens("run", simulated, "--out", tmp_path)
+    assert done.returncode == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
+    for name in ("a", "b"):
+        assert cytolens("simulate", "--cells", "60", "--out", tmp_path / name).returncode == 0
+    first, second = ((tmp_path / name / "cells.npz") for name in ("a", "b"))
+    with np.load(first) as one, np.load(second) as two:
+        assert all(np.array_equal(one[key], two[key]) for key in one.files)

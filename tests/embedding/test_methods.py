@@ -1,0 +1,267 @@
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from openTSNE.tsne import kl_divergence_bh
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import PCA
+
+from cytolens.embedding import embed
+from cytolens.embedding import methods as methods_module
+from cytolens.embedding.exact_gradient import exact_objective
+from cytolens.embedding.methods import METHODS, Made, Start
+from cytolens.errors import InputError, MissingExtra, SettingError
+from cytolens.records import Activations, Layer
+
+Array = NDArray[np.float32]
+
+
+def blobs(n: int, *, classes: int = 3, dimensions: int = 8, seed: int = 0) -> tuple[Array, Array]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    centres = 12 * np.eye(classes, dimensions)
+    return (rng.normal(size=(n, dimensions)) + centres[labels]).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def stack() -> dict[str, Array]:
+    """Five depths of 240 cells in three blobs, each a little further from the last."""
+    deepest, _ = blobs(240)
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(4, *deepest.shape))
+    layers = {"logits": deepest[:, :3], "pre_softmax": deepest}
+    for depth in (2, 1):
+        layers[f"conv{depth}"] = (deepest + 0.7 * noise[depth] * (3 - depth)).astype(np.float32)
+    layers["input"] = np.concatenate([layers["conv1"]] * 40, axis=1)
+    return dict(reversed(layers.items()))
+
+
+@pytest.fixture(scope="module")
+def maps(stack: dict[str, Array]):
+    return embed(stack, rng=0, threads=1)
+
+
+def test_every_depth_gets_a_map_in_depth_order(maps, stack):
+    assert list(maps) == list(stack)
+    for layer, found in maps.items():
+        assert found.layer == layer
+        assert found.method == "tsne"
+        assert found.coordinates.shape == (240, 2)
+        assert found.coordinates.dtype == np.float32
+        assert np.isfinite(found.coordinates).all()
+        assert set(found.quality) == {"recall_10", "trustworthiness", "kl_divergence"}
+
+
+def test_a_map_of_blobs_recovers_them(maps):
+    _, labels = blobs(240)
+    for layer in ("conv2", "pre_softmax"):
+        places = maps[layer].coordinates
+        means = np.stack([places[labels == name].mean(axis=0) for name in range(3)])
+        nearest = ((places[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        assert (nearest == labels).mean() > 0.99
+
+
+def test_the_chain_starts_at_the_pre_softmax_layer_and_goes_both_ways(maps):
+    origins = {layer: found.settings["started_from"] for layer, found in maps.items()}
+    assert origins == {
+        "input": "conv1",
+        "conv1": "conv2",
+        "conv2": "pre_softmax",
+        "pre_softmax": None,
+        "logits": "pre_softmax",
+    }
+
+
+def test_neighbouring_depths_look_alike(maps):
+    for layer, found in maps.items():
+        if layer != "pre_softmax":
+            assert found.settings["displacement"] < 0.1
+
+
+def test_a_chained_map_is_as_good_as_one_made_alone(maps, stack):
+    alone = embed({"conv1": stack["conv1"]}, rng=0, threads=1)["conv1"]
+    assert maps["conv1"].quality["recall_10"] > alone.quality["recall_10"] - 0.02
+
+
+def test_pixels_are_reduced_first_and_the_settings_say_so(maps):
+    assert maps["input"].settings["reduced_to"] == 50
+    assert maps["conv1"].settings["reduced_to"] is None
+
+
+def test_the_same_seed_gives_the_same_bytes_and_leaves_global_randomness_alone(
+    stack: dict[str, Array], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(methods_module, "FIRST", (30, 30))
+    some = {name: stack[name] for name in ("conv2", "pre_softmax")}
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    twice = [embed(some, rng=3, threads=2) for _ in range(2)]
+    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
+    for layer in some:
+        np.testing.assert_array_equal(twice[0][layer].coordinates, twice[1][layer].coordinates)
+
+
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"umap"}))
+def test_every_method_keeps_its_contract(method: str, stack):
+    done: list[tuple[int, int, str]] = []
+    chosen = ["conv2", "pre_softmax"]
+    found = embed(stack, method=method, layers=chosen, rng=0, progress=lambda *at: done.append(at))
+    assert list(found) == chosen
+    assert all(map_.method == method for map_ in found.values())
+    assert found["conv2"].quality["trustworthiness"] > 0.8
+    assert [at[0] for at in done] == [0, 1, 2]
+
+
+def test_activations_are_accepted():
+    features, _ = blobs(40)
+    places = [Layer(name, "conv", depth, (8,), None, ("", 0, ""), ("", 0, ""))
+              for depth, name in enumerate(("conv1", "pre_softmax"))]  # fmt: skip
+    acts = Activations(tuple(places), {"conv1": features, "pre_softmax": features}, "mean")
+    assert list(embed(acts, method="pca", rng=0)) == ["conv1", "pre_softmax"]
+
+
+def test_a_function_of_ones_own_makes_maps_too():
+    def first_two(features: Array, start: Start) -> Made:
+        return Made(features[:, :2], {"mine": 1.0}, {})
+
+    features, _ = blobs(30)
+    found = embed({"layer": features}, method=first_two, rng=0)["layer"]
+    assert found.method == "first_two"
+    assert found.quality["mine"] == 1
+
+
+def test_principal_components_agree_with_scikit_learn_up_to_sign(stack):
+    found = embed(stack, method="pca", rng=0)
+    oracle = PCA(2).fit(stack["conv1"])
+    expected = oracle.transform(stack["conv1"])
+    np.testing.assert_allclose(
+        np.abs(found["conv1"].coordinates), np.abs(expected), rtol=1e-3, atol=1e-3
+    )
+    np.testing.assert_allclose(
+        found["conv1"].settings["explained_variance_ratio"],
+        oracle.explained_variance_ratio_,
+        rtol=1e-4,
+    )
+
+
+def test_an_initial_map_sets_the_orientation():
+    features, _ = blobs(80)
+    first = embed({"a": features}, rng=0)["a"].coordinates
+    angle = 1.0
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    again = embed({"a": features}, initial=first @ turn, rng=0)["a"]
+    assert again.settings["started_from"] == "initial"
+    assert again.settings["displacement"] < 0.1
+    with pytest.raises(InputError, match="initial map"):
+        embed({"a": features}, initial=np.zeros((3, 2)), rng=0)
+
+
+def test_a_missing_umap_is_named_with_the_extra_to_install(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'cytolens\[umap\]'"):
+        embed({"a": blobs(30)[0]}, method="umap", rng=0)
+
+
+def test_umap_is_called_by_its_documented_interface(monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, object]] = []
+
+    class UMAP:
+        def __init__(self, *, n_neighbors, min_dist, init, random_state, n_jobs):
+            asked.append({"n_neighbors": n_neighbors, "init": init, "n_jobs": n_jobs})
+
+        def fit_transform(self, features):
+            return features[:, :2]
+
+    library = ModuleType("umap")
+    library.UMAP = UMAP  # pyright: ignore[reportAttributeAccessIssue]
+    monkeypatch.setitem(sys.modules, "umap", library)
+    features, _ = blobs(12)
+    embed({"a": features, "pre_softmax": features}, method="umap", rng=0)
+    assert [call["n_neighbors"] for call in asked] == [11, 11]
+    for call in asked:
+        assert call["init"].shape == (12, 2)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_layer_of_silence_gets_a_map_without_quality_and_the_chain_goes_on():
+    features, _ = blobs(60)
+    found = embed({"conv1": features, "conv2": np.zeros((60, 4)), "pre_softmax": features}, rng=0)
+    assert not found["conv2"].coordinates.any()
+    assert found["conv2"].quality == {}
+    assert found["conv2"].settings["constant_features"]
+    assert found["conv1"].settings["started_from"] == "pre_softmax"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: np.repeat(x[:10], 6, axis=0),  # every cell six times
+        lambda x: np.where(np.arange(len(x))[:, None] < 40, 0, x),  # most cells silent
+        lambda x: x[:, :1],  # one-dimensional logits
+        lambda x: x[:5],
+        lambda x: x[:7],
+        lambda x: 1e-12 * x,
+        lambda x: 1e12 * x,
+    ],
+)
+def test_degenerate_features_still_give_a_finite_map(change: Callable[[Array], Array]):
+    features = change(blobs(60)[0])
+    found = embed({"a": features}, rng=0)["a"]
+    assert np.isfinite(found.coordinates).all()
+    assert np.ptp(found.coordinates, axis=0).min() > 0
+    assert all(np.isfinite(value) for value in found.quality.values())
+
+
+def test_what_cannot_be_mapped_is_said_in_one_line():
+    features, _ = blobs(20)
+    with pytest.raises(InputError, match="at least 5 cells, got 4"):
+        embed({"a": features[:4]}, rng=0)
+    with pytest.raises(InputError, match="layer b has 19 cells where others have 20"):
+        embed({"a": features, "b": features[:19]}, rng=0, method="pca")
+    broken = features.copy()
+    broken[3, 2] = np.nan
+    with pytest.raises(InputError, match="layer a: 1 of 20 cells have NaN"):
+        embed({"a": broken}, rng=0)
+    with pytest.raises(SettingError, match="choose one of: tsne, pca, umap"):
+        embed({"a": features}, method="isomap", rng=0)
+    with pytest.raises(SettingError, match="layer 'c' is unknown"):
+        embed({"a": features}, layers=["c"], rng=0)
+    with pytest.raises(SettingError, match="no layers"):
+        embed({"a": features}, layers=[], rng=0)
+
+
+@pytest.mark.parametrize(("exact", "tree"), [(10, 1000), (10, 20)])
+def test_large_numbers_of_cells_take_openTSNEs_own_gradients(
+    exact: int, tree: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(methods_module, "EXACT_GRADIENT_UP_TO", exact)
+    monkeypatch.setattr(methods_module, "TREE_UP_TO", tree)
+    monkeypatch.setattr(methods_module, "FIRST", (3, 5))
+    features, _ = blobs(60)
+    found = embed({"a": features}, rng=0, threads=1)["a"]
+    assert found.settings["gradient"] == ("barnes-hut" if tree == 1000 else "interpolation")
+    assert np.isfinite(found.coordinates).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("exaggeration", [1, 12])
+def test_the_exact_gradient_is_that_of_openTSNE_without_approximation(threads, exaggeration):
+    rng = np.random.default_rng(0)
+    n = 300
+    raw = np.where(rng.random((n, n)) < 0.1, rng.random((n, n)), 0)
+    np.fill_diagonal(raw, 0)
+    affinities = csr_matrix((raw + raw.T) / (raw + raw.T).sum())
+    places = 10 * rng.normal(size=(n, 2))
+    scaled = affinities * exaggeration
+    expected, gradient = kl_divergence_bh(
+        places, scaled, dof=1, bh_params={"theta": 0.0}, should_eval_error=True
+    )
+    with ThreadPoolExecutor(threads) as workers:
+        objective = exact_objective(affinities, workers=workers, threads=threads)
+        error, found = objective(places, scaled, should_eval_error=True)
+        _, again = objective(places, scaled)
+    assert error == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(found, gradient, atol=1e-4 * np.abs(gradient).max())
+    np.testing.assert_array_equal(found, again)

@@ -1,0 +1,29 @@
+"""The examples as a reader would run them, on fewer cells."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_ten_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    runpy.run_path(str(EXAMPLES / "ten_lines.py"))["main"](200, tmp_path)
+    assert "on logits" in capsys.readouterr().out
+    assert (tmp_path / "map.png").stat().st_size > 5000
+    assert (tmp_path / "feature_images.png").stat().st_size > 5000
+
+
+def test_own_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    report = runpy.run_path(str(EXAMPLES / "own_model.py"))["main"](
+        200, tmp_path, quick=True, gallery=2, steps=4
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("0 input")
+    assert report.is_file()
+
+
+def test_every_example_is_run_here():
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    assert names == {"ten_lines", "own_model"}

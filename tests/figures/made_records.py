@@ -1,0 +1,281 @@
+"""Records made by hand, of any odd shape, for the tests of the figures and of the report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from cytolens.records import (
+    CellExplanation,
+    Cells,
+    Clusters,
+    Embedding,
+    Evaluation,
+    FeatureImages,
+    Layer,
+    ModulatedImages,
+    Preparation,
+)
+from cytolens.statistics import Estimate
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+NAN = float("nan")
+
+
+class InMemory:
+    """Prepared crops (N, C, H, W) as an image source."""
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images.astype(np.float32)
+        self.shape = images.shape
+
+    def read(self, index: Any) -> np.ndarray:
+        return self.images[index]
+
+    read_raw = read
+
+    def masks(self, index: Any) -> np.ndarray:
+        return np.ones((len(self.images[index]), *self.shape[2:]), dtype=bool)
+
+
+def blobs(n: int, channels: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Round bright spots (n, channels, side, side), 0…1."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    radius = rng.uniform(0.15, 0.4, size=(n, channels, 1, 1)) * side
+    shape = np.exp(-(((x**2 + y**2) / radius**2) ** 2))
+    return np.clip(shape + rng.normal(0, 0.05, size=(n, channels, side, side)), 0, 1)
+
+
+def make_cells(
+    n: int = 60,
+    *,
+    channels: int = 1,
+    classes: int = 2,
+    side: int = 20,
+    images: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    class_names: tuple[str, ...] | None = None,
+    channel_names: tuple[str, ...] | None = None,
+    **more: Any,
+) -> Cells:
+    rng = np.random.default_rng(0)
+    images = blobs(n, channels, side, rng) if images is None else images
+    n, channels = images.shape[:2]
+    labels = np.arange(n) % classes if labels is None else labels
+    preparation = Preparation(
+        size=images.shape[2:],
+        intensity="dataset",
+        low=(0.0,) * channels,
+        high=(4095.0,) * channels,
+        background=(0.0,) * channels,
+        dtype="uint16",
+    )
+    fields: dict[str, Any] = {
+        "original_sizes": np.full((n, 2), images.shape[2]),
+        "names": np.array([f"cells.npz[{i}]" for i in range(n)]),
+        "source": "cells.npz",
+    }
+    return Cells(
+        images=InMemory(images),
+        labels=labels.astype(np.int64),
+        class_names=class_names or tuple(f"class {k}" for k in range(classes)),
+        channel_names=channel_names or tuple(f"channel {c}" for c in range(channels)),
+        preparation=preparation,
+        **{**fields, **more},
+    )
+
+
+def make_probabilities(labels: np.ndarray, classes: int, *, skill: float = 2.0) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(len(labels), classes)) + skill * np.eye(classes)[labels]
+    return (np.exp(logits) / np.exp(logits).sum(1, keepdims=True)).astype(np.float32)
+
+
+def make_evaluation(classes: int = 2, *, good: float = 0.86, n: int = 301) -> Evaluation:
+    per_class = n // classes
+    confusion = np.full((classes, classes), round(per_class * (1 - good) / max(classes - 1, 1)))
+    np.fill_diagonal(confusion, round(per_class * good))
+    confidence = np.linspace(1 / classes, 0.98, 8)
+    bins = np.stack([confidence, confidence - 0.03, np.geomspace(5, 90, 8).round()], axis=1)
+    return Evaluation(
+        measures={
+            "accuracy": Estimate(good + 0.01, good - 0.03, good + 0.05),
+            "balanced_accuracy": Estimate(good, good - 0.04, good + 0.04),
+            "auc": Estimate(good + 0.08, good + 0.05, min(good + 0.11, 1.0)),
+            "calibration_error": Estimate(0.06, 0.04, 0.1),
+        },
+        confusion=confusion.astype(np.int64),
+        reliability=np.concatenate([[[NAN, NAN, 0]], bins]),
+        n=n,
+        note="bootstrap over cells",
+    )
+
+
+def make_layers(depth: int = 8, *, channels: int = 16, side: int = 40) -> tuple[Layer, ...]:
+    place = ("", 0, "output")
+    layers = [Layer("input", "input", 0, (1, side, side), 1, place, place)]
+    for k in range(1, depth - 2):
+        shape = (channels, side // 2 ** (k // 3), side // 2 ** (k // 3))
+        layers.append(Layer(f"conv{k}", "conv", k, shape, 3 + 6 * (k - 1), place, place))
+    layers.append(Layer("pre_softmax", "linear", depth - 2, (64,), None, place, place))
+    layers.append(Layer("logits", "linear", depth - 1, (2,), None, place, place))
+    return tuple(layers)
+
+
+def make_separation(layers: tuple[Layer, ...]) -> dict[str, dict[str, Estimate]]:
+    made: dict[str, dict[str, Estimate]] = {}
+    for layer in layers:
+        t = layer.depth / (len(layers) - 1)
+        made[layer.name] = {
+            "silhouette": Estimate(0.02 + 0.4 * t**2, 0.4 * t**2, 0.05 + 0.43 * t**2, 0.03, 0.04),
+            "knn_accuracy": Estimate(
+                0.6 + 0.25 * t, 0.56 + 0.25 * t, 0.64 + 0.25 * t, 0.55, 0.62 + 0.02 * t
+            ),
+            "probe_accuracy": Estimate(
+                0.64 + 0.22 * t**0.6, 0.6 + 0.22 * t**0.6, 0.68 + 0.22 * t**0.6, 0.55, 0.66
+            ),
+            "gdv": Estimate(
+                -0.05 - 0.5 * t**2, -0.08 - 0.5 * t**2, -0.02 - 0.5 * t**2, -0.01, -0.06
+            ),
+        }
+    return made
+
+
+def make_complexity(layers: tuple[Layer, ...]) -> dict[str, dict[str, Estimate]]:
+    return {
+        layer.name: {
+            key: Estimate(
+                scale * (0.2 + 0.1 * layer.depth),
+                scale * (0.15 + 0.1 * layer.depth),
+                scale * (0.25 + 0.1 * layer.depth),
+                untrained=scale * 0.3,
+            )
+            for key, scale in (
+                ("spectral_centroid", 0.2),
+                ("compressed_bytes", 900.0),
+                ("orientation_entropy", 1.0),
+                ("receptive_field_used", 0.9),
+            )
+        }
+        for layer in layers
+        if layer.kind in ("conv", "linear")
+    }
+
+
+def make_embedding(
+    n: int = 60, *, layer: str = "conv3", labels: np.ndarray | None = None, quality: float = 0.42
+) -> Embedding:
+    rng = np.random.default_rng(len(layer))
+    xy = rng.normal(size=(n, 2))
+    if labels is not None:
+        angle = 2 * np.pi * labels / max(labels.max() + 1, 1)
+        xy = xy + 2.2 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return Embedding(layer, "tsne", xy.astype(np.float32), {"recall_10": quality}, {})
+
+
+def make_clusters(cells: Cells, *, n: int = 4, layer: str = "conv3") -> Clusters:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(-1 if n else 0, max(n, 1), size=len(cells)) if n != 1 else None
+    labels = np.zeros(len(cells), dtype=np.int64) if labels is None else labels
+    labels = np.full(len(cells), -1) if n == 0 else labels
+    kinds = len(cells.class_names)
+    table = [np.bincount(cells.labels[labels == k], minlength=kinds) for k in range(n)]
+    return Clusters(
+        layer=layer,
+        method="kmeans",
+        labels=labels.astype(np.int64),
+        typical=tuple(np.flatnonzero(labels == k)[:9] for k in range(n)),
+        table=np.array(table, dtype=np.int64).reshape(n, kinds),
+        agreement={
+            "ari": Estimate(0.31, 0.25, 0.37, null=0.01),
+            "nmi": Estimate(0.28, 0.2, 0.35, null=0.02),
+        },
+        settings={},
+    )
+
+
+def make_images(
+    layer: str = "conv3",
+    *,
+    count: int = 12,
+    channels: int = 1,
+    side: int = 40,
+    dead: tuple[int, ...] = (),
+    targets: tuple[str, ...] | None = None,
+) -> FeatureImages:
+    """Gratings of many angles and wavelengths."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[:side, :side] / side
+    angle = rng.uniform(0, np.pi, size=(count, channels, 1, 1))
+    waves = rng.uniform(2, 8, size=(count, channels, 1, 1))
+    phase = 2 * np.pi * waves * (x * np.cos(angle) + y * np.sin(angle))
+    images = 0.5 + 0.5 * np.sin(phase) * np.exp(-((x - 0.5) ** 2 + (y - 0.5) ** 2) / 0.1)
+    natural = np.stack([np.full(count, 0.5), np.full(count, 0.3), np.full(count, 2.0)], axis=1)
+    mask = np.isin(np.arange(count), dead)
+    natural[mask] = [0.0, 0.0, 0.0]
+    return FeatureImages(
+        layer=layer,
+        targets=targets or tuple(f"channel {3 * k}" for k in range(count)),
+        channels=np.full(count, -1) if targets else 3 * np.arange(count),
+        images=images.astype(np.float32),
+        activation=np.where(mask, 0, rng.uniform(1, 6, count)).astype(np.float32),
+        natural=natural.astype(np.float32),
+        activation_maps=rng.random((count, 10, 10)).astype(np.float32),
+        history=np.zeros((count, 4), dtype=np.float32),
+        dead=mask,
+        settings={"value_range": (0.0, 1.0), "background": 0.0},
+    )
+
+
+def make_modulated(images: FeatureImages) -> ModulatedImages:
+    side = images.images.shape[-1]
+    y, x = np.mgrid[:side, :side] / side
+    centre = np.random.default_rng(2).uniform(0.3, 0.7, size=(2, len(images.targets), 1, 1))
+    gain = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / 0.04)
+    shown = images.images * gain[:, None]
+    return ModulatedImages(
+        images.layer, images.targets, shown.astype(np.float32), gain.astype(np.float32), "self", {}
+    )
+
+
+def make_explanation(cells: Cells, cell: int = 0, *, count: int = 6) -> CellExplanation:
+    channels, side = cells.shape[0], cells.shape[-1]
+    images = make_images(count=count, channels=channels, side=side)
+    modulated = make_modulated(images)
+    weights = np.linspace(1.4, -0.5, count).astype(np.float32)
+    return CellExplanation(
+        cell=cell,
+        name=str(cells.names[cell]),
+        image=cells.read(np.array([cell]))[0],
+        true_class=cells.class_names[cells.labels[cell]],
+        predicted_class=cells.class_names[0],
+        probability=0.87,
+        layer="conv3",
+        channels=images.channels,
+        contributions=weights,
+        modulated=modulated,
+        total=np.tensordot(weights, modulated.images, axes=1),
+        saliency=modulated.gain.mean(axis=0) / modulated.gain.mean(axis=0).max(),
+    )
+
+
+def make_history(epochs: int = 30) -> tuple[dict[str, float], ...]:
+    t = np.arange(1, epochs + 1)
+    return tuple(
+        {
+            "epoch": float(e),
+            "train_loss": float(0.7 * np.exp(-e / 9) + 0.05),
+            "validation_loss": float(0.6 * np.exp(-e / 7) + 0.2 + 0.004 * e),
+            "train_accuracy": float(0.97 - 0.4 * np.exp(-e / 8)),
+            "validation_accuracy": float(0.88 - 0.3 * np.exp(-e / 6)),
+        }
+        for e in t
+    )
+
+
+def texts(figure: Figure) -> list[str]:
+    """Everything written in a figure, after it has been drawn once."""
+    figure.draw_without_rendering()
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text().strip()]

@@ -1,0 +1,55 @@
+from dataclasses import replace
+
+import numpy as np
+from made_records import NAN, make_complexity, make_layers, make_separation, texts
+
+from cytolens.figures import plot_complexity, plot_separation
+from cytolens.statistics import Estimate
+
+
+def test_separation_has_a_panel_per_measure_from_input_to_logits() -> None:
+    layers = make_layers(4)
+    figure = plot_separation(layers, make_separation(layers))
+    written = texts(figure)
+    assert len(figure.axes) == 4
+    assert {"input", "logits"} <= set(written)
+    assert written.count("trained") == written.count("permuted") == 4
+
+
+def test_names_of_thirty_layers_do_not_overlap() -> None:
+    figure = plot_separation(make_layers(30), make_separation(make_layers(30)))
+    ticks = figure.axes[2].get_xticks()
+    assert len(ticks) <= 14
+    assert np.diff(ticks).min() >= 2
+
+
+def test_layers_and_numbers_that_are_missing_leave_gaps() -> None:
+    layers = make_layers(6)
+    separation = make_separation(layers)
+    del separation["conv2"]
+    separation["conv3"] = {"silhouette": Estimate(NAN, NAN, NAN)}
+    figure = plot_separation(layers, separation)
+    assert texts(figure)
+    trained = figure.axes[0].lines[-1].get_ydata()
+    assert np.isnan(trained[[2, 3]]).all()
+
+
+def test_no_measures_at_all_is_an_empty_figure() -> None:
+    assert not plot_separation(make_layers(5), {}).axes
+
+
+def test_complexity_states_its_rank_correlation_with_depth() -> None:
+    layers = make_layers(8)
+    trend = {"spectral_centroid": Estimate(0.71, 0.5, 0.8, null=0.4)}
+    written = texts(plot_complexity(layers, make_complexity(layers), trend))
+    assert "rank correlation with depth 0.71 [0.50, 0.80], by chance ≤ 0.40" in written
+    assert "input" not in written
+
+
+def test_a_network_without_a_control_has_no_line_for_it() -> None:
+    layers = make_layers(8)
+    bare = {
+        name: {key: replace(estimate, untrained=None) for key, estimate in found.items()}
+        for name, found in make_complexity(layers).items()
+    }
+    assert "untrained" not in texts(plot_complexity(layers, bare))

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from made_records import make_cells, make_history
+
+from cytolens.figures import plot_cells, plot_training, render_png, render_svg
+from cytolens.figures.style import colours, interval, legend_text, number, shorten, spread
+from cytolens.figures.tiles import look, look_of, round_length
+from cytolens.statistics import Estimate
+
+
+def test_nothing_global_is_changed() -> None:
+    before = dict(mpl.rcParams)
+    render_svg(plot_training(make_history(4)))
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_figures_need_neither_pyplot_nor_torch() -> None:
+    code = (
+        "import sys, cytolens.figures, cytolens.report; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib.pyplot')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_same_figure_gives_the_same_bytes() -> None:
+    cells = make_cells(24)
+    for render in (render_png, render_svg):
+        assert render(plot_cells(cells)) == render(plot_cells(cells))
+
+
+def test_text_in_svg_stays_text() -> None:
+    assert b">epoch<" in render_svg(plot_training(make_history(4)))
+
+
+def test_thirty_colours_are_thirty() -> None:
+    assert len(set(colours(30))) == 30
+    assert colours(2) == ["#0072b2", "#d55e00"]
+
+
+def test_long_names_keep_both_ends() -> None:
+    assert shorten("a very long name 17", 12) == "a very l… 17"
+    assert len(shorten("a very long name 17", 12)) == 12
+    assert shorten("short", 12) == "short"
+
+
+def test_a_name_with_an_underscore_is_not_hidden_from_the_legend() -> None:
+    assert not legend_text("_activated").startswith("_")
+
+
+def test_numbers_are_written_for_readers() -> None:
+    assert number(-0.5) == "−0.50"
+    assert number(float("nan")) == "–"
+    assert interval(Estimate(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
+    assert interval(Estimate(0.5, float("nan"), float("nan"))) == "0.50"
+
+
+def test_labels_are_spread_no_further_than_needed() -> None:
+    assert spread([0.0, 5.0, 10.0], 1.0) == [0.0, 5.0, 10.0]
+    placed = spread([1.0, 1.1, 0.9], 1.0)
+    assert np.allclose(np.diff(np.sort(placed)), 1.0, atol=0.02)
+    assert np.argsort(placed).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(("limit", "length"), [(20.3, 20), (6.0, 5), (0.49, 0.2), (1.0, 1)])
+def test_scale_bars_have_round_lengths(limit: float, length: float) -> None:
+    assert round_length(limit) == pytest.approx(length)
+
+
+def test_only_channels_named_red_green_blue_are_shown_in_colour() -> None:
+    assert look(3, channel_names=("Red", "Green", "Blue")).colour
+    assert not look(3, channel_names=("a", "b", "c")).colour
+    assert look(3).views == ("channel 0", "channel 1", "channel 2")
+
+
+def test_intensities_between_the_limits_become_grey() -> None:
+    picture = look(1, value_range=(10.0, 20.0)).show(np.array([[[5.0, 15.0, 25.0, np.nan]]]))
+    assert picture[0, :, 0].tolist() == [0.0, 0.5, 1.0, 0.0]
+
+
+def test_a_constant_image_does_not_divide_by_zero() -> None:
+    picture = look(1, value_range=(3.0, 3.0)).show(np.full((1, 4, 4), 3.0))
+    assert np.isfinite(picture).all()
+
+
+def test_one_hot_pixel_does_not_darken_all_cells() -> None:
+    images = np.random.default_rng(0).random((40, 1, 16, 16))
+    images[3, 0, 0, 0] = 1e6
+    assert look_of(make_cells(images=images)).limits[0, 1] < 2
