@@ -41,10 +41,10 @@ def timed(what: str, run: Callable[[], Any]) -> Any:
     return result
 
 
-def bench(n: int, *, threads: int, only: str | None) -> None:
+def bench(n: int, *, threads: int | None, only: str | None) -> None:
     features, labels = depths(n)
     before, _ = depths(n, seed=1)
-    print(f"{n:,} cells, {len(features)} depths, {threads} threads")
+    print(f"{n:,} cells, {len(features)} depths, {threads or 'default'} threads")
     if only in (None, "maps"):
         maps = timed("  t-SNE", lambda: embed(features, rng=0, threads=threads))
         recall = [f"{map_.quality['recall_10']:.3f}" for map_ in maps.values()]
@@ -70,7 +70,7 @@ def bench(n: int, *, threads: int, only: str | None) -> None:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--cells", type=int, nargs="+", default=[2000, 10_000])
-    arguments.add_argument("--threads", type=int, default=2)
+    arguments.add_argument("--threads", type=int)
     arguments.add_argument("--only", choices=["maps", "clusters", "separation"])
     chosen = arguments.parse_args()
     load = os.getloadavg()[0]

@@ -9,7 +9,31 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from cytolens.activations import capture as capture
+    from cytolens.activations import extract as extract
+    from cytolens.activations import find_layers as find_layers
+    from cytolens.classifier import evaluate as evaluate
+    from cytolens.classifier import train as train
+    from cytolens.classifier import wrap as wrap
+    from cytolens.embedding import cluster as cluster
+    from cytolens.embedding import embed as embed
+    from cytolens.embedding import measure_separation as measure_separation
+    from cytolens.errors import CytolensError as CytolensError
+    from cytolens.features import explain_cell as explain_cell
+    from cytolens.features import feature_images as feature_images
+    from cytolens.features import measure_complexity as measure_complexity
+    from cytolens.features import modulate as modulate
+    from cytolens.features import objectives as objectives
+    from cytolens.figures import plot_embedding as plot_embedding
+    from cytolens.figures import plot_feature_images as plot_feature_images
+    from cytolens.figures import plot_separation as plot_separation
+    from cytolens.images import cells_from_arrays as cells_from_arrays
+    from cytolens.images import read_cells as read_cells
+    from cytolens.images import simulate as simulate
     from cytolens.records import Cells as Cells
+    from cytolens.statistics import Estimate as Estimate
+    from cytolens.store import open_run as open_run
+    from cytolens.study import run as run
 
 _HOMES = {
     "CytolensError": "errors",
@@ -38,7 +62,33 @@ _HOMES = {
     "open_run": "store",
     "run": "study",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Cells",
+    "CytolensError",
+    "Estimate",
+    "capture",
+    "cells_from_arrays",
+    "cluster",
+    "embed",
+    "evaluate",
+    "explain_cell",
+    "extract",
+    "feature_images",
+    "find_layers",
+    "measure_complexity",
+    "measure_separation",
+    "modulate",
+    "objectives",
+    "open_run",
+    "plot_embedding",
+    "plot_feature_images",
+    "plot_separation",
+    "read_cells",
+    "run",
+    "simulate",
+    "train",
+    "wrap",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,7 +55,9 @@ def test_a_checkpoint_is_a_copy(spots):
 
 def test_a_wrapped_module_needs_its_module_or_factory(tmp_path):
     (tmp_path / "mine.py").write_text(
-        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(9, 2))\n"
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(9, 2))\n"
     )
     factory = f"{tmp_path / 'mine.py'}:make"
     module = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))

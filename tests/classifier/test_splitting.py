@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from conftest import make_cells
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_cells import make_cells
 
 from cytolens.classifier import describe_split, split_cells
 from cytolens.classifier.splitting import folds_of

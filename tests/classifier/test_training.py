@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_cells
+from made_cells import make_cells
 
 from cytolens.classifier import (
     Augmentation,

@@ -82,9 +82,11 @@ def test_neighbouring_depths_look_alike(maps):
             assert found.settings["displacement"] < 0.1
 
 
-def test_a_chained_map_is_as_good_as_one_made_alone(maps, stack):
-    alone = embed({"conv1": stack["conv1"]}, rng=0, threads=1)["conv1"]
-    assert maps["conv1"].quality["recall_10"] > alone.quality["recall_10"] - 0.02
+def test_chained_maps_are_on_average_as_good_as_those_made_alone(maps, stack):
+    layers = ("conv1", "conv2", "logits")
+    alone = [embed({name: stack[name]}, rng=0, threads=1)[name] for name in layers]
+    recall = np.mean([found.quality["recall_10"] for found in alone])
+    assert np.mean([maps[name].quality["recall_10"] for name in layers]) > recall - 0.02
 
 
 def test_pixels_are_reduced_first_and_the_settings_say_so(maps):

@@ -48,7 +48,7 @@ class Functional(nn.Module):
         return self.logits(x.mean((2, 3)))
 
 
-def gabor(angle: float, wavelength: float, size: int = 15) -> Tensor:
+def gabor(angle: float, wavelength: float, size: int = 25) -> Tensor:
     """Even Gabor filter (size, size) without mean; angle in degrees, wavelength in pixels.
 
     The wave runs along (cos angle, sin angle) in (x, y), y downwards.
@@ -65,7 +65,7 @@ def gabor(angle: float, wavelength: float, size: int = 15) -> Tensor:
 def gabor_network(angles: tuple[float, ...], wavelengths: tuple[float, ...]) -> nn.Module:
     """One channel per filter, and a dense layer over their means, so that it is a classifier."""
     n = len(angles)
-    conv = nn.Conv2d(1, n, 15, bias=False)
+    conv = nn.Conv2d(1, n, 25, bias=False)
     filters = [gabor(a, w) for a, w in zip(angles, wavelengths, strict=True)]
     with torch.no_grad():
         conv.weight.copy_(torch.stack(filters)[:, None])

@@ -38,9 +38,10 @@ def random_cells(n: int = 20, shape: tuple[int, int, int] = SHAPE) -> np.ndarray
 
 def wave(image: np.ndarray) -> tuple[float, float]:
     """Angle in degrees (0 to 180) and wavelength in pixels of the strongest wave."""
-    n = 256  # zero padding interpolates the spectrum
+    n = 512  # zero padding interpolates the spectrum
     window = np.hanning(image.shape[0])[:, None] * np.hanning(image.shape[1])[None]
-    spectrum = np.abs(np.fft.fft2((image - image.mean()) * window, s=(n, n)))
+    waves = (image - np.average(image, weights=window)) * window
+    spectrum = np.abs(np.fft.fft2(waves, s=(n, n)))
     row, column = np.unravel_index(np.argmax(spectrum), spectrum.shape)
     fy, fx = np.fft.fftfreq(n)[row], np.fft.fftfreq(n)[column]
     return float(np.degrees(np.arctan2(fy, fx)) % 180), float(1 / np.hypot(fx, fy))
@@ -193,12 +194,14 @@ def test_a_channel_is_not_dead_if_any_cell_wakes_it() -> None:
     model = gabor_network((0.0,), (6.0,))
     with torch.no_grad():
         model.conv1.conv.weight.zero_()  # pyright: ignore
-        model.conv1.conv.weight[0, 0, 7, 7] = 1.0  # pyright: ignore
+        model.conv1.conv.weight[0, 0, 12, 12] = 1.0  # pyright: ignore
     # within the value range nothing is above zero; one cell is brighter than that
-    cells = np.full((5, *SHAPE), -1.0, np.float32)
-    options = {"layer": "conv1", "value_range": (-1.0, -0.1), "background": -1.0, "cells": cells}
+    shape = (1, 32, 32)
+    cells = np.full((5, *shape), -1.0, np.float32)
+    options: dict[str, Any] = {"layer": "conv1", "input_shape": shape, "cells": cells}
+    options |= {"value_range": (-1.0, -0.1), "background": -1.0}
     assert few(model, **options).dead.all()
-    cells[3, 0, 5, 5] = 2.0
+    cells[3, 0, 16, 16] = 2.0
     assert not few(model, **options).dead.any()
 
 

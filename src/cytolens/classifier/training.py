@@ -39,6 +39,7 @@ class TrainingSettings:
     balance: str = "class"  # all classes count alike in the loss; "none": all cells do
     epoch_cells: int = 8192  # cells per epoch, at most: large data sets take as long as small ones
     width: int = 8  # channels of the first stage
+    growth: int = 2  # times as many channels in each further stage
     stages: int | None = None  # conv pairs; None: from the crop size
     pre_softmax: int = 64  # features of the pre-softmax layer
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -204,6 +205,7 @@ def _new_classifier(cells: Cells, settings: TrainingSettings, *, seed: int) -> C
         len(cells.class_names),
         seed=seed,
         width=settings.width,
+        growth=settings.growth,
         stages=settings.stages,
         pre_softmax=settings.pre_softmax,
     )

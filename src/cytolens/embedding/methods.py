@@ -35,8 +35,9 @@ FIRST = (250, 500)
 """Iterations with and without exaggeration of a map that starts from principal components:
 openTSNE's own defaults."""
 CHAINED = (100, 250)
-"""The same for a map that starts from its neighbour's. Measured on nine depths of 850 Jurkat
-cells: mean recall@10 0.617 against 0.618 of separately made maps, in half of the time."""
+"""The same for a map that starts from its neighbour's. Against maps made alone, over 850 Jurkat
+cells and a trained network: mean recall@10 0.652 and 0.527 for 0.653 and 0.528, KL divergence
+0.6 % higher, in half of the time. 400 iterations instead of 250 bring KL level, too."""
 
 
 @dataclass(frozen=True)

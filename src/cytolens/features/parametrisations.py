@@ -42,13 +42,14 @@ def pixels(canvas: Canvas, generators: Sequence[torch.Generator]) -> Painting:
 
 
 def fourier(
-    canvas: Canvas, generators: Sequence[torch.Generator], *, decay: float = 1.0
+    canvas: Canvas, generators: Sequence[torch.Generator], *, decay: float = 0.5
 ) -> Painting:
     """A spectrum whose coefficients are scaled by 1 / frequency^decay: coarse structure first.
 
-    The scale is that of natural images, and of cells; steps of one size then change all scales
-    alike (Olah, Mordvintsev & Schubert 2017, preconditioning). It is normalised so that unit
-    normal coefficients give pixels of standard deviation one, at any size.
+    Preconditioning after Olah, Mordvintsev & Schubert 2017. As the gradient is scaled as well as
+    the step, the image moves by 1 / frequency^(2·decay), by default the amplitude spectrum of
+    natural images, and of cells. The scale is normalised so that unit normal coefficients give
+    pixels of standard deviation one, at any size.
     """
     channels, height, width = canvas.shape
     scale = fourier_scale(height, width, decay=decay).to(canvas.low)  # (H, W // 2 + 1)
