@@ -279,7 +279,7 @@ class CellExplanation:
     contributions: NDArray[np.float32]  # (K,), gradient × activation toward the predicted class
     modulated: ModulatedImages
     total: NDArray[np.float32]  # (C, H, W), contribution-weighted sum of the modulated images
-    saliency: NDArray[np.float32]  # (H, W), contribution-weighted sum of the gains, 0…1
+    saliency: NDArray[np.float32]  # (H, W), positive gradient × activation of these, 0…1
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,8 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
 
     Raises ModelError when the network does not take images of that shape.
     """
-    images = torch.zeros(2, *input_shape, device=device_of(model))
+    weight = next((w for w in model.parameters() if w.is_floating_point()), torch.zeros(0))
+    images = torch.zeros(2, *input_shape, device=device_of(model), dtype=weight.dtype)
     recorder = _Recorder(Trace(tuple(input_shape)))
     recorder.add(images, "input", (), True, _POINT)
     with ExitStack() as stack:

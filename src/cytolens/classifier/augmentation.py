@@ -4,6 +4,7 @@ Training only. Rotation, reflection and sub-pixel shift are one affine map per c
 once, so that nothing is interpolated twice; every crop draws its own.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +19,10 @@ class Augmentation:
     rotation: float = 180.0  # degrees, uniform in ±
     reflection: bool = True  # half of the crops
     shift: float = 2.0  # pixels, uniform in ±, both directions
-    brightness: float = 0.1  # of the crop's own range of values, uniform in ±
-    contrast: float = 0.2  # gain is log-uniform in 1/(1 + contrast) … 1 + contrast
+    brightness: float = 0.4  # gain is log-uniform in 1/(1 + brightness) … 1 + brightness
+    # An offset blurs where a level lies between a crop's lowest and highest value. Crops that are
+    # normalised one by one say much by that, so it is small.
+    offset: float = 0.02  # of the crop's own range of values, uniform in ±
     exact: float = 0.5  # share of crops turned by a multiple of 90° only, whole pixels: unblurred
 
 
@@ -38,8 +41,8 @@ def augment(crops: Tensor, settings: Augmentation, *, generator: torch.Generator
     angle, right, down = draw(settings.rotation), draw(settings.shift), draw(settings.shift)
     mirrored = torch.rand(n, generator=generator) < (0.5 if settings.reflection else 0.0)
     exact = torch.rand(n, generator=generator) < settings.exact
-    gain = torch.exp(draw(1.0) * torch.log1p(torch.tensor(settings.contrast)))
-    offset = draw(settings.brightness)
+    gain = torch.exp(draw(math.log1p(settings.brightness)))
+    offset = draw(settings.offset)
     square = crops.shape[-1] == crops.shape[-2]
     quarter = 90.0 if square else 180.0
     angle = torch.where(exact, (angle / quarter).round() * quarter, angle)

@@ -33,7 +33,6 @@ class CellNet(nn.Module):
         n_classes: int,
         *,
         width: int = 8,
-        growth: int = 2,
         stages: int | None = None,
         pre_softmax: int = 64,
     ) -> None:
@@ -49,12 +48,11 @@ class CellNet(nn.Module):
             "input_shape": list(input_shape),
             "n_classes": n_classes,
             "width": width,
-            "growth": growth,
             "stages": depth,
             "pre_softmax": pre_softmax,
         }
         for stage in range(depth):
-            out = width * min(growth**stage, WIDEST)
+            out = width * min(2**stage, WIDEST)
             self.add_module(f"conv{2 * stage + 1}", _conv(channels, out))
             self.add_module(f"conv{2 * stage + 2}", _conv(out, out))
             self.add_module(f"pool{stage + 1}", nn.MaxPool2d(2))

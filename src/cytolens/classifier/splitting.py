@@ -87,13 +87,6 @@ def describe_split(cells: Cells, split: Split) -> str:
     )
 
 
-def hold_out(
-    cells: Cells, among: Indices, *, share: float, rng: Rng = None
-) -> tuple[Indices, Indices]:
-    """Part ``among`` into (kept, validation) by the rules of `split_cells`."""
-    return _hold_out(cells, among, _codes(cells), share, 1, "validation", generator(rng))
-
-
 def _codes(cells: Cells) -> Indices | None:
     """Groups as numbers; None where there are fewer than two."""
     if cells.groups is None:

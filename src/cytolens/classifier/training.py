@@ -39,7 +39,6 @@ class TrainingSettings:
     balance: str = "class"  # all classes count alike in the loss; "none": all cells do
     epoch_cells: int = 8192  # cells per epoch, at most: large data sets take as long as small ones
     width: int = 8  # channels of the first stage
-    growth: int = 2  # times as many channels in each further stage
     stages: int | None = None  # conv pairs; None: from the crop size
     pre_softmax: int = 64  # features of the pre-softmax layer
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -82,13 +81,16 @@ def train(
     averaged = model.network.to(where)  # what is validated and kept
     network = deepcopy(averaged).train().requires_grad_()  # what is stepped
     network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    pairs = list(
+        zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
+    )  # the tensors themselves, not copies
     crops, labels = _in_memory(cells.subset(split.train)), cells.labels[split.train]
     weights = _loss_weights(cells.subset(split.train), settings.balance)
     validation = _in_memory(cells.subset(split.validation))
     batch_size = min(settings.batch_size, len(labels))
     steps = min(len(labels), settings.epoch_cells) // batch_size
     optimiser = torch.optim.AdamW(
-        _parameter_groups(network, settings.weight_decay), lr=settings.learning_rate
+        _parameter_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=0.2
@@ -112,7 +114,7 @@ def train(
             loss.backward()
             optimiser.step()
             schedule.step()
-            _follow(averaged, network, settings.averaging, step=int(schedule.last_epoch))
+            _follow(pairs, settings.averaging, step=int(schedule.last_epoch))
             total += float(loss.detach())
         entry = {"epoch": float(epoch), "training_loss": total / steps}
         if len(validation):
@@ -205,7 +207,6 @@ def _new_classifier(cells: Cells, settings: TrainingSettings, *, seed: int) -> C
         len(cells.class_names),
         seed=seed,
         width=settings.width,
-        growth=settings.growth,
         stages=settings.stages,
         pre_softmax=settings.pre_softmax,
     )
@@ -256,19 +257,18 @@ def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str,
 
 
 @torch.no_grad()
-def _follow(averaged: nn.Module, network: nn.Module, averaging: float, *, step: int) -> None:
-    """Move the averaged network toward the stepped one; in the first steps, faster.
+def _follow(pairs: list[tuple[Tensor, Tensor]], averaging: float, *, step: int) -> None:
+    """Move every averaged tensor toward the stepped one; in the first steps, faster.
 
     Exponential moving average of weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017,
     arXiv:1703.01780): flatter optimum, steadier validation.
     """
     decay = min(averaging, step / (step + 9))
-    state = network.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(state[name], 1 - decay)
+    for average, current in pairs:
+        if average.is_floating_point():
+            average.lerp_(current, 1 - decay)
         else:
-            value.copy_(state[name])
+            average.copy_(current)
 
 
 def _validate(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:

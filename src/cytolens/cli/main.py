@@ -6,13 +6,15 @@ Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 int
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 import cytolens
 from cytolens.cli import making, studying
 from cytolens.errors import CytolensError
+
+_UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
 
 app = typer.Typer(
     name="cytolens",
@@ -49,16 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
     try:
-        code = app(spread(words), standalone_mode=False)
-    except click.exceptions.Exit as stop:
+        code = app(spread(words or ["--help"]), standalone_mode=False)
+    except typer.Exit as stop:
         code = stop.exit_code
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("cytolens: stopped; the same command goes on from here", err=True)
         code = 130
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.format_message())
-        code = 2
-    except click.ClickException as error:
+    except _UsageError as error:
         typer.echo(f"cytolens: {one_line(error.format_message())} (see --help)", err=True)
         code = 2
     except CytolensError as error:

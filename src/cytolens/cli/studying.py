@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cytolens.cli import terminal
-from cytolens.errors import SettingError
+from cytolens.errors import InputError, SettingError
 from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, IMAGES, MACHINE, MAPS, StudySettings
 
 
@@ -169,6 +169,8 @@ def _default_text(setting: Any) -> str:
 
 def open_study(data: Path, out: Path | None, given: dict[str, Any]) -> Any:
     """The study of a run folder (with its settings, but for those given), or of new data."""
+    if not data.exists():
+        raise InputError(f"'{data}' does not exist; give the cells, or the folder of a run")
     from cytolens.store import RunFolder
     from cytolens.study import Study
 

@@ -1,5 +1,6 @@
 """What the terminal shows: progress with the time left, and results as plain tables."""
 
+import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +14,9 @@ from rich.table import Table
 from cytolens.records import Clusters, Embedding, Layer, Progress
 from cytolens.statistics import Estimate
 
-_out = Console(highlight=False, soft_wrap=True)
-_err = Console(stderr=True, highlight=False)
+_WIDE = 200  # columns, where the output goes to a file and nothing may be cut
+_out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:

@@ -111,11 +111,14 @@ def styled(plot: Callable[P, R]) -> Callable[P, R]:
     return draw
 
 
+_MARGIN: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}  # nothing is cut off
+
+
 @styled
 def render_png(figure: Figure, *, dpi: int = 200) -> bytes:
     """The figure as PNG bytes; 200 dpi is twice what a screen shows at print size."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "cytolens"})
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "cytolens"}, **_MARGIN)
     return buffer.getvalue()
 
 
@@ -123,7 +126,8 @@ def render_png(figure: Figure, *, dpi: int = 200) -> bytes:
 def render_svg(figure: Figure, *, dpi: int = 300) -> bytes:
     """The figure as SVG bytes without a date; ``dpi`` is that of the pictures inside it."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="svg", dpi=dpi, metadata={"Date": None, "Creator": "cytolens"})
+    metadata = {"Date": None, "Creator": "cytolens"}
+    figure.savefig(buffer, format="svg", dpi=dpi, metadata=metadata, **_MARGIN)
     return buffer.getvalue()
 
 
