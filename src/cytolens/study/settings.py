@@ -169,12 +169,12 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 _DEFAULTS = StudySettings()
 _QUICK: dict[str, Any] = {
-    "limit": 600,
-    "epochs": 8,
+    "limit": 400,
+    "epochs": 6,
     "methods": ["tsne"],
-    "map_cells": 600,
+    "map_cells": 400,
     "permutations": 20,
-    "gallery": 4,
-    "steps": 32,
+    "gallery": 3,
+    "steps": 24,
     "explain": 1,
 }
