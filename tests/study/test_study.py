@@ -68,6 +68,13 @@ def test_cells_on_maps_are_drawn_and_the_held_out_were_not_trained_on(data: Path
     assert not set(study.held_out) & set(study.split.train)
 
 
+def test_a_draw_of_cells_is_even_and_said(data: Path, tmp_path: Path):
+    settings = StudySettings(**{**SMALL.__dict__, "limit": 60})
+    cells = Study(tmp_path / "run", data, settings).cells()
+    assert np.bincount(cells.labels).tolist() == [30, 30]
+    assert "60 of these 120 cells" in cells.remarks[-1]
+
+
 def test_a_run_folder_inside_the_data_is_refused(data: Path):
     with pytest.raises(SettingError, match="inside the data"):
         Study(data.parent / "run", data.parent)

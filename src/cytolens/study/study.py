@@ -5,7 +5,7 @@ settings and inputs have not changed is read back from the run folder instead of
 """
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,9 @@ class Study:
             limit = options.pop("limit")
             cells = read_cells(self._data_path, progress=progress, **options)
             if limit is not None and limit < len(cells):
+                drawn = f"{limit} of these {len(cells)} cells were drawn, evenly from the classes"
                 cells = cells.subset(_evenly(cells.labels, limit, self._chosen.seed))
+                cells = replace(cells, remarks=(*cells.remarks, drawn))
             self.folder.write_cells(cells, progress)
 
         if not self._data_path.exists() and self.folder.has("cells"):
