@@ -97,7 +97,7 @@ def demo(
         if cells < 100:
             raise SettingError(f"--cells {cells}: the demonstration needs at least 100")
         write_simulation(data, make_cells(cells, size=48, difficulty=difficulty, seed=seed))
-        write_json(data / "simulation.json", recipe)
+        write_json(data / "demo.json", recipe)
     study = open_study(data, out, {"seed": seed, "quick": quick})
     report = study.report()
     terminal.say_headline(study)
@@ -107,7 +107,7 @@ def demo(
 def _made_of(data: Path, recipe: dict[str, Any]) -> bool:
     import json
 
-    record = data / "simulation.json"
+    record = data / "demo.json"
     return (
         record.is_file()
         and (data / "cells.npz").is_file()

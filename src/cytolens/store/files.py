@@ -63,7 +63,7 @@ def write_simulation(out: Path, simulation: Simulation) -> Path:
     ``read_cells(out)`` reads them back. Refuses a folder that holds anything else. Returns the
     path of ``cells.npz``.
     """
-    ours = {"cells.npz", "truth.npz", "simulation.json"}
+    ours = {"cells.npz", "truth.npz", "simulation.json", "demo.json"}
     if out.exists() and (not out.is_dir() or {entry.name for entry in out.iterdir()} - ours):
         raise SettingError(f"'{out}' exists and holds other things; name a new folder")
     write_json(out / "simulation.json", asdict_plain(simulation.settings))
