@@ -22,8 +22,15 @@ def main(n: int = 2000, out: Path | None = None) -> None:
     acts = cl.extract(network, held_out)
     maps = cl.embed(acts, method="tsne", rng=0)
     depth = {name: cl.measure_separation(acts[name], held_out.labels, rng=0) for name in acts}
+    prior = cl.fit_prior(cells.subset(training.split.train), rng=0)
     images = cl.feature_images(
-        network, layer="conv4", channels=range(8), input_shape=cells.shape, cells=held_out, rng=0
+        network,
+        layer="conv4",
+        channels=range(8),
+        input_shape=cells.shape,
+        prior=prior,
+        cells=held_out,
+        rng=0,
     )
     salient = cl.modulate(images)
 

@@ -21,9 +21,13 @@ if TYPE_CHECKING:
     from cytolens.errors import CytolensError as CytolensError
     from cytolens.features import explain_cell as explain_cell
     from cytolens.features import feature_images as feature_images
+    from cytolens.features import fit_prior as fit_prior
+    from cytolens.features import make_atlas as make_atlas
     from cytolens.features import measure_complexity as measure_complexity
+    from cytolens.features import measure_faithfulness as measure_faithfulness
     from cytolens.features import modulate as modulate
     from cytolens.features import objectives as objectives
+    from cytolens.features import prepare_yardstick as prepare_yardstick
     from cytolens.figures import plot_embedding as plot_embedding
     from cytolens.figures import plot_feature_images as plot_feature_images
     from cytolens.figures import plot_separation as plot_separation
@@ -53,6 +57,10 @@ _HOMES = {
     "measure_separation": "embedding",
     "feature_images": "features",
     "objectives": "features",
+    "fit_prior": "features",
+    "make_atlas": "features",
+    "measure_faithfulness": "features",
+    "prepare_yardstick": "features",
     "modulate": "features",
     "explain_cell": "features",
     "measure_complexity": "features",
@@ -75,7 +83,10 @@ __all__ = [
     "extract",
     "feature_images",
     "find_layers",
+    "fit_prior",
+    "make_atlas",
     "measure_complexity",
+    "measure_faithfulness",
     "measure_separation",
     "modulate",
     "objectives",
@@ -83,6 +94,7 @@ __all__ = [
     "plot_embedding",
     "plot_feature_images",
     "plot_separation",
+    "prepare_yardstick",
     "read_cells",
     "run",
     "simulate",

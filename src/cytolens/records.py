@@ -279,7 +279,25 @@ class CellExplanation:
     contributions: NDArray[np.float32]  # (K,), gradient × activation toward the predicted class
     modulated: ModulatedImages
     total: NDArray[np.float32]  # (C, H, W), contribution-weighted sum of the modulated images
-    saliency: NDArray[np.float32]  # (H, W), positive gradient × activation of these, 0…1
+    saliency: NDArray[np.float32]  # (H, W), where the evidence for the class lies, 0…1
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """How well explanations find a feature that was planted, and that the classifier uses."""
+
+    kind: str  # of the plant: "granule", "bar", "rim", "texture"
+    setting: str  # "default", "low contrast", "small", "low contrast, small"
+    size_um: float
+    contrast: float  # over the nucleus, before the lens
+    layer: str  # the deepest one that the saliency was taken from
+    n: int  # held-out cells, planted, whose class rests on the plant
+    measures: Mapping[str, Estimate]  # accuracy, drop, chance, pointing, gradcam_pointing, iou …
+    ahead: Mapping[str, Estimate]  # by the name of a baseline's measure: ours minus it, paired
+    images: NDArray[np.float32]  # (K, C, H, W), examples
+    masks: NDArray[np.bool_]  # (K, H, W), where the plant is
+    saliency: Mapping[str, NDArray[np.float32]]  # by method, (K, H, W), 0…1
+    pixel_size: float  # µm
 
 
 @dataclass(frozen=True)
@@ -293,3 +311,82 @@ class Simulation:
     properties: Mapping[str, NDArray[Any]]  # per cell (N,)
     pixel_size: float  # µm
     settings: Settings
+
+
+@dataclass(frozen=True)
+class ChannelRanking:
+    """Which channels of a layer decide, and which of them say the same."""
+
+    layer: str
+    importance: NDArray[np.float64]  # (C,), mean |gradient × activation|, in logits
+    ablation: NDArray[np.float64]  # (C,), mean |change of the decision|, in logits; NaN: not taken
+    agreement: Estimate  # rank correlation of the two, over channels
+    groups: tuple[NDArray[np.int64], ...]  # near-duplicates, most important first, in and of groups
+    threshold: float  # correlation that near-duplicates exceed pairwise
+
+    @property
+    def representatives(self) -> NDArray[np.int64]:
+        """The most important channel of each group (G,), in the order of their importance."""
+        return np.array([group[0] for group in self.groups], dtype=np.int64)
+
+    def members(self, channel: int) -> NDArray[np.int64]:
+        """The channels that say the same as this one, among them itself."""
+        alone = np.array([channel], dtype=np.int64)
+        return next((group for group in self.groups if channel in group), alone)
+
+
+@dataclass(frozen=True)
+class ChannelContext:
+    """What a channel answers to, told by cells: the company that its feature image needs."""
+
+    layer: str
+    channel: int
+    importance: float  # mean |gradient × activation|, in logits
+    ablation: float  # mean |change of the decision| without it, in logits; NaN where not measured
+    members: NDArray[np.int64]  # channels that it stands for, itself the first
+    best: NDArray[np.int64]  # (k,), cells with the highest mean activation, none twice
+    activation: NDArray[np.float32]  # (k,), theirs
+    peaks: NDArray[np.float64]  # (k, 2), y and x of the strongest position, px; NaN if dense
+    fields: NDArray[np.float64]  # (k, 4), top, left, height, width of what is seen there, px
+    edges: NDArray[np.float64]  # (B + 1,), bins of the mean activation
+    histogram: NDArray[np.float64]  # (class, B), density
+    auc: Mapping[str, float]  # by class, against the rest
+    correlations: Mapping[str, Estimate]  # Spearman's, by property, strongest first
+    n: int  # cells that this was measured on
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The plane of a map cut into tiles, each with the feature image of the mean activation there.
+
+    Positions are (row, column) of a square grid over the map, row 0 at the largest y.
+    """
+
+    layer: str
+    method: str  # of the map
+    grid: int  # rows, and columns
+    limits: tuple[float, float, float, float]  # left, right, bottom, top of the grid on the map
+    positions: NDArray[np.int64]  # (K, 2)
+    counts: NDArray[np.int64]  # (K,), cells on the tile
+    shares: NDArray[np.float64]  # (K, class), of these, adding up to 1
+    typical: NDArray[np.int64]  # (K,), the cell whose features are nearest to their mean
+    images: FeatureImages  # K of them
+    left_out: int  # cells on tiles with too few of them
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How far the feature images of a layer can be believed; see `features.measure_faithfulness`.
+
+    ``table`` has a number per image: ``predictivity`` and, for comparison, ``best_cell``,
+    ``nine_best_cells``, ``unconstrained``, ``random_cell``; ``activation_ratio``,
+    ``activation_ratio_in_views``, ``z``, ``selectivity``, ``stability``, ``natural_spectrum``,
+    ``natural_path``, ``naturalness``.
+    """
+
+    layer: str
+    channels: NDArray[np.int64]  # (K,)
+    table: Mapping[str, NDArray[np.float64]]  # (K,) each
+    estimates: Mapping[str, Estimate]  # means over images that are not silent
+    failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
+    n: int  # held-out cells

@@ -196,3 +196,14 @@ def test_maps_of_single_images_are_rectified_activations():
     assert capture_maps(model, crops, "logits").min() >= 0
     with pytest.raises(InputError, match="image, channel"):
         capture_maps(model, crops[0], "features.0")
+
+
+def test_the_network_goes_on_with_what_consume_gives() -> None:
+    model = seeded(vgg_like()).eval()
+    x = images(3)
+    with torch.no_grad():
+        half = model.features[:3](x) / 2
+        expected = model.classifier(model.flatten(model.features[3:](half)))
+        with capture(model, [("features.2", 0, "output")], consume=lambda _, value: value / 2):
+            found = model(x)
+    torch.testing.assert_close(found, expected)

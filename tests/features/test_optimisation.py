@@ -145,7 +145,7 @@ def test_images_of_one_to_five_channels_are_native(channels: int) -> None:
     assert len(made.settings["value_range"]) == channels
 
 
-@pytest.mark.parametrize("size", [(16, 16), (17, 17), (31, 20), (45, 64)])
+@pytest.mark.parametrize("size", [(16, 16), (17, 17), (31, 20), (45, 64), (101, 75)])
 def test_odd_and_oblong_sizes_work(size: tuple[int, int]) -> None:
     made = few(tiny(), layer="conv2", channels=[1, 4], input_shape=(1, *size), steps=3)
     assert made.images.shape == (2, 1, *size)

@@ -8,8 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from cytolens.records import (
+    Atlas,
     CellExplanation,
     Cells,
+    ChannelContext,
+    ChannelRanking,
     Clusters,
     Embedding,
     Evaluation,
@@ -258,6 +261,67 @@ def make_explanation(cells: Cells, cell: int = 0, *, count: int = 6) -> CellExpl
         modulated=modulated,
         total=np.tensordot(weights, modulated.images, axes=1),
         saliency=modulated.gain.mean(axis=0) / modulated.gain.mean(axis=0).max(),
+    )
+
+
+def make_context(
+    cells: Cells, channel: int = 3, *, layer: str = "conv3", alike: int = 0, field: float = 6.0
+) -> ChannelContext:
+    """A channel that follows area and nothing else; field 0: the whole crop is seen."""
+    rng = np.random.default_rng(channel)
+    classes, side = len(cells.class_names), cells.shape[-1]
+    best = rng.permutation(len(cells))[:6]
+    whole = np.tile([0.0, 0.0, side, side], (len(best), 1))
+    box = np.tile([2.0, 3.0, field, field], (len(best), 1))
+    return ChannelContext(
+        layer=layer,
+        channel=channel,
+        importance=1.25,
+        ablation=0.5,
+        members=np.arange(channel, channel + 1 + alike),
+        best=best,
+        activation=np.linspace(2, 1, len(best)).astype(np.float32),
+        peaks=np.full((len(best), 2), np.nan if field == 0 else 6.0),
+        fields=whole if field == 0 else box,
+        edges=np.linspace(0, 2, 13),
+        histogram=rng.random((classes, 12)),
+        auc={name: 0.3 + 0.6 * k / classes for k, name in enumerate(cells.class_names)},
+        correlations={
+            "area": Estimate(0.71, 0.6, 0.8, null=0.2),
+            "texture_contrast": Estimate(-0.11, -0.3, 0.1, null=0.2),
+        },
+        n=len(cells),
+    )
+
+
+def make_ranking(layer: str = "conv3", channels: int = 16) -> ChannelRanking:
+    """Channels 3 and 4 say the same; the others stand alone."""
+    values = np.linspace(1, 0, channels)
+    rest = [np.array([k]) for k in range(channels) if k not in (3, 4)]
+    groups = (np.array([3, 4]), *rest)
+    return ChannelRanking(layer, values, values / 2, Estimate(0.8, 0.7, 0.9), groups, 0.9)
+
+
+def make_atlas(cells: Cells, *, layer: str = "conv3") -> Atlas:
+    """Three tiles, one of which is dead."""
+    classes = len(cells.class_names)
+    images = make_images(
+        layer, count=3, channels=cells.shape[0], side=cells.shape[-1], dead=(1,),
+        targets=("tile 0,0", "tile 1,2", "tile 3,3"),
+    )  # fmt: skip
+    shares = np.zeros((3, classes))
+    shares[:, 0], shares[:, -1] = [1, 0.25, 0], [0, 0.75, 1]
+    return Atlas(
+        layer=layer,
+        method="tsne",
+        grid=4,
+        limits=(-1.0, 1.0, -1.0, 1.0),
+        positions=np.array([[0, 0], [1, 2], [3, 3]]),
+        counts=np.array([40, 10, 1]),
+        shares=shares,
+        typical=np.array([0, 5, 9]),
+        images=images,
+        left_out=7,
     )
 
 

@@ -4,9 +4,11 @@ from functools import cache
 import numpy as np
 import pytest
 from made_records import (
+    make_atlas,
     make_cells,
     make_clusters,
     make_complexity,
+    make_context,
     make_embedding,
     make_evaluation,
     make_explanation,
@@ -15,6 +17,7 @@ from made_records import (
     make_layers,
     make_modulated,
     make_probabilities,
+    make_ranking,
     make_separation,
 )
 
@@ -41,6 +44,9 @@ FIGURES = [
     "gallery",
     "complexity",
     "gallery_conv2",
+    "atlas",
+    "channels_conv2",
+    "channels_conv1",
     "explanation_1",
     "modulated_conv2",
     "modulated_conv1",
@@ -81,6 +87,12 @@ def complete() -> StudyResults:
         separation=make_separation(layers),
         galleries=galleries,
         class_images=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
+        rankings={name: make_ranking(name) for name in ("conv1", "conv2")},
+        contexts={
+            name: tuple(make_context(cells, channel, layer=name) for channel in (3, 6))
+            for name in ("conv1", "conv2")
+        },
+        atlas=make_atlas(shown),
         complexity=make_complexity(layers),
         complexity_trend={"spectral_centroid": Estimate(0.7, 0.5, 0.8, null=0.4)},
         modulated=tuple(make_modulated(images) for images in galleries),
@@ -101,8 +113,8 @@ def test_the_story_is_told_in_order() -> None:
     assert sorted(found) == sorted(FIGURES)
     content = tell(complete(), dict.fromkeys(found, PICTURE))
     assert [section.anchor for section in content.sections] == [
-        "cells", "classifier", "maps", "separation", "clusters", "features", "modulated",
-        "settings",
+        "cells", "classifier", "maps", "separation", "clusters", "features", "channels",
+        "modulated", "settings",
     ]  # fmt: skip
 
 
@@ -207,3 +219,19 @@ def test_errors_on_training_cells_are_told_apart() -> None:
     content = tell(complete(), {"map_panel": PICTURE})
     caption = next(s for s in content.sections if s.anchor == "maps").figures[0].caption
     assert "are test cells; the other" in caption
+
+
+def test_channels_are_told_from_the_deepest_and_explained_once() -> None:
+    content = tell(complete(), dict.fromkeys(names(complete()), PICTURE))
+    chapter = next(s for s in content.sections if s.anchor == "channels")
+    assert [figure.name for figure in chapter.figures] == [
+        "atlas", "channels_conv2", "channels_conv1",
+    ]  # fmt: skip
+    first, second = (figure.caption for figure in chapter.figures[1:])
+    assert "held out from training" in first
+    assert second.startswith("Read as the figure before")
+    assert "16 channels fall into 15 groups" in first
+    table = chapter.tables[0]
+    assert table.rows[0] == ("conv1", "16", "15", "3", "0.40", "0.80", "0.80 [0.70, 0.90]")
+    assert chapter.text[0].startswith("conv2: the decision changes most (0.50 logits) without")
+    assert "goes along with area 0.71 [0.60, 0.80]." in chapter.text[0]

@@ -1,6 +1,7 @@
 """Stages over a run folder: what is kept, what is made again, what an interruption costs."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,14 @@ from cytolens.errors import SettingError
 from cytolens.images import Optics, simulate
 from cytolens.store import write_simulation
 from cytolens.study import Study, StudySettings
+from cytolens.study.telling import gather
 
 SMALL = StudySettings(
     epochs=1, gallery=1, steps=2, map_cells=60, permutations=20, explain=1, methods=["pca"]
 )
+
+
+SECTION_3 = ("channel", "importance", "ablation", "stands_for", "auc", "correlates")
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +98,62 @@ def test_quick_changes_only_what_was_not_chosen():
 def test_settings_out_of_range_are_named(wrong: dict[str, object]):
     with pytest.raises(SettingError, match=next(iter(wrong)).replace("_", "-")):
         StudySettings(**wrong)
+
+
+@pytest.fixture(scope="module")
+def told(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    settings = replace(SMALL, gallery=3, cards=2, atlas=3)
+    return Study(tmp_path_factory.mktemp("told") / "run", data, settings)
+
+
+def test_galleries_begin_with_what_the_decision_needs_and_show_duplicates_once(told: Study):
+    rankings = told.ranking()
+    for gallery in told.features()["galleries"]:
+        ranking = rankings[gallery.layer]
+        assert gallery.channels.tolist() == ranking.representatives[:3].tolist()
+        assert np.all(np.diff(ranking.ablation[gallery.channels]) <= 0)
+        groups = [set(ranking.members(channel).tolist()) for channel in gallery.channels.tolist()]
+        assert len(set.union(*groups)) == sum(map(len, groups))
+
+
+def test_channels_are_described_by_held_out_cells(told: Study):
+    held_out = set(told.held_out.tolist())
+    described = told.channels()
+    assert set(described) == {gallery.layer for gallery in told.features()["galleries"]}
+    for contexts in described.values():
+        assert len(contexts) <= 2
+        for context in contexts:
+            assert set(context.best.tolist()) <= held_out
+            assert context.n == len(held_out)
+            assert {"area", "n_lobes"} & set(context.correlations)
+
+
+def test_the_atlas_is_of_the_main_map_and_can_be_left_out(told: Study, data: Path):
+    atlas = told.atlas()
+    assert atlas is not None
+    assert (atlas.layer, atlas.method, atlas.grid) == ("pre_softmax", "pca", 3)
+    assert atlas.counts.sum() + atlas.left_out == len(told.mapped)
+    without = Study(told.folder.path, data, replace(told.settings, atlas=0))
+    assert without.atlas() is None
+
+
+def test_the_summary_says_what_the_channels_are_for(told: Study):
+    layers = gather(told).summary["layers"]
+    assert layers[0]["channels_shown"] == []
+    for layer in layers:
+        for shown in layer["channels_shown"]:
+            assert tuple(shown) == SECTION_3
+            assert set(shown["auc"]) == set(told.cells().class_names)
+            assert 1 <= len(shown["correlates"]) <= 4
+            assert {"property", "value", "low", "high", "null"} == set(shown["correlates"][0])
+            assert shown["stands_for"] >= 1
+            assert layer["channel_groups"] <= layer["channels"]
+
+
+def test_a_change_of_cards_repeats_no_feature_image(told: Study, data: Path):
+    told.channels()
+    listener = Listener()
+    changed = replace(told.settings, cards=1)
+    again = Study(told.folder.path, data, changed, announce=listener)
+    assert all(len(contexts) <= 1 for contexts in again.channels().values())
+    assert listener.made == ["describing the channels"]

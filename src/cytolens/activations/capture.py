@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cytolens.errors import ModelError
 
 Place = tuple[str, int, str]
-Consume = Callable[[Place, Tensor], None]
+Consume = Callable[[Place, Tensor], Tensor | None]
 
 NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -55,7 +55,8 @@ def capture(
     output (except at "output.…" places, which are a side branch), and later in-place operations
     cannot change them: ``inplace`` flags are off within the block, and the network goes on with a
     copy. With ``consume`` nothing is kept: it is called with each place and its value the moment
-    the value is there, without a copy, and has to be done with it when it returns.
+    the value is there, without a copy, and has to be done with it when it returns. With a tensor
+    that it returns the network goes on instead (at "output.…" places the function follows still).
 
     With ``stop_at_last`` the pass ends at the last of the places to be reached, and ``model(x)``
     gives None; nothing behind that place is computed.
@@ -83,17 +84,18 @@ def capture(
         here = [p for p in wanted[name] if p[1] == index and p[2].partition(".")[0] == side]
         if not here:
             return None
+        changed: Tensor | None = None
         for place in here:
             function = place[2].partition(".")[2]
             seen = NON_LINEARITIES[function](value) if function else value
             if consume is None:
                 captured[place] = seen
             else:
-                consume(place, seen)
+                changed = consume(place, seen)
         reached.update(here)
         if stop_at_last and name and len(reached) == n_places:
             raise _Stopped
-        return value.clone() if consume is None else None
+        return value.clone() if consume is None else changed
 
     def before(name: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -106,11 +108,13 @@ def capture(
         return hook
 
     def after(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> Tensor | None:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
             if isinstance(output, Tensor):
                 return take(name, "output", output)
             if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-                take(name, "output", output[0])
+                changed = take(name, "output", output[0])
+                if consume is not None and changed is not None:
+                    return (changed, *output[1:])
             return None
 
         return hook

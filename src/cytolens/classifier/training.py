@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from cytolens.classifier.augmentation import Augmentation, augment
 from cytolens.classifier.evaluation import measure
-from cytolens.classifier.model import Classifier, Device, predict, seed_from
+from cytolens.classifier.model import Classifier, Device, predict, seed_from, untrained
 from cytolens.classifier.networks import build_network
 from cytolens.classifier.splitting import split_cells
+from cytolens.classifier.wrapping import wrap
 from cytolens.errors import SettingError, choose
 from cytolens.records import Cells, ImageSource, Index, Progress, Split
 from cytolens.statistics import Rng, generator
@@ -56,6 +57,7 @@ class Training:
 def train(
     cells: Cells,
     *,
+    architecture: nn.Module | None = None,
     split: Split | None = None,
     settings: TrainingSettings | None = None,
     rng: Rng = None,
@@ -63,6 +65,9 @@ def train(
     progress: Progress | None = None,
 ) -> Training:
     """Train the reference network on the cells; the epoch with the least validation loss stays.
+
+    ``architecture``: a network of your own to train instead, from fresh weights; the module that
+    is given is left as it is, and ``width``, ``stages`` and ``pre_softmax`` have no effect.
 
     ``split=None`` takes `split_cells`; the test cells are not touched. With an empty validation
     part every epoch is run and the last weights stay. ``device=None`` trains on a GPU if PyTorch
@@ -76,7 +81,7 @@ def train(
     check_settings(settings)
     _check_split(cells, split)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = _new_classifier(cells, settings, seed=seed_from(draw))
+    model = _new_classifier(cells, settings, architecture, seed=seed_from(draw))
     random = torch.Generator().manual_seed(seed_from(draw))
     averaged = model.network.to(where)  # what is validated and kept
     network = deepcopy(averaged).train().requires_grad_()  # what is stepped
@@ -201,7 +206,21 @@ def _in_memory(cells: Cells) -> Cells:
     return replace(cells, images=_Kept(cells.images, cells.read(slice(0, len(cells)))))
 
 
-def _new_classifier(cells: Cells, settings: TrainingSettings, *, seed: int) -> Classifier:
+def _new_classifier(
+    cells: Cells, settings: TrainingSettings, own: nn.Module | None, *, seed: int
+) -> Classifier:
+    if own is not None:
+        brought = wrap(
+            own,
+            class_names=cells.class_names,
+            channel_names=cells.channel_names,
+            input_shape=cells.shape,
+            preparation=cells.preparation,
+            spec={"training": asdict(settings)},
+        )
+        fresh = untrained(brought, rng=seed)
+        fresh.network.eval().requires_grad_(False)
+        return fresh
     network = build_network(
         cells.shape,
         len(cells.class_names),

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import cytolens
-from cytolens.cli import making, studying
+from cytolens.cli import making, studying, validating
 from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 studying.add_verbs(app)
 making.add_verbs(app)
+validating.add_verbs(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -80,9 +81,10 @@ def spread(words: Sequence[str]) -> list[str]:
     result: list[str] = []
     flag: str | None = None
     first = False
+    several = studying.several() | validating.several()
     for word in words:
         if word.startswith("-") and not word.lstrip("-")[:1].isdigit():
-            flag, first = (word, True) if word in studying.several() else (None, False)
+            flag, first = (word, True) if word in several else (None, False)
         elif flag is not None and not first:
             result.append(flag)
         else:

@@ -1,7 +1,7 @@
 """What feature images are painted on: size, value range, start, all taken from the cells."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class Canvas:
     low: Tensor  # (C, 1, 1), prepared intensities
     high: Tensor  # (C, 1, 1)
     background: Tensor  # (C, 1, 1), prepared intensities
-    start: Tensor  # (C, H, W), prepared intensities
+    start: Tensor  # (C, H, W) of all images or (N, C, H, W), prepared intensities
     spread: Tensor | None = None  # (C, H, W), standard deviation of the cells
     mixing: Tensor | None = None  # (C, C), how independent channels become correlated ones
 
@@ -41,6 +41,17 @@ class Canvas:
             raw = torch.einsum("dc,nchw->ndhw", self.mixing, raw)
         offset = torch.logit(self.unit(self.start).clamp(0.05, 0.95))
         return self.low + (self.high - self.low) * torch.sigmoid(offset + raw)
+
+    def starting_at(self, start: Tensor | None, rows: list[int]) -> "Canvas":
+        """The canvas of some images, each with its own start (K, C, H, W)."""
+        if start is None:
+            return self
+        return replace(self, start=start[rows].to(self.low))
+
+    def clip(self, image: Tensor) -> Tensor:
+        """Images within the value range; the gradient passes as if they had not been clipped."""
+        inside = torch.maximum(torch.minimum(image, self.high), self.low)
+        return image + (inside - image).detach()
 
 
 def prepare_canvas(

@@ -1,8 +1,10 @@
-"""Which channels of a layer decide: gradient × activation, over many cells.
+"""Which channels of a layer decide: gradient × activation and ablation, over many cells.
 
 The gallery of a layer begins with the channels that matter.
 """
 
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import numpy as np
@@ -10,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations import capture, device_of, evaluating, resolve_layer
+from cytolens.activations import Place, capture, device_of, evaluating, resolve_layer
+from cytolens.activations.capture import NON_LINEARITIES
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.canvas import batches_of
 from cytolens.features.private_copy import dtype_of
@@ -36,8 +39,7 @@ def measure_contributions(
     """
     if batch_size < 1:
         raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
-    shape = cells.shape if isinstance(cells, Cells) else cells.shape[1:]
-    image_shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+    image_shape = _shape_of(cells)
     found = resolve_layer(model, image_shape, layer)
     logits_place = resolve_layer(model, image_shape, "logits").activation
     like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
@@ -94,9 +96,149 @@ def measure_importance(
     return np.abs(contributions).mean(axis=0)
 
 
-def _decision(logits: Tensor) -> Tensor:
-    """The predicted class's logit minus the mean of the others', (N,)."""
-    best = logits.max(dim=1).values
+def measure_ablation(
+    model: nn.Module,
+    cells: Cells | NDArray[np.float32],
+    *,
+    layer: Layer | str,
+    channels: Sequence[int] | None = None,
+    batch_size: int = 128,
+    progress: Progress | None = None,
+) -> NDArray[np.float64]:
+    """By how much the decision changes without each of ``channels`` (K,), in logits.
+
+    The decision is the logit of the class that the whole network gives, minus the mean of the
+    others'; taken away is a channel by giving every cell its mean over the cells, position by
+    position; the change is absolute, its mean over the cells is given. Zero would be an input that
+    the network has never seen (mean ablation, e.g. Morcos et al. 2018, arXiv:1803.06959, section
+    3.1, who take it for the one that harms least). All channels of the layer by default.
+
+    Unlike the first-order `measure_importance` it knows what the layers behind make of the loss;
+    like it, it takes one channel at a time, so of two that do the same work neither may seem to
+    matter. The value is put back after the non-linearity; before it, where that is applied as a
+    function other than ReLU. Costs, per channel, a pass from the layer on where the network
+    allows that, else a whole one.
+
+    The model is left as found. Raises SettingError for channels that do not exist.
+    """
+    if batch_size < 1:
+        raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
+    image_shape = _shape_of(cells)
+    found = resolve_layer(model, image_shape, layer)
+    chosen = list(range(found.channels) if channels is None else channels)
+    if any(not 0 <= channel < found.channels for channel in chosen):
+        raise SettingError(f"layer '{found.name}' has channels 0 to {found.channels - 1}")
+    note = f"ablation of the channels of {found.name}"
+    changes = np.zeros(len(chosen))
+    at_once = max(1, _NUMBERS_AT_ONCE // (batch_size * math.prod(found.shape)))
+    with torch.inference_mode(), evaluating(model):
+        cut = _Cut(model, found, resolve_layer(model, image_shape, "logits"))
+        for batch in batches_of(cells, image_shape, batch_size):
+            cut.look(batch)
+        for done, batch in enumerate(batches_of(cells, image_shape, batch_size)):
+            for start in range(0, len(chosen), at_once):
+                some = slice(start, start + at_once)
+                changes[some] += cut.change(done, batch, chosen[some])
+            if progress is not None:
+                progress(min((done + 1) * batch_size, len(cells)), len(cells), note)
+    return changes / len(cells)
+
+
+_NUMBERS_AT_ONCE = 2**23  # of a layer's activation: so many copies of a batch share one pass
+_KEEPS_ITS_MEAN = ("relu", "relu6")  # functions that leave the mean of their own values alone
+
+
+class _Cut:
+    """A network whose channels at one layer can be set to their mean over cells."""
+
+    def __init__(self, model: nn.Module, layer: Layer, logits: Layer) -> None:
+        module, call, side = layer.activation
+        side, _, function = side.partition(".")
+        self.model = model
+        self.place: Place = (module, call, side)
+        self.logits_place = logits.activation
+        self.function = NON_LINEARITIES[function] if function in _KEEPS_ITS_MEAN else None
+        self.total: Tensor | float = 0.0
+        self.n = 0
+        self.base: list[Tensor] = []  # logits of the whole network, batch by batch
+        self.resumes = False  # the network goes on from the layer with any number of images
+        self.like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
+
+    def look(self, batch: NDArray[np.float32]) -> None:
+        """Add a batch to the mean, and keep its logits."""
+
+        def add(value: Tensor) -> None:
+            seen = value if self.function is None else self.function(value)
+            self.total = self.total + seen.double().sum(0)
+
+        logits = self._run(self._images(batch), add)
+        self.n += len(batch)
+        self.base.append(logits)
+        if len(self.base) == 1:
+            self.resumes = self._resumes(self._images(batch[:2]), logits[:2])
+
+    def _resumes(self, images: Tensor, logits: Tensor) -> bool:
+        """Whether the network goes on from the layer with twice as many images."""
+        try:
+            twice = self._run(images, lambda value: _copies(value, 2))
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False  # a skip connection, a batch size that is remembered …
+        return twice.shape == (2 * len(logits), logits.shape[1]) and torch.allclose(
+            twice, _copies(logits, 2), rtol=1e-3, atol=1e-4
+        )
+
+    def change(
+        self, index: int, batch: NDArray[np.float32], channels: Sequence[int]
+    ) -> NDArray[np.float64]:
+        """Summed absolute change (K,) of the decision on the batch of that index."""
+        n, k = len(batch), len(channels)
+        mean = (self.total / self.n).to(self.like)  # type: ignore[union-attr]
+        images = self._images(batch)
+
+        def replace(value: Tensor) -> Tensor:
+            value = _copies(value, k) if self.resumes else value.clone()
+            for copy, channel in enumerate(channels):
+                value[copy * n : (copy + 1) * n, channel] = mean[channel]
+            return value
+
+        logits = self._run(images if self.resumes else _copies(images, k), replace)
+        base = self.base[index]
+        given = base.argmax(1)
+        before = _decision(base, given)
+        after = _decision(logits, given.repeat(k))
+        return (after.view(k, n) - before).abs().double().sum(1).cpu().numpy()
+
+    def _images(self, batch: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(batch)).to(self.like)
+
+    def _run(self, images: Tensor, at_layer: Callable[[Tensor], Tensor | None]) -> Tensor:
+        """Logits, with ``at_layer`` called with the layer's value, which may give another."""
+        seen: list[Tensor] = []
+
+        def consume(place: Place, value: Tensor) -> Tensor | None:
+            changed = at_layer(value) if place == self.place else None
+            if place == self.logits_place:
+                seen.append((value if changed is None else changed).clone())
+            return changed
+
+        with capture(self.model, [self.place, self.logits_place], consume=consume):
+            self.model(images)
+        return seen[-1]
+
+
+def _copies(value: Tensor, k: int) -> Tensor:
+    return value.repeat(k, *(1,) * (value.ndim - 1))
+
+
+def _shape_of(cells: Cells | NDArray[np.float32]) -> tuple[int, int, int]:
+    shape = cells.shape if isinstance(cells, Cells) else cells.shape[1:]
+    return (int(shape[0]), int(shape[1]), int(shape[2]))
+
+
+def _decision(logits: Tensor, given: Tensor | None = None) -> Tensor:
+    """The given (by default the predicted) class's logit minus the mean of the others', (N,)."""
+    given = logits.argmax(1) if given is None else given
+    best = logits.gather(1, given[:, None])[:, 0]
     if logits.shape[1] == 1:
         return best
     return best - (logits.sum(1) - best) / (logits.shape[1] - 1)

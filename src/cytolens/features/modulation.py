@@ -16,6 +16,12 @@ from torch import Tensor, nn
 from cytolens.activations import capture, device_of, evaluating, resolve_layer
 from cytolens.errors import InputError, ModelError, SettingError
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
+from cytolens.features.saliency import (
+    contrasting,
+    decision,
+    measure_saliency,
+    require_positions,
+)
 from cytolens.records import CellExplanation, FeatureImages, Layer, ModulatedImages
 
 
@@ -101,6 +107,7 @@ def explain_cell(
     name: str = "",
     true_class: str = "",
     features: FeatureImages | None = None,
+    references: NDArray[np.float32] | None = None,
     top: int = 6,
     interpolation: str = "bicubic",
     normalisation: str = "peak",
@@ -116,10 +123,10 @@ def explain_cell(
     the deciding ones; where no channel speaks for the class, the least against it are given.
 
     Each deciding channel's feature image (a row of ``features``, where there is one; otherwise the
-    cell itself) is modulated by the channel's activation map on this cell. ``total`` and
-    ``saliency`` are sums over the deciding channels, weighted by their contributions. The saliency
-    takes the maps position by position, where gradient × activation is positive (HiResCAM,
-    Draelos & Carin 2020), so that a channel that answers everywhere points only where it matters.
+    cell itself) is modulated by the channel's activation map on this cell. ``total`` is their sum,
+    weighted by their contributions. ``saliency`` says where in the cell the evidence for the class
+    lies, through all channels and all depths up to the layer (`measure_saliency`); some of the
+    ``references``, prepared crops (R, C, H, W), serve as contrast: those given another class.
 
     ``background`` as in ``modulate``; without feature images the lowest intensity of the crop's
     border, per image channel.
@@ -129,8 +136,7 @@ def explain_cell(
     if image.ndim != 3:
         raise InputError(f"an image of shape {image.shape} came; give (channel, y, x)")
     found = resolve_layer(model, (image.shape[0], image.shape[1], image.shape[2]), layer)
-    if len(found.shape) != 3 or found.shape[1] * found.shape[2] < 2:
-        raise SettingError(f"layer '{found.name}' has no positions; choose a convolutional layer")
+    require_positions(found)
     if features is not None and features.layer != found.name:
         raise InputError(f"feature images of '{features.layer}' came for layer '{found.name}'")
     logits, maps, evidence = _evidence(model, image, found)
@@ -148,23 +154,31 @@ def explain_cell(
     if background is None:
         background = _background(image, features)
 
-    def onto_image(values: NDArray[np.float32], scale: str) -> NDArray[np.float32]:
-        size = image.shape[1:]
-        return gain_of(
-            values, size, interpolation=interpolation, normalisation=scale, stride=stride
-        )
-
-    gain = onto_image(maps[deciding], normalisation)
+    gain = gain_of(
+        maps[deciding],
+        image.shape[1:],
+        interpolation=interpolation,
+        normalisation=normalisation,
+        stride=stride,
+    )
     shown = apply_gain(pictures, gain, background=background)
     level = apply_gain(pictures[:1], np.zeros_like(gain[:1]), background=background)[0]
     total = level + np.tensordot(weights, shown - level, axes=1)
-    spoken = np.maximum(evidence[deciding], 0)
-    saliency = onto_image(spoken, "none").sum(axis=0)
+    predicted = int(logits.argmax())
+    saliency = measure_saliency(
+        model,
+        image[None],
+        layer=found,
+        target=predicted,
+        references=None if references is None else contrasting(model, references, predicted),
+        background=background,
+        interpolation=interpolation,
+        stride=stride,
+    )[0]
     peak = float(saliency.max())
 
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
-    predicted = int(logits.argmax())
     return CellExplanation(
         cell=cell,
         name=name,
@@ -204,8 +218,8 @@ def _evidence(
     with evaluating(model), torch.enable_grad(), capture(model, places) as values:
         model(picture)
         activation, before = values[layer.activation], values[layer.pre_activation]
-        logits = values[logits_place][0]  # (K,)
-        score = _against_others(logits)
+        logits = values[logits_place]  # (1, K)
+        score = decision(logits, logits.argmax(1)).sum()
         on_path, ahead = torch.autograd.grad(score, [activation, before], allow_unused=True)
     # An activation made by a function lies on a side branch; for a ReLU the product is the same
     # before it, as its gradient is 0 or 1.
@@ -218,15 +232,7 @@ def _evidence(
         raise ModelError(f"the logits do not depend on layer '{layer.name}'; choose another")
     evidence = product[0].detach().double().cpu().numpy()
     maps = activation[0].detach().clamp(min=0).float().cpu().numpy()
-    return logits.detach().double().cpu().numpy(), maps, evidence
-
-
-def _against_others(logits: Tensor) -> Tensor:
-    """The largest logit minus the mean of the others."""
-    best = logits.argmax()
-    if len(logits) == 1:
-        return logits[0]
-    return logits[best] - (logits.sum() - logits[best]) / (len(logits) - 1)
+    return logits[0].detach().double().cpu().numpy(), maps, evidence
 
 
 def _pictures(

@@ -21,7 +21,12 @@ class Natural:
     maximum: NDArray[np.float64]  # (K,)
     peak: NDArray[np.float64]  # (K,), largest value at any position of any cell
     trough: NDArray[np.float64]  # (K,), smallest
-    n: int
+    scores: NDArray[np.float32]  # (n, K), of every cell
+
+    @property
+    def n(self) -> int:
+        """Number of cells."""
+        return len(self.scores)
 
     @property
     def table(self) -> NDArray[np.float32]:
@@ -40,27 +45,28 @@ def measure_natural(
     respond: Respond, objective: Objective, images: Iterator[NDArray[np.float32]], *, like: Tensor
 ) -> Natural:
     """The objective over all cells, every target on every cell, in one pass over the images."""
-    n, k = 0, len(objective)
-    total, squares = np.zeros(k), np.zeros(k)
-    maximum, peak, trough = np.full(k, -np.inf), np.full(k, -np.inf), np.full(k, np.inf)
-    shift = np.zeros(k)
+    k = len(objective)
+    peak, trough = np.full(k, -np.inf), np.full(k, np.inf)
+    rows: list[NDArray[np.float64]] = []
     for batch in images:
         crops = torch.from_numpy(np.ascontiguousarray(batch)).to(like)
         with torch.no_grad():
             response = respond(crops, crops)
+            found: list[NDArray[np.float64]] = []
             for target in range(k):
                 pursued = torch.full((len(crops),), target, device=like.device)
-                scores = objective(response, pursued).double().cpu().numpy()
-                if n == 0:
-                    shift[target] = scores[0]  # keeps the sum of squares exact
-                total[target] += (scores - shift[target]).sum()
-                squares[target] += ((scores - shift[target]) ** 2).sum()
-                maximum[target] = max(maximum[target], scores.max())
+                found.append(objective(response, pursued).double().cpu().numpy())
                 if objective.place is not None:
                     high, low = extremes(objective.place(response, pursued))
                     peak[target] = max(peak[target], float(high.max()))
                     trough[target] = min(trough[target], float(low.min()))
-        n += len(crops)
-    mean = total / n
-    deviation = np.sqrt(np.maximum(squares / n - mean**2, 0))
-    return Natural(shift + mean, deviation, maximum, peak, trough, n)
+        rows.append(np.stack(found, axis=1))
+    scores = np.concatenate(rows)
+    return Natural(
+        mean=scores.mean(0),
+        deviation=scores.std(0),
+        maximum=scores.max(0),
+        peak=peak,
+        trough=trough,
+        scores=scores.astype(np.float32),
+    )

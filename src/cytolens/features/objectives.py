@@ -24,6 +24,8 @@ class Response:
     ``background`` (C, 1, 1) is what surrounds a cell, ``expected`` (C, H, W) the average cell, or
     where images start without cells, ``spread`` (C, H, W) the cells' standard deviation at each
     pixel, None without cells. All four are in units of the value range, 0…1.
+
+    ``reduced`` names a layer that holds of each image its own channel alone: there C is 1.
     """
 
     image: Tensor
@@ -32,10 +34,25 @@ class Response:
     spread: Tensor | None
     pre_activation: Mapping[str, Tensor]  # (N, C, h, w), or (N, F) for a dense layer
     activation: Mapping[str, Tensor]
+    reduced: str | None = None
+    step: int = 0  # of the optimisation
 
 
 Score = Callable[[Response, Tensor], Tensor]
 """(response to N images, (N,) index of each image's target) -> one number per image, or a map."""
+
+
+@dataclass(frozen=True)
+class Focus:
+    """All that a score reads of the network, where that is little; it spares the network work.
+
+    ``layer``: the only one; ``channels``: for each target the one it reads; ``position``: (row,
+    column), if it is only one, None standing for the middle.
+    """
+
+    layer: str
+    channels: tuple[int, ...]
+    position: tuple[int | None, int | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ class Objective:
     targets: tuple[str, ...]  # names; one image is made per target
     channels: tuple[int, ...]  # index of the target channel; -1 where it is none
     place: Score | None = None
+    focus: Focus | None = None
 
     def __call__(self, response: Response, targets: Tensor | None = None) -> Tensor:
         """Scores (N,); without ``targets`` image i pursues target i, or all the only one."""
@@ -78,6 +96,7 @@ class Objective:
             targets=tuple(f"{factor:g} × {name}" for name in self.targets),
             channels=self.channels if factor > 0 else (-1,) * len(self),
             place=None if self.place is None else scaled(self.place),
+            focus=self.focus,
         )
 
     __rmul__ = __mul__
@@ -141,8 +160,17 @@ def _leaky(response: Response, layer: str) -> Tensor:
     return after if after is before else torch.lerp(after, before, LEAK)
 
 
-def _own(answer: Tensor, layer: str, wanted: tuple[int, ...], targets: Tensor) -> Tensor:
+def _own(
+    response: Response,
+    values: Mapping[str, Tensor],
+    layer: str,
+    wanted: tuple[int, ...],
+    targets: Tensor,
+) -> Tensor:
     """Of (N, C, h, w) each image's own channel, (N, h, w); of (N, F) at a dense layer, (N,)."""
+    answer = values[layer]
+    if response.reduced == layer:
+        return answer[:, 0]
     if max(wanted) >= answer.shape[1]:
         raise SettingError(
             f"channel {max(wanted)} is not in layer '{layer}'; "
@@ -154,7 +182,7 @@ def _own(answer: Tensor, layer: str, wanted: tuple[int, ...], targets: Tensor) -
 
 def _channel_values(layer: str, wanted: tuple[int, ...]) -> Score:
     """Pre-activation of each image's channel: (N, h, w), or (N,) at a dense layer."""
-    return lambda response, targets: _own(response.pre_activation[layer], layer, wanted, targets)
+    return lambda response, targets: _own(response, response.pre_activation, layer, wanted, targets)
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -167,8 +195,8 @@ def channel(layer: str, channels: int | Sequence[int]) -> Objective:
     wanted = _indices(channels)
 
     def score(response: Response, targets: Tensor) -> Tensor:
-        before = _own(response.pre_activation[layer], layer, wanted, targets)
-        after = _own(response.activation[layer], layer, wanted, targets)
+        before = _own(response, response.pre_activation, layer, wanted, targets)
+        after = _own(response, response.activation, layer, wanted, targets)
         return _mean(torch.lerp(after, before, LEAK))
 
     return Objective(
@@ -177,6 +205,7 @@ def channel(layer: str, channels: int | Sequence[int]) -> Objective:
         targets=tuple(f"channel {index}" for index in wanted),
         channels=wanted,
         place=_channel_values(layer, wanted),
+        focus=Focus(layer, wanted),
     )
 
 
@@ -209,6 +238,7 @@ def neuron(
         targets=tuple(f"neuron {index} at {place}" for index in wanted),
         channels=wanted,
         place=values,
+        focus=Focus(layer, wanted, (y, x)),
     )
 
 
@@ -242,6 +272,7 @@ def class_logit(
         targets=tuple(names[index] for index in logits.channels),
         channels=logits.channels,
         place=logits.place,
+        focus=logits.focus,
     )
 
 

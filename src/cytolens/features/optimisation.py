@@ -6,61 +6,45 @@ is, up to rounding, what it would be alone.
 
 import math
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cytolens.activations import device_of, resolve_layer
 from cytolens.errors import ModelError, SettingError
+from cytolens.features.ascent import Climb, ascend, look
 from cytolens.features.canvas import Canvas, batches_of, prepare_canvas
-from cytolens.features.natural import Natural, extremes, measure_natural
-from cytolens.features.objectives import Objective, channel, direction
+from cytolens.features.natural import Natural, measure_natural
+from cytolens.features.objectives import Focus, Objective, channel, direction
 from cytolens.features.parametrisations import (
     START_NOISE,
     Parametrisation,
     find_parametrisation,
     fourier,
 )
+from cytolens.features.priors import Guidance, Prior, guide
 from cytolens.features.private_copy import Respond, dtype_of, responding
 from cytolens.features.regularisers import weigh
-from cytolens.features.transforms import Transforms, draw_views, transform
+from cytolens.features.transforms import Transforms
 from cytolens.records import Cells, FeatureImages, Layer, Progress
 from cytolens.statistics import Rng, generator
 
 REGULARISATION: Mapping[str, float] = {"departure": 1.0, "total_variation": 4.0, "blur": 40.0}
 """Default weights; see `regularisers` for their unit."""
 
-PIXELS_AT_ONCE = 2**18
-"""Image pixels optimised in one batch: keeps the activations of small networks in the cache."""
+PIXELS_AT_ONCE = {"cpu": 16 * 48**2, "cuda": 2**18}
+"""Image pixels optimised in one batch: on a CPU memory that is used again stays in the cache."""
+
+LEARNING_RATES: Mapping[str, float] = {"cells": 0.03, "components": 0.05}
+"""Default learning rates by prior, where it is not 0.1: in s.d. of the cells."""
 
 
-@dataclass(frozen=True)
-class _Climb:
-    """How the ascent goes; the same for every image."""
-
-    parametrisation: Parametrisation
-    transforms: Transforms
-    regularisers: Objective | None
-    steps: int
-    learning_rate: float
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not self.learning_rate > 0:
-            raise SettingError(
-                f"steps={self.steps}, learning_rate={self.learning_rate} cannot be used; "
-                "give at least one step and a learning rate above zero"
-            )
-
-    def rate(self, step: int) -> float:
-        """Learning rate at a step: full at first, to zero along a quarter of a cosine."""
-        return self.learning_rate * math.cos(math.pi / 2 * step / self.steps)
-
-
+@torch.inference_mode(False)
+@torch.enable_grad()
 def feature_images(
     model: nn.Module,
     *,
@@ -71,13 +55,16 @@ def feature_images(
     names: Sequence[str] | None = None,
     input_shape: tuple[int, int, int],
     value_range: tuple[float, float] | ArrayLike | None = None,
-    background: float | ArrayLike = 0.0,
+    background: float | ArrayLike | None = None,
     start: ArrayLike | None = None,
-    parametrisation: str | Parametrisation = "fourier",
+    prior: Prior | None = None,
+    prior_weight: float = 2.0,
+    variants: int = 1,
+    parametrisation: str | Parametrisation | None = None,
     transforms: Transforms | None = None,
     regularisers: Mapping[str, float] | Objective | None = REGULARISATION,
-    steps: int = 96,
-    learning_rate: float = 0.1,
+    steps: int = 64,
+    learning_rate: float | None = None,
     batch_size: int | None = None,
     cells: Cells | NDArray[np.float32] | None = None,
     rng: Rng = None,
@@ -89,8 +76,14 @@ def feature_images(
     What is maximised: ``channels`` of ``layer`` (all unless given), or ``directions`` (K, F) in
     the activation space of ``layer`` with ``names``, or any ``objective``.
 
+    ``prior`` (see `fit_prior`): what the user's own cells say an image may look like. It says
+    where images start, how they change and what holds them (by ``prior_weight``, a relative
+    change of the target per unit), in place of ``parametrisation`` and ``regularisers``. With
+    ``variants`` above one there are several images per target, one for each kind of cell that
+    drives it, the most frequent first.
+
     ``value_range`` in prepared intensities is one (low, high), or (C, 2) with one per image
-    channel; None takes it from the cells (0.1 and 99.9 % quantiles), or (0, 1) without cells.
+    channel; None takes it from the prior or the cells (0.1 and 99.9 % quantiles), else (0, 1).
     Images start at ``start`` (C, H, W), by default the mean of the cells, or the middle of the
     value range without cells; views of them are padded with ``background`` (a number, or one per
     image channel). With cells of several image channels, these are correlated in the images as
@@ -115,51 +108,92 @@ def feature_images(
     be differentiated.
     """
     objective, layers = _aim(model, objective, layer, channels, directions, names, input_shape)
-    climb = _Climb(
-        parametrisation=find_parametrisation(parametrisation),
-        transforms=transforms or Transforms(),
-        regularisers=regularisers
+    if variants < 1 or (variants > 1 and prior is None):
+        raise SettingError(f"variants={variants}: several images per target take a prior")
+    if prior is not None:
+        if any(given is not None for given in (start, parametrisation, value_range)):
+            raise SettingError(
+                "a prior says where images start, how they change and between which intensities; "
+                "give no start, parametrisation or value_range with it"
+            )
+        value_range = prior.value_range
+        if background is None:
+            background = prior.background
+        if regularisers is REGULARISATION:
+            regularisers = None
+    pixelwise = find_parametrisation(parametrisation or "fourier")
+    penalties = (
+        regularisers
         if regularisers is None or isinstance(regularisers, Objective)
-        else weigh(regularisers),
-        steps=steps,
-        learning_rate=learning_rate,
+        else weigh(regularisers)
     )
-    size = batch_size or max(1, PIXELS_AT_ONCE // (input_shape[1] * input_shape[2]))
+    place = device_of(model) if device is None else torch.device(device)
+    size = batch_size or _batch_size(input_shape[1] * input_shape[2], place)
     if size < 1:
         raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
     seed = int(generator(rng).integers(2**62))
-    place = device_of(model) if device is None else torch.device(device)
     canvas = prepare_canvas(
         input_shape,
         value_range,
-        background,
+        0.0 if background is None else background,
         start,
-        cells,
+        cells if prior is None else prior.crops,
         torch.empty((), dtype=dtype_of(model), device=place),
     )
     note = f"feature images of {' and '.join(objective.layers)}"
-    chunks = [range(a, min(a + size, len(objective))) for a in range(0, len(objective), size)]
+    of = np.repeat(np.arange(len(objective)), variants)  # (K,), the target of each image
+    n_chunks = math.ceil(len(of) / size)
+    chunks = [part.tolist() for part in np.array_split(np.arange(len(of)), n_chunks)]
+    labels = _variant_names(objective.targets, variants)
     parts: list[tuple[Tensor, ...]] = []
-    with responding(model, layers, canvas, device=place) as respond:
+    focus = _focus(objective, penalties)
+    with responding(model, layers, canvas, device=place, focus=focus) as respond:
         natural = None
         if cells is not None:
-            crops = batches_of(cells, input_shape, size)
+            crops = batches_of(cells, input_shape, batch_size or 4 * size)
             natural = measure_natural(respond, objective, crops, like=canvas.low)
-        typical = natural or _on_noise(respond, objective, canvas)
+        guidance, on_prior = Guidance(None, pixelwise, None, np.full(len(of), -1)), None
+        if prior is not None and (natural is None or prior.starts_from_cells):
+            crops = batches_of(prior.crops, input_shape, batch_size or 4 * size)
+            on_prior = measure_natural(respond, objective, crops, like=canvas.low)
+        if prior is not None:
+            answered = None if on_prior is None else on_prior.scores
+            guidance = guide(prior, answered, n=len(of), variants=variants, weight=prior_weight)
+        climb = Climb(
+            parametrisation=guidance.parametrisation,
+            transforms=transforms or Transforms(),
+            regularisers=penalties,
+            steps=steps,
+            learning_rate=LEARNING_RATES.get(prior.kind if prior else "", 0.1)
+            if learning_rate is None
+            else learning_rate,
+        )
+        typical = natural or on_prior or _on_noise(respond, objective, canvas)
         centre, deviation = torch.from_numpy(typical.mean).to(canvas.low), typical.deviation
         scale = torch.from_numpy(np.where(deviation > 1e-8, deviation, 1.0)).to(canvas.low)
+        ceiling = None
+        if guidance.capped and on_prior is not None:
+            ceiling = torch.from_numpy(on_prior.maximum).to(canvas.low)
         for index, chunk in enumerate(chunks):
 
             def step_done(step: int, index: int = index) -> None:
                 if progress is not None:
                     progress(index * steps + step, len(chunks) * steps, note)
 
-            targets = torch.tensor(chunk, device=place)
-            seeds = [_seed(seed, objective.targets[target]) for target in chunk]
-            images, history = _ascend(
-                respond, objective, targets, centre, scale, climb, canvas, seeds, step_done
+            targets = torch.from_numpy(of[chunk]).to(place)
+            images, history = ascend(
+                respond,
+                objective,
+                targets,
+                centre,
+                scale,
+                ceiling,
+                climb.held_by(guidance, chunk),
+                canvas.starting_at(guidance.start, chunk),
+                [_seed(seed, labels[image]) for image in chunk],
+                step_done,
             )
-            parts.append((images, history, *_look(respond, objective, targets, images)))
+            parts.append((images, history, *look(respond, objective, targets, images)))
     images, history, activation, maps, peak, trough = (
         torch.cat(column).float().cpu().numpy() for column in zip(*parts, strict=True)
     )
@@ -170,29 +204,33 @@ def feature_images(
     rectified = any(layer.pre_activation != layer.activation for layer in layers.values())
     return FeatureImages(
         layer="+".join(objective.layers),
-        targets=objective.targets,
-        channels=np.array(objective.channels, dtype=np.int64),
+        targets=labels,
+        channels=np.array(objective.channels, dtype=np.int64)[of],
         images=images,
         activation=activation,
-        natural=np.full((len(objective), 3), np.nan, np.float32)
-        if natural is None
-        else natural.table,
+        natural=np.full((len(of), 3), np.nan, np.float32) if natural is None else natural.table[of],
         activation_maps=maps,
         history=history,
-        dead=_dead(objective, natural, peak, trough, rectified=rectified),
+        dead=_dead(objective, of, natural or on_prior, peak, trough, rectified=rectified),
         settings={
-            "parametrisation": parametrisation
-            if isinstance(parametrisation, str)
-            else getattr(parametrisation, "__name__", "custom"),
+            "prior": None if prior is None else prior.as_settings,
+            "parametrisation": getattr(climb.parametrisation, "__name__", "custom"),
             "transforms": asdict(climb.transforms),
             "regularisers": dict(regularisers)
             if isinstance(regularisers, Mapping)
             else list(regularisers.targets if regularisers else ()),
+            "prior_weight": prior_weight,
             "steps": steps,
-            "learning_rate": learning_rate,
+            "learning_rate": climb.learning_rate,
             "value_range": torch.cat([canvas.low, canvas.high], 1)[..., 0].cpu().tolist(),
             "background": canvas.background.flatten().cpu().tolist(),
-            "start": "given" if start is not None else "middle" if cells is None else "mean",
+            "start": "given"
+            if start is not None
+            else guidance.cells.tolist()
+            if guidance.start is not None
+            else "middle"
+            if cells is None and prior is None
+            else "mean",
             "cells": 0 if natural is None else natural.n,
             "seed": seed,
         },
@@ -224,6 +262,24 @@ def _aim(
     return objective, {name: resolve_layer(model, input_shape, name) for name in objective.layers}
 
 
+def _variant_names(targets: Sequence[str], variants: int) -> tuple[str, ...]:
+    if variants == 1:
+        return tuple(targets)
+    return tuple(f"{name}, {k + 1} of {variants}" for name in targets for k in range(variants))
+
+
+def _batch_size(pixels: int, device: torch.device) -> int:
+    """Images of that many pixels to optimise at once; eight large ones share the weights' cost."""
+    at_once = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cuda"])
+    return max(1, at_once // pixels, min(8, 2**19 // pixels))
+
+
+def _focus(objective: Objective, regularisers: Objective | None) -> Focus | None:
+    """What the ascent reads of the objective's layer, if it reads nothing else there."""
+    focus, others = objective.focus, () if regularisers is None else regularisers.layers
+    return None if focus is None or focus.layer in others else focus
+
+
 def _seed(seed: int, target: str) -> int:
     """A seed of its own for every target, by its name."""
     words = np.random.SeedSequence([seed, zlib.crc32(target.encode())]).generate_state(1, np.uint64)
@@ -240,108 +296,9 @@ def _on_noise(respond: Respond, objective: Objective, canvas: Canvas) -> Natural
     return measure_natural(respond, objective, iter([images]), like=canvas.low)
 
 
-class _Adam:
-    """Adam (Kingma & Ba 2015) with a single second moment for all the numbers of an image.
-
-    Numbers that matter more then move more. With a second moment of its own each Fourier
-    coefficient takes equal steps, whether the target asks for it or not: gratings come up slowly,
-    and specks come with them (at 64 steps a Gabor filter got half the activation). Images do not
-    share anything, and the scale of the objective does not matter.
-    """
-
-    def __init__(self, parameters: Tensor) -> None:
-        self.parameters = parameters  # (n, …)
-        self.mean = torch.zeros_like(parameters)
-        self.square = torch.zeros_like(
-            parameters[(slice(None), *(slice(1),) * (parameters.ndim - 1))]
-        )
-        self.steps = 0
-
-    @torch.no_grad()
-    def climb(self, rate: float) -> None:
-        """One step up the gradient, of about ``rate`` root mean square; drops the gradient."""
-        gradient = self.parameters.grad
-        assert gradient is not None
-        self.steps += 1
-        inner = tuple(range(1, gradient.ndim))
-        self.mean.lerp_(gradient, 1 - 0.9)
-        self.square.lerp_(gradient.square().mean(inner, keepdim=True), 1 - 0.99)
-        mean = self.mean / (1 - 0.9**self.steps)
-        size = (self.square / (1 - 0.99**self.steps)).sqrt()
-        self.parameters.add_(rate * mean / size.clamp_min(torch.finfo(size.dtype).tiny))
-        self.parameters.grad = None
-
-
-def _ascend(
-    respond: Respond,
-    objective: Objective,
-    targets: Tensor,
-    centre: Tensor,
-    scale: Tensor,
-    climb: _Climb,
-    canvas: Canvas,
-    seeds: Sequence[int],
-    step_done: Callable[[int], None],
-) -> tuple[Tensor, Tensor]:
-    """Images (n, C, H, W) of the chosen targets, and the objective at each step (n, steps)."""
-    draws = [torch.Generator().manual_seed(seed) for seed in seeds]
-    painting = climb.parametrisation(canvas, draws)
-    views = draw_views(draws, climb.steps).to(canvas.low)  # (steps, n, 4)
-    optimiser = _Adam(painting.parameters)
-    regularisers = climb.regularisers
-    history: list[Tensor] = []
-    for step in range(climb.steps):
-        images = painting.image()
-        view = transform(images, views[step], climb.transforms, canvas.background)
-        response = respond(images, view)
-        score = objective(response, targets)  # (n,)
-        if not score.requires_grad:
-            raise ModelError("no gradient flows from the target to the image; is it detached?")
-        aim = torch.asinh((score - centre[targets]) / scale[targets])
-        if regularisers is not None:
-            aim = aim - regularisers(response)
-        aim.sum().backward()
-        optimiser.climb(climb.rate(step))
-        history.append(score.detach())
-        step_done(step + 1)
-    with torch.no_grad():
-        return painting.image(), torch.stack(history, dim=1)
-
-
-def _look(
-    respond: Respond, objective: Objective, targets: Tensor, images: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The finished images as the network sees them, untransformed.
-
-    Gives the objective (n,), the map (n, h, w), the largest and smallest value in place (n,).
-    """
-    images = images.detach().requires_grad_()
-    response = respond(images, images)
-    score = objective(response, targets)
-    if objective.place is not None:
-        placed = objective.place(response, targets)
-        high, low = extremes(placed.detach())
-        if placed.ndim == 3:
-            return score.detach(), placed.detach().relu(), high, low
-    else:
-        high = low = score.detach()
-    (gradient,) = torch.autograd.grad(score.sum(), images)
-    return score.detach(), _smooth(gradient.abs().sum(1)), high, low
-
-
-def _smooth(maps: Tensor) -> Tensor:
-    """Maps (n, H, W) blurred with a Gaussian whose deviation is 1/32 of the larger side."""
-    deviation = max(maps.shape[-2:]) / 32
-    reach = min(math.ceil(3 * deviation), min(maps.shape[-2:]) - 1)
-    line = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.exp(-0.5 * (line / deviation).square())
-    kernel = torch.outer(kernel, kernel) / kernel.sum() ** 2
-    padded = functional.pad(maps[:, None], (reach,) * 4, mode="reflect")
-    return functional.conv2d(padded, kernel[None, None])[:, 0]
-
-
 def _dead(
     objective: Objective,
+    of: NDArray[np.int64],
     natural: Natural | None,
     peak: NDArray[np.float32],
     trough: NDArray[np.float32],
@@ -349,7 +306,7 @@ def _dead(
     rectified: bool,
 ) -> NDArray[np.bool_]:
     """Channels that never answer: not above zero where a non-linearity follows, else not at all."""
-    high = peak if natural is None else np.maximum(peak, natural.peak)
-    low = trough if natural is None else np.minimum(trough, natural.trough)
+    high = peak if natural is None else np.maximum(peak, natural.peak[of])
+    low = trough if natural is None else np.minimum(trough, natural.trough[of])
     silent = high <= 0 if rectified else (high == 0) & (low == 0)
-    return silent & (np.array(objective.channels) >= 0)
+    return silent & (np.array(objective.channels)[of] >= 0)

@@ -7,7 +7,9 @@ its own, so it does not depend on what else is in the batch.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cytolens.errors import SettingError
@@ -78,6 +80,60 @@ def fourier_scale(height: int, width: int, *, decay: float) -> Tensor:
         power[:, -1] = 1
     variance = (power * scale.square()).sum() / (height * width)
     return scale / variance.sqrt()
+
+
+def along(
+    components: NDArray[np.float32], deviations: NDArray[np.float32], *, bounded: bool = False
+) -> Parametrisation:
+    """Changes of the start along principal components (k, C, H, W) of the cells.
+
+    A coefficient of one is one standard deviation (k,) of the cells, so that an image moves most
+    where cells differ most. ``bounded`` keeps it within the ellipsoid of the cells: the mean
+    square of the coefficients is at most one, as it is for real cells on average.
+    """
+    scaled = components * deviations[:, None, None, None]
+
+    def paint(canvas: Canvas, generators: Sequence[torch.Generator]) -> Painting:
+        basis = torch.from_numpy(scaled).to(canvas.low)
+        noise = _normal(deviations.shape, generators, canvas.low)
+        parameters = (START_NOISE * noise).requires_grad_()
+
+        def image() -> Tensor:
+            coefficients = parameters
+            if bounded:
+                size = coefficients.square().mean(1, keepdim=True).sqrt()
+                coefficients = coefficients / size.clamp_min(1)
+            change = (coefficients @ basis.flatten(1)).view(-1, *canvas.shape)
+            return canvas.clip(canvas.start + change)
+
+        return Painting(parameters, image)
+
+    paint.__name__ = "components"
+    return paint
+
+
+def phases(amplitude: NDArray[np.float32]) -> Parametrisation:
+    """Free phases under a fixed amplitude spectrum (C, H, W // 2 + 1), from those of the start.
+
+    Source: Fel et al. 2023, MACO (arXiv:2306.06805), section 3.
+    """
+
+    def paint(canvas: Canvas, generators: Sequence[torch.Generator]) -> Painting:
+        size = (canvas.shape[1], canvas.shape[2])
+        fixed = torch.from_numpy(amplitude).to(canvas.low)
+        begin = torch.fft.rfft2(canvas.start - canvas.background, norm="ortho").angle()
+        noise = _normal(amplitude.shape, generators, canvas.low)
+        parameters = (START_NOISE * noise).requires_grad_()
+
+        def image() -> Tensor:
+            spectrum = torch.polar(fixed.expand_as(parameters), begin + parameters)
+            above = torch.fft.irfft2(spectrum, s=size, norm="ortho")
+            return canvas.clip(canvas.background + above)
+
+        return Painting(parameters, image)
+
+    paint.__name__ = "phases"
+    return paint
 
 
 PARAMETRISATIONS: dict[str, Parametrisation] = {"fourier": fourier, "pixels": pixels}

@@ -1,13 +1,16 @@
 """The network as it is optimised through: a private copy, frozen and made fast; never the user's.
 
-On a CPU the forward pass is faster with batch norm folded into the convolution before it and with
-channels last in memory. Both leave the answers as they are, up to rounding; this is checked.
+Batch norm is folded into the convolution before it, memory holds channels last, and convolutions
+compute what is needed and no more (`lean_convolutions`). All this leaves the answers as they are,
+up to rounding, which is checked on a probe; where it does not, the network is used as it is.
 """
 
 import copy
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +19,21 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cytolens.activations import Place, capture, device_of, evaluating
 from cytolens.errors import ModelError
 from cytolens.features.canvas import Canvas
-from cytolens.features.objectives import Response
+from cytolens.features.lean_convolutions import FewInputs, OwnChannel
+from cytolens.features.objectives import Focus, Response
+from cytolens.features.tiles import Tile, find_tile
 from cytolens.records import Layer
 
-Respond = Callable[[Tensor, Tensor], Response]
-"""(images, the views of them that the network sees), both (N, C, H, W) -> what it answers."""
+
+class Respond(Protocol):
+    """What the network answers to images and the views of them that it sees."""
+
+    def __call__(self, images: Tensor, views: Tensor, own: Tensor | None = None) -> Response:
+        """The response to (N, C, H, W) each; of the last layer only channels ``own`` (N,) matter.
+
+        Where the network allows it, that layer is then computed for these channels alone.
+        """
+        ...
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
@@ -36,26 +49,46 @@ def places_of(layers: Iterable[Layer]) -> tuple[Place, ...]:
 
 @contextmanager
 def responding(
-    model: nn.Module, layers: Mapping[str, Layer], canvas: Canvas, *, device: torch.device
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    canvas: Canvas,
+    *,
+    device: torch.device,
+    focus: Focus | None = None,
 ) -> Generator[Respond]:
     """Within the block, a function from images to what the network answers at ``layers``.
 
     The forward pass ends at the last of them. It runs through a private copy; a network that
-    cannot be copied is used itself, and is left as found.
+    cannot be copied is used itself, and is left as found. ``focus`` is all that will be read of
+    its layer where ``own`` is given.
     """
-    network = _fast_copy(model, places_of(layers.values()), canvas, device)
-    if network is None and device_of(model).type != device.type:
+    places = places_of(layers.values())
+    aim = None if focus is None else layers[focus.layer]
+    probe = _probe(canvas, device)
+    lean = _LeanCopy.of(model, places, probe, aim)
+    if lean is None and device_of(model).type != device.type:
         raise ModelError(f"the network cannot be copied to {device}; move it there before")
-    used = model if network is None else network
+    used, last = (model, None) if lean is None else (lean.network, lean.last)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         evaluating(used),
-        capture(used, places_of(layers.values()), stop_at_last=True) as captured,
+        capture(used, places, stop_at_last=True) as captured,
     ):
+        tile = None
+        if aim is not None and focus is not None and len(layers) == 1:
+            tile = _tile(used, captured, aim, focus, probe)
 
-        def respond(images: Tensor, views: Tensor) -> Response:
-            used(views.contiguous(memory_format=torch.channels_last))
+        def respond(images: Tensor, views: Tensor, own: Tensor | None = None) -> Response:
+            if last is not None:
+                last.own = own
+            part = None if own is None else tile
+            seen = views if part is None else part.cut(views)
+            used(seen.contiguous(memory_format=torch.channels_last))
+
+            def values(place: Place) -> Tensor:
+                return captured[place] if part is None else part.place(captured[place])
+
             return Response(
                 image=canvas.unit(images),
                 background=canvas.unit(canvas.background),
@@ -63,32 +96,73 @@ def responding(
                 spread=None
                 if canvas.spread is None
                 else canvas.spread / (canvas.high - canvas.low),
-                pre_activation={
-                    name: captured[layer.pre_activation] for name, layer in layers.items()
-                },
-                activation={name: captured[layer.activation] for name, layer in layers.items()},
+                pre_activation={key: values(at.pre_activation) for key, at in layers.items()},
+                activation={key: values(at.activation) for key, at in layers.items()},
+                reduced=None if last is None or own is None or focus is None else focus.layer,
             )
 
         yield respond
 
 
-def _fast_copy(
-    model: nn.Module, places: tuple[Place, ...], canvas: Canvas, device: torch.device
-) -> nn.Module | None:
-    """A frozen copy on the device, batch norm folded where that is exact; None if uncopyable."""
-    try:
-        with torch.inference_mode(False):
-            plain = copy.deepcopy(model).to(device).eval().requires_grad_(False)
-            folded = copy.deepcopy(plain)
-    except (RuntimeError, TypeError, NotImplementedError):
+def _probe(canvas: Canvas, device: torch.device) -> Tensor:
+    """Two images of noise within the value range, on which it is tried whether answers stay."""
+    noise = torch.rand((2, *canvas.shape), generator=torch.Generator().manual_seed(0))
+    return canvas.low + (canvas.high - canvas.low) * noise.to(canvas.low).to(device)
+
+
+def _tile(
+    network: nn.Module,
+    captured: Mapping[Place, Tensor],
+    layer: Layer,
+    focus: Focus,
+    probe: Tensor,
+) -> Tile | None:
+    """The tile of the image that the only neuron asked for sees; None where it needs it all."""
+    if focus.position is None or layer.receptive_field is None or len(layer.shape) != 3:
         return None
-    for network in (plain, folded):
-        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    if not _fold(folded, {name for name, _, _ in places}):
-        return plain
-    probe = torch.linspace(0, 1, 2 * canvas.start.numel(), device=device)
-    probe = canvas.low + (canvas.high - canvas.low) * probe.view(2, *canvas.shape).to(canvas.low)
-    return folded if _agree(plain, folded, probe, places) else plain
+
+    def answer(images: Tensor) -> Tensor:
+        network(images)
+        return captured[layer.pre_activation]
+
+    try:
+        return find_tile(answer, probe, focus.position, layer.receptive_field)
+    except Exception:  # whatever the network's own code makes of smaller images
+        return None
+
+
+@dataclass(frozen=True)
+class _LeanCopy:
+    """A private copy that does no more work than it has to."""
+
+    network: nn.Module
+    last: OwnChannel | None  # the convolution that gives the layer aimed at
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        places: tuple[Place, ...],
+        probe: Tensor,
+        aim: Layer | None,
+    ) -> "_LeanCopy | None":
+        """A frozen copy on the probe's device, simplified where exact; None if uncopyable."""
+        try:
+            with torch.inference_mode(False):
+                plain = copy.deepcopy(model).to(probe.device).eval().requires_grad_(False)
+                folded = copy.deepcopy(plain)
+        except (RuntimeError, TypeError, NotImplementedError):
+            return None
+        for network in (plain, folded):
+            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        expected = _values(plain, probe, places)
+        changed = _fold(folded, {name for name, _, _ in places})
+        same = changed and _agree(_values(folded, probe, places), expected)
+        network = folded if same else plain
+        last = None if aim is None else _single_out(network, probe, places, aim, expected)
+        if probe.device.type == "cpu":
+            _spare_gradients(network, probe, expected)
+        _rectify_late(network, probe, expected)
+        return _LeanCopy(network, last)
 
 
 def _fold(network: nn.Module, watched: set[str]) -> bool:
@@ -105,7 +179,7 @@ def _fold(network: nn.Module, watched: set[str]) -> bool:
         for (first, conv), (second, norm) in pairwise(list(parent.named_children())):
             if not (type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d):
                 continue
-            hooked = conv._forward_hooks or norm._forward_pre_hooks  # pyright: ignore[reportPrivateUsage]
+            hooked = _hooked(conv) or _hooked(norm)
             shared = len(names[id(conv)]) + len(names[id(norm)]) > 2
             if hooked or shared or names[id(conv)][0] in watched or norm.running_mean is None:
                 continue
@@ -115,16 +189,166 @@ def _fold(network: nn.Module, watched: set[str]) -> bool:
     return done
 
 
-def _agree(plain: nn.Module, folded: nn.Module, probe: Tensor, places: tuple[Place, ...]) -> bool:
-    """True if both networks give the same values at the places, up to rounding."""
-    answers: list[dict[Place, Tensor]] = []
-    for network in (plain, folded):
-        with torch.no_grad(), capture(network, places, stop_at_last=True) as captured:
-            network(probe)
-            answers.append(dict(captured))
-    first, second = answers
-    tolerance = 1e3 * torch.finfo(probe.dtype).eps
+def _single_out(
+    network: nn.Module,
+    probe: Tensor,
+    places: tuple[Place, ...],
+    layer: Layer,
+    expected: Mapping[Place, Tensor],
+) -> OwnChannel | None:
+    """Let each image have its own channel of the layer alone; None where that cannot be.
+
+    Whether the network can go on with a single channel until the forward pass ends is tried.
+    """
+    name = _source(network, probe, layer.pre_activation)
+    conv = network.get_submodule(name or "")
+    if name is None or not OwnChannel.suits(conv) or _hooked(conv):
+        return None
+    assert isinstance(conv, nn.Conv2d)
+    if not OwnChannel.pays(conv):
+        return None
+    last = OwnChannel(conv)
+    last.own = own = torch.tensor([0, last.conv.out_channels - 1], device=probe.device)
+    rows = torch.arange(2, device=probe.device)
+    reduced = {
+        place: values[rows, own, None]
+        if place in (layer.pre_activation, layer.activation)
+        else values
+        for place, values in expected.items()
+    }
+    done = _replace(network, {name: last}, probe, reduced)
+    last.own = None
+    return last if done else None
+
+
+def _spare_gradients(network: nn.Module, probe: Tensor, expected: Mapping[Place, Tensor]) -> None:
+    """Give convolutions of few input channels their faster gradient."""
+    for name, conv in list(network.named_modules()):
+        parent = network.get_submodule(name.rpartition(".")[0])
+        if FewInputs.suits(conv) and not _hooked(conv) and not isinstance(parent, OwnChannel):
+            _replace(network, {name: FewInputs(conv)}, probe, expected)  # pyright: ignore
+
+
+class _Rectify(nn.Module):
+    """ReLU that needs no memory of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.relu_()
+
+
+def _rectify_late(network: nn.Module, probe: Tensor, expected: Mapping[Place, Tensor]) -> None:
+    """Rectify in place, and behind a max pooling rather than before it: a quarter of the work.
+
+    The two commute, as ReLU rises monotonically.
+    """
+    made: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    kinds = (nn.ReLU, nn.MaxPool2d)
+    with _watching(network, kinds, made):
+        _values(network, probe, expected)
+    once = {name: calls[0] for name, calls in made.items() if len(calls) == 1}
+    changes: list[dict[str, nn.Module]] = []
+    for name, (_, given) in once.items():
+        if _is(network, name, nn.ReLU):
+            pools = [n for n, (taken, _) in once.items() if taken is given and n != name]
+            if len(pools) == 1 and _is(network, pools[0], nn.MaxPool2d):
+                late = nn.Sequential(network.get_submodule(pools[0]), _Rectify())
+                changes.append({name: nn.Identity(), pools[0]: late})
+            else:
+                changes.append({name: _Rectify()})
+    together = {name: module for change in changes for name, module in change.items()}
+    if not _replace(network, together, probe, expected):
+        for change in changes:
+            _replace(network, change, probe, expected)
+
+
+def _is(network: nn.Module, name: str, kind: type[nn.Module]) -> bool:
+    module = network.get_submodule(name)
+    return type(module) is kind and not _hooked(module)
+
+
+def _replace(
+    network: nn.Module,
+    new: Mapping[str, nn.Module],
+    probe: Tensor,
+    expected: Mapping[Place, Tensor],
+) -> bool:
+    """Put modules in the place of others if the network still says what is expected of it."""
+    old = {name: network.get_submodule(name) for name in new}
+    _put(network, new)
+    try:
+        if _agree(_values(network, probe, expected), expected):
+            return True
+    except Exception:  # whatever the network's own code makes of the change
+        pass
+    _put(network, old)
+    return False
+
+
+def _put(network: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    for name, module in modules.items():
+        parent, _, last = name.rpartition(".")
+        setattr(network.get_submodule(parent), last, module)
+
+
+@contextmanager
+def _watching(
+    network: nn.Module,
+    kinds: tuple[type[nn.Module], ...],
+    made: dict[str, list[tuple[Tensor, Tensor]]],
+) -> Generator[None]:
+    """Within the block ``made`` gets what modules of these kinds are given and give."""
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, args, output: made.setdefault(name, []).append((args[0], output))
+
+    named = [(name, module) for name, module in network.named_modules() if type(module) in kinds]
+    handles = [module.register_forward_hook(keep(name)) for name, module in named]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _source(network: nn.Module, probe: Tensor, place: Place) -> str | None:
+    """Name of the convolution, called once, whose output is the value at the place."""
+    made: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    with _watching(network, (nn.Conv2d,), made):
+        value = _values(network, probe, [place])[place]
+    return next(
+        (
+            name
+            for name, calls in made.items()
+            if len(calls) == 1 and calls[0][1].data_ptr() == value.data_ptr()
+        ),
+        None,
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)  # pyright: ignore[reportPrivateUsage]
+
+
+def _values(network: nn.Module, probe: Tensor, places: Iterable[Place]) -> dict[Place, Tensor]:
+    """What the network holds at the places; that there is a gradient is tried too."""
+    places, images = list(places), probe.detach().requires_grad_()
+    with (
+        torch.enable_grad(),
+        capture(network, places, stop_at_last=True) as captured,
+    ):
+        network(images)
+        values = {place: captured[place] for place in places}
+        total = sum(value.sum() for value in values.values())
+        if isinstance(total, Tensor) and total.requires_grad:
+            torch.autograd.grad(total, images, allow_unused=True)
+    return {place: value.detach() for place, value in values.items()}
+
+
+def _agree(values: Mapping[Place, Tensor], expected: Mapping[Place, Tensor]) -> bool:
+    """True if both are the same up to rounding."""
     return all(
-        (first[place] - second[place]).abs().max() <= tolerance * (1 + first[place].abs().max())
-        for place in places
+        values[place].shape == wanted.shape
+        and (values[place] - wanted).abs().max()
+        <= 1e3 * torch.finfo(wanted.dtype).eps * (1 + wanted.abs().max())
+        for place, wanted in expected.items()
     )

@@ -1,8 +1,11 @@
 """Records in, matplotlib Figures out: one file per subject. Nothing is shown or written."""
 
+from cytolens.figures.atlas import plot_atlas
 from cytolens.figures.cells import plot_cells
+from cytolens.figures.channels import plot_channel_cards
 from cytolens.figures.clusters import plot_clusters
 from cytolens.figures.depth import plot_complexity, plot_separation
+from cytolens.figures.faithfulness import plot_faithfulness
 from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images
 from cytolens.figures.maps import (
     plot_embedding,
@@ -17,21 +20,27 @@ from cytolens.figures.performance import (
     plot_reliability,
     plot_training,
 )
+from cytolens.figures.pointing import plot_known_answer, plot_pointing
 from cytolens.figures.style import render_png, render_svg
 
 __all__ = [
+    "plot_atlas",
     "plot_cell_explanation",
     "plot_cells",
+    "plot_channel_cards",
     "plot_clusters",
     "plot_complexity",
     "plot_confusion",
     "plot_embedding",
     "plot_embedding_panel",
+    "plot_faithfulness",
     "plot_feature_gallery",
     "plot_feature_images",
+    "plot_known_answer",
     "plot_maps_by_depth",
     "plot_measures",
     "plot_modulated",
+    "plot_pointing",
     "plot_reliability",
     "plot_separation",
     "plot_thumbnails",

@@ -1,12 +1,12 @@
 """Feature images: all of one layer, and a gallery with a row per depth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cytolens.figures.style import SMALL, WIDTH, number, shorten, styled
+from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, number, shorten, styled
 from cytolens.figures.tiles import (
     Limits,
     Look,
@@ -18,8 +18,9 @@ from cytolens.figures.tiles import (
     put_dead,
     put_intensity_scales,
 )
-from cytolens.records import FeatureImages, Layer
+from cytolens.records import ChannelRanking, Faithfulness, FeatureImages, Layer
 
+_REASONS = {"does not predict": "no pred.", "unnatural": "odd"}  # short enough for a tile
 _LEFT = 1.15  # inches for the names of the layers
 
 
@@ -71,6 +72,8 @@ def plot_feature_gallery(
     galleries: Sequence[FeatureImages],
     *,
     layers: Sequence[Layer] = (),
+    rankings: Mapping[str, ChannelRanking] | None = None,
+    faithfulness: Mapping[str, Faithfulness] | None = None,
     channel_names: Sequence[str] = (),
     value_range: Limits | None = None,
     pixel_size: float | None = None,
@@ -80,7 +83,9 @@ def plot_feature_gallery(
 
     Each row shows the first ``columns`` targets in the order they come in, says how many there
     are and how many of them are dead, and draws the receptive field as a bar to the scale of the
-    tiles. Each tile has its channel and z, as in `plot_feature_images`.
+    tiles. Each tile has its channel and z, as in `plot_feature_images`; with ``rankings``, by
+    layer, "+3" says that three more channels are like it. With ``faithfulness``, by layer, p is
+    the image's predictivity, and an image that is not to be believed is framed, with the reason.
     """
     by_name = {layer.name: layer for layer in layers}
     looks = [
@@ -90,7 +95,8 @@ def plot_feature_gallery(
     columns = max([min(columns, len(images.targets)) for images in galleries], default=1)
     columns = max(columns, 6)
     tile = (WIDTH - _LEFT - 0.1) / columns - 0.05
-    heights = [_step(images, drawn, tile) + 0.3 for images, drawn in zip(galleries, looks)]
+    under = 0.42 if faithfulness else 0.3
+    heights = [_step(images, drawn, tile) + under for images, drawn in zip(galleries, looks)]
     foot = foot_height(looks[0]) if looks else 0.1
     foot += 0.17 if looks and len(looks[0].views) > 1 else 0.0
     figure, axes = canvas(WIDTH, 0.1 + sum(heights) + foot)
@@ -98,7 +104,11 @@ def plot_feature_gallery(
     for images, drawn, height in zip(galleries, looks, heights):
         _row_label(axes, images, by_name.get(images.layer), y, tile, pixel_size)
         for k in range(min(columns, len(images.targets))):
-            _tile(axes, images, k, drawn, _LEFT + k * (tile + 0.05), y, tile)
+            found = (rankings or {}).get(images.layer)
+            like = 0 if found is None else len(found.members(int(images.channels[k]))) - 1
+            judged = (faithfulness or {}).get(images.layer)
+            at = _LEFT + k * (tile + 0.05)
+            _tile(axes, images, k, drawn, at, y, tile, like=like, judged=judged)
         y += height
     if galleries:
         if len(looks[0].views) > 1:
@@ -142,19 +152,39 @@ def _step(images: FeatureImages, drawn: Look, tile: float) -> float:
 
 
 def _tile(
-    axes: Axes, images: FeatureImages, k: int, drawn: Look, x: float, y: float, tile: float
+    axes: Axes,
+    images: FeatureImages,
+    k: int,
+    drawn: Look,
+    x: float,
+    y: float,
+    tile: float,
+    *,
+    like: int = 0,
+    judged: Faithfulness | None = None,
 ) -> None:
     """One target: its picture, or pictures above each other, and what is written beneath."""
     rows, columns = images.images.shape[-2:]
     height = tile * rows / columns
     bottom = y + _step(images, drawn, tile)
-    name = shorten(target_name(images, k), max(5, int(tile / 0.062)))
+    more = f" +{like}" if like else ""
+    name = shorten(target_name(images, k), max(5, int(tile / 0.062) - len(more))) + more
     if images.dead[k]:
         put_dead(axes, x, y, tile, bottom - y)
         axes.text(x + tile / 2, bottom + 0.08, name, ha="center", va="center", size=SMALL)
         return
+    failure = "" if judged is None else judged.failures[k]
+    frame = UNTRAINED if failure else None
     for view in range(len(drawn.views)):
-        put(axes, drawn.show(images.images[k], view), x, y + view * (height + 0.02), tile)
+        at = y + view * (height + 0.02)
+        put(axes, drawn.show(images.images[k], view), x, at, tile, frame=frame)
+    if judged is not None:
+        value = float(judged.table["predictivity"][k])
+        text = _REASONS.get(failure, failure) or f"p {number(value, 2)}"
+        axes.text(
+            x + tile / 2, bottom + 0.3, text, ha="center", va="center", size=SMALL,
+            color=UNTRAINED if failure else "#666666",
+        )  # fmt: skip
     z = z_score(images)[k]
     axes.text(x + tile / 2, bottom + 0.08, name, ha="center", va="center", size=SMALL)
     if np.isfinite(z):

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cytolens.figures.style import INK, SMALL, number, shorten
+from cytolens.figures.style import INK, SMALL, colours, number, shorten
 from cytolens.records import Cells
 
 Limits = Sequence[float] | NDArray[np.floating]
@@ -158,6 +158,28 @@ def put_scale(
     text = f"{high}   {label}"
     axes.text(start + 0.75, y, text, ha="left", va="center", size=SMALL + 0.5)
     return start + 0.85 + 0.068 * len(text)
+
+
+def put_classes(axes: Axes, names: Sequence[str], y: float, *, left: float, right: float) -> None:
+    """The key to the colours of the classes, between two places in inches, set to the right.
+
+    Names give way where there is little room; classes that still find none are counted.
+    """
+    tints = colours(len(names))
+    room, letter, gap = right - left, 0.058, 0.28
+    able = max(int(room / (gap + 4 * letter)), 1)
+    shown = list(names) if len(names) <= able else list(names)[: able - 1]
+    length = 20
+    while length > 4 and sum(gap + letter * min(len(n), length) for n in shown) > room:
+        length -= 1
+    entries = [(shorten(name, length), tint) for name, tint in zip(shown, tints, strict=False)]
+    if len(shown) < len(names):
+        entries.append((f"+ {len(names) - len(shown)}", "#FFFFFF"))
+    x = right - sum(gap + letter * len(text) for text, _ in entries)
+    for text, tint in entries:
+        axes.add_patch(Rectangle((x + 0.06, y - 0.045), 0.09, 0.09, facecolor=tint))
+        axes.text(x + 0.19, y, text, va="center", size=SMALL)
+        x += gap + letter * len(text)
 
 
 def foot_height(drawn: Look) -> float:

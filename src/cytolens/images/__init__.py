@@ -2,7 +2,7 @@
 
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.optics import Optics
-from cytolens.images.preparation import pad_or_crop, prepare
+from cytolens.images.preparation import pad_or_crop, prepare, prepared_background
 from cytolens.images.reading import read_cells
 from cytolens.images.simulation import Plant, simulate
 from cytolens.images.sources import ArrayImages, CropImages
@@ -15,6 +15,7 @@ __all__ = [
     "cells_from_arrays",
     "pad_or_crop",
     "prepare",
+    "prepared_background",
     "read_cells",
     "simulate",
 ]

@@ -107,6 +107,21 @@ def border_background(crops: NDArray[Any]) -> NDArray[Any]:
     return np.take_along_axis(border, middle[..., None], axis=-1)[..., 0]
 
 
+def prepared_background(preparation: Preparation) -> NDArray[np.float64]:
+    """Prepared intensity of the background, per image channel (C,).
+
+    Where each crop has limits of its own that is 0, as its darkest pixel.
+    """
+    values, low, high = (
+        np.array(v) for v in (preparation.background, preparation.low, preparation.high)
+    )
+    if preparation.intensity == "none":
+        return values
+    if preparation.intensity == "dataset":
+        return (values - low) / (high - low)
+    return np.zeros(len(values))
+
+
 def check_intensity(intensity: str) -> str:
     """The intensity scaling that is meant; raises SettingError when unknown."""
     return choose("intensity", intensity, INTENSITIES)

@@ -6,11 +6,15 @@ import numpy as np
 
 from cytolens.figures.style import interval, measure_name, number
 from cytolens.records import (
+    Atlas,
     CellExplanation,
     Cells,
+    ChannelContext,
+    ChannelRanking,
     Clusters,
     Embedding,
     Evaluation,
+    Faithfulness,
     FeatureImages,
     ModulatedImages,
 )
@@ -183,8 +187,13 @@ def class_images(images: FeatureImages) -> str:
     )
 
 
-def gallery(galleries: Sequence[FeatureImages]) -> str:
-    """Caption of the gallery by depth."""
+def gallery(
+    galleries: Sequence[FeatureImages],
+    *,
+    ranked: bool = False,
+    judged: Sequence[Faithfulness] = (),
+) -> str:
+    """Caption of the gallery by depth; ``ranked``: by what the decision loses without them."""
     total = sum(len(images.targets) for images in galleries)
     dead = sum(int(images.dead.sum()) for images in galleries)
     text = (
@@ -198,7 +207,110 @@ def gallery(galleries: Sequence[FeatureImages]) -> str:
         if dead
         else f"None of the {total} channels is dead. "
     )
+    if ranked:
+        text += (
+            "Rows begin with the channels that the decision loses most without; channels that "
+            "rise and fall together are shown once (+3: three more alike). "
+        )
+    if judged:
+        failed = sum(1 for found in judged for failure in found.failures if failure)
+        text += (
+            "p is the predictivity: the AUC with which likeness to the image tells the held-out "
+            "cells that drive the channel most from the lower half. "
+            + (
+                f"{failed} images are framed: they do not predict (no pred.), are weaker than the "
+                "top decile of cells, or odder than 99 % of cells (odd). "
+                if failed
+                else "No image fails: each predicts, is no weaker than the top decile of cells, "
+                "and no odder than cells can be. "
+            )
+        )
     return text + "Read a tile as a pattern that the channel prefers, one among possibly several."
+
+
+def faithfulness(found: Sequence[Faithfulness]) -> str:
+    """Caption of faithfulness by depth."""
+    return (
+        f"On {found[0].n:,} held-out cells. Predictivity: how well likeness to the image, in a "
+        "representation that the network has no part in (random filters, averaged over eight "
+        "orientations), tells the top decile of cells by activation from the lower half; beside "
+        "it the best and the nine best training cells, the image made without a prior, a random "
+        "cell. Activation is relative to the best training cell; selectivity is the share of the "
+        "layer's other channels that the image drives less; stability the cosine with the image "
+        "made again with another seed from half of the cells; naturalness the share of held-out "
+        "cells that are as far from the training cells as the image, in spectrum or on the way "
+        "through the network, whichever is less. Bands: 95 % intervals over images."
+    )
+
+
+def kinds() -> str:
+    """Caption of several images per channel."""
+    return (
+        "The cells that drive a channel, parted by their texture; an image for each part, the "
+        "largest first. Where the images of a channel differ, it answers to several things."
+    )
+
+
+def unconstrained() -> str:
+    """Caption of the gallery without a prior."""
+    return (
+        "The same channels, in Fourier space between the cells' darkest and brightest intensity, "
+        "as feature images are usually made. They reach higher activations, by what no cell "
+        "shows: read them with the predictivity above. Complexity is measured on these."
+    )
+
+
+def atlas(shown: Atlas) -> str:
+    """Caption of the activation atlas."""
+    return (
+        f"The map of {shown.layer} cut into {shown.grid} × {shown.grid} tiles. Left, the image "
+        "made to call forth what the cells of a tile have in common, against all cells; right, at "
+        "the same place, the cell nearest to their mean. Tiles grow with the number of cells; the "
+        "frame has the colour of the class that most belong to, the strip beneath shows the shares "
+        f"of all. {shown.left_out:,} cells lie on tiles with too few of them and are not shown. "
+        "Neighbouring images that change step by step follow what the network grades; the left "
+        "images are the network's exaggeration, the right ones are what there is."
+    )
+
+
+def channel_cards(
+    shown: Sequence[ChannelContext], ranking: ChannelRanking | None, *, first: bool = True
+) -> str:
+    """Caption of the cards of a layer; those after the first refer to it."""
+    text = "Read as the figure before. "
+    if first:
+        text = (
+            f"Measured on {shown[0].n:,} cells held out from training. Without it: by how many "
+            "logits the decision changes when the channel is set to its mean over cells; grad. × "
+            "act.: the same to first order. + n alike: other channels that rise and fall with it. "
+            "Best cells are those with the highest mean activation; the box is what the neuron "
+            "sees at its strongest place. Correlations within the grey band are no larger than the "
+            "largest of all properties under permutation; a correlation beyond it suggests a name, "
+            "but brightness, size and focus go along with much else. "
+        )
+    if ranking is None:
+        return text
+    alike, channels = len(ranking.groups), len(ranking.importance)
+    text += f"The {channels} channels fall into {alike} groups of like ones. "
+    if np.isfinite(ranking.agreement.value):
+        text += (
+            "Rank correlation of the two kinds of importance over channels: "
+            f"{interval(ranking.agreement)}."
+        )
+    return text
+
+
+def kept(found: Mapping[str, Estimate]) -> str:
+    """What is left of the activation in the parts that modulation keeps."""
+    if "kept" not in found:
+        return ""
+    return (
+        f" The parts that are kept hold {interval(found['kept'])} of the channels' activation "
+        f"(gain pushed to a random place: {interval(found['random_kept'])}); put in a tenth of "
+        f"the pixels at a time, on average {interval(found['insertion'])} of it "
+        f"({interval(found['random_insertion'])}), and {interval(found['deletion'])} stays when "
+        f"they are taken out ({interval(found['random_deletion'])})."
+    )
 
 
 def layer_gallery(images: FeatureImages) -> str:

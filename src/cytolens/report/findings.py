@@ -107,6 +107,50 @@ def answer(results: StudyResults) -> tuple[str, ...]:
     return tuple(told)
 
 
+def images(results: StudyResults) -> tuple[str, ...]:
+    """How far the feature images can be believed, beside the nine best cells."""
+    found = [one for one in results.faithfulness.values() if "predictivity" in one.estimates]
+    if not found:
+        return ()
+    ahead = [
+        one.layer
+        for one in found
+        if one.estimates["predictivity"].value >= one.estimates["nine_best_cells"].value
+    ]
+    failed = sum(1 for one in found for failure in one.failures if failure)
+    total = sum(len(one.failures) for one in found)
+    last = found[-1]
+    return (
+        f"At {last.layer} likeness to a channel's feature image tells which held-out cells drive "
+        f"it with an AUC of {interval(last.estimates['predictivity'])}; the nine best training "
+        f"cells together with {number(last.estimates['nine_best_cells'].value)}.",
+        f"The images predict at least as well as the nine best cells at {len(ahead)} of "
+        f"{len(found)} depths; {failed} of {total} images fail a check, and are framed.",
+    )
+
+
+def channels(results: StudyResults) -> tuple[str, ...]:
+    """What the first channel of each described layer goes along with, the deepest layer first."""
+    told: list[str] = []
+    for name, found in reversed(list(results.contexts.items())):
+        if not found or not found[0].auc:
+            continue
+        first = found[0]
+        group, auc = max(first.auc.items(), key=lambda entry: np.nan_to_num(entry[1]))
+        text = (
+            f"{name}: the decision changes most ({number(first.ablation)} logits) without channel "
+            f"{first.channel}, which answers to {group} (AUC {number(auc)})"
+        )
+        beyond = [
+            f"{key.replace('_', ' ')} {interval(estimate)}"
+            for key, estimate in first.correlations.items()
+            if abs(estimate.value) > (estimate.null or 0)
+        ][:2]
+        text += f" and goes along with {' and '.join(beyond)}" if beyond else ""
+        told.append(text + ".")
+    return tuple(told[:3])
+
+
 def facts(results: StudyResults) -> tuple[Fact, ...]:
     """The numbers of the headline."""
     found: list[Fact] = []

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.records import (
+    Atlas,
     CellExplanation,
     Cells,
+    ChannelContext,
+    ChannelRanking,
     Clusters,
     Embedding,
     Evaluation,
+    Faithfulness,
     FeatureImages,
     Layer,
     ModulatedImages,
@@ -46,9 +50,18 @@ class StudyResults:
     separation: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
     galleries: Sequence[FeatureImages] = ()  # in depth order
     class_images: FeatureImages | None = None
+    rankings: Mapping[str, ChannelRanking] = field(default_factory=dict[str, ChannelRanking])
+    contexts: Mapping[str, tuple[ChannelContext, ...]] = field(
+        default_factory=dict[str, tuple[ChannelContext, ...]]
+    )  # of the first channels of a gallery, by layer
+    atlas: Atlas | None = None  # of the map that is shown large
+    faithfulness: Mapping[str, Faithfulness] = field(default_factory=dict[str, Faithfulness])
+    unconstrained: Sequence[FeatureImages] = ()  # the galleries without a prior, in their order
+    kinds: Sequence[FeatureImages] = ()  # several images per channel, by kind of cell
     complexity: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
     complexity_trend: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
     modulated: Sequence[ModulatedImages] = ()  # each of the gallery of its layer
+    kept: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])  # by modulation
     explanations: Sequence[CellExplanation] = ()
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     versions: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -82,6 +82,7 @@ def _story(results: StudyResults) -> list[Chapter]:
         _separation(results),
         _clusters(results),
         _features(results),
+        _channels(results),
         _modulated(results),
         _settings(results),
     ]
@@ -203,10 +204,34 @@ def _features(results: StudyResults) -> Chapter:
     if results.galleries:
         plot = partial(
             figures.plot_feature_gallery, results.galleries, layers=results.layers,
+            rankings=results.rankings, faithfulness=results.faithfulness, channel_names=names,
+            pixel_size=pixel,
+        )  # fmt: skip
+        text = captions.gallery(
+            results.galleries,
+            ranked=bool(results.rankings),
+            judged=list(results.faithfulness.values()),
+        )
+        drawings.append(("gallery", "Feature images by depth", text, plot, False))
+    if results.faithfulness:
+        plot = partial(figures.plot_faithfulness, results.layers, results.faithfulness)
+        text = captions.faithfulness(list(results.faithfulness.values()))
+        drawings.append(("faithfulness", "How far to believe them", text, plot, False))
+    for images in results.kinds:
+        plot = partial(
+            figures.plot_feature_images, images, channel_names=names, pixel_size=pixel,
+            columns=results.settings.get("kinds") or 4,
+        )  # fmt: skip
+        title = f"What else drives the channels of {images.layer}"
+        name = f"kinds_{_file_name(images.layer)}"
+        drawings.append((name, title, captions.kinds(), plot, True))
+    if results.unconstrained:
+        plot = partial(
+            figures.plot_feature_gallery, results.unconstrained, layers=results.layers,
             channel_names=names, pixel_size=pixel,
         )  # fmt: skip
-        text = captions.gallery(results.galleries)
-        drawings.append(("gallery", "Feature images by depth", text, plot, False))
+        text = captions.unconstrained()
+        drawings.append(("unconstrained", "The same without a prior", text, plot, False))
     if results.complexity and results.layers:
         plot = partial(
             figures.plot_complexity, results.layers, results.complexity, results.complexity_trend
@@ -224,7 +249,31 @@ def _features(results: StudyResults) -> Chapter:
             title = f"All feature images of {images.layer}"
             name = f"gallery_{_file_name(images.layer)}"
             drawings.append((name, title, captions.layer_gallery(images), plot, False))
-    return "features", "What each layer looks for", (), drawings, ()
+    heading = "What each layer looks for"
+    return "features", heading, findings.images(results), drawings, ()
+
+
+def _channels(results: StudyResults) -> Chapter:
+    drawings: list[Drawing] = []
+    cells = results.cells
+    layers = {layer.name: layer for layer in results.layers}
+    if results.atlas is not None and results.mapped_cells is not None:
+        plot = partial(figures.plot_atlas, results.atlas, results.mapped_cells)
+        title = f"Activation atlas of {results.atlas.layer}"
+        drawings.append(("atlas", title, captions.atlas(results.atlas), plot, False))
+    described = [(name, found) for name, found in results.contexts.items() if found]
+    for place, (name, found) in enumerate(reversed(described)):  # the deepest first
+        images, layer = results.gallery(name), layers.get(name)
+        if cells is None or images is None:
+            continue
+        field = None if layer is None else layer.receptive_field
+        whole = field is None or field >= max(cells.shape[1:])
+        plot = partial(figures.plot_channel_cards, found, images, cells, whole_field=whole)
+        text = captions.channel_cards(found, results.rankings.get(name), first=place == 0)
+        title = f"What the channels of {name} are for"
+        drawings.append((f"channels_{_file_name(name)}", title, text, plot, False))
+    heading, found = "What the channels are for", (tables.ranking_table(results),)
+    return "channels", heading, findings.channels(results), drawings, found
 
 
 def _modulated(results: StudyResults) -> Chapter:
@@ -250,7 +299,14 @@ def _modulated(results: StudyResults) -> Chapter:
         title = f"Modulated feature images of {found.layer}"
         name = f"modulated_{_file_name(found.layer)}"
         drawings.append(
-            (name, title, captions.modulated(found, first=found.layer == deepest), plot, False)
+            (
+                name,
+                title,
+                captions.modulated(found, first=found.layer == deepest)
+                + captions.kept(results.kept.get(found.layer, {})),
+                plot,
+                False,
+            )
         )
     return "modulated", "What matters in a cell", (), drawings, ()
 

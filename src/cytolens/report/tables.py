@@ -68,6 +68,36 @@ def layers_table(results: StudyResults) -> ReportTable | None:
     )
 
 
+def ranking_table(results: StudyResults) -> ReportTable | None:
+    """How many channels say something of their own, and how the two importances agree."""
+    if not results.rankings:
+        return None
+    rows: list[tuple[str, ...]] = []
+    for name, ranking in results.rankings.items():
+        first = int(ranking.representatives[0])
+        rows.append(
+            (
+                name,
+                f"{len(ranking.importance):,}",
+                f"{len(ranking.groups):,}",
+                str(first),
+                number(float(ranking.ablation[first])),
+                number(float(ranking.importance[first])),
+                _cell(ranking.agreement),
+            )
+        )
+    header = (
+        "layer", "channels", "groups of like ones", "most important", "without it (logits)",
+        "gradient × activation", "agreement of the two",
+    )  # fmt: skip
+    text = (
+        "Like: activations over cells that correlate pairwise above "
+        f"{next(iter(results.rankings.values())).threshold:g}. Agreement: rank correlation over "
+        "channels, with its 95 % interval."
+    )
+    return ReportTable("What the decision rests on", header, tuple(rows), text)
+
+
 def clusters_table(results: StudyResults) -> ReportTable | None:
     """Cluster against class at the layer shown."""
     layer = results.cluster_layer

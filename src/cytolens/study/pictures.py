@@ -1,6 +1,6 @@
 """Which feature images a study makes, and of what; the making itself is in ``features``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,25 +13,36 @@ from cytolens.errors import SettingError
 from cytolens.features import (
     complexity_of,
     explain_cell,
+    explaining_layer,
     feature_images,
+    fit_prior,
     measure_complexity,
-    measure_importance,
+    measure_faithfulness,
+    measure_kept,
     modulate,
+    prepare_yardstick,
     rank_correlation,
+    whitened_directions,
 )
+from cytolens.images import prepared_background
 from cytolens.records import (
     Activations,
     CellExplanation,
     Cells,
+    ChannelRanking,
     Clusters,
+    Faithfulness,
     FeatureImages,
     Layer,
     ModulatedImages,
     Progress,
     Split,
 )
+from cytolens.statistics import Estimate
 from cytolens.study.settings import StudySettings
 
+_JUDGED_ON = 2000  # held-out cells
+_LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 2, 4  # the deepest layers, their first channels
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
 
 
@@ -40,36 +51,30 @@ def gallery_layers(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     return tuple(la for la in layers[:-1] if la.kind not in ("input", "pool", "norm"))
 
 
-def background(cells: Cells) -> NDArray[np.float64]:
-    """Prepared intensity of the background, per image channel (C,).
-
-    Where each crop has limits of its own that is 0, as its darkest pixel.
-    """
-    prep = cells.preparation
-    values, low, high = (np.array(v) for v in (prep.background, prep.low, prep.high))
-    if prep.intensity == "none":
-        return values
-    return (values - low) / (high - low) if prep.intensity == "dataset" else np.zeros(len(values))
-
-
 def image_options(
     model: Classifier, cells: Cells, split: Split, settings: StudySettings
 ) -> dict[str, Any]:
     """What all feature images of a study have in common, as arguments of ``feature_images``.
 
-    ``cells`` among them are held-out cells: they give the range of intensities and the yardstick
-    that activations are compared with.
+    ``cells`` among them are held-out cells: the yardstick that activations are compared with. The
+    prior rests on the cells that the network was trained on.
     """
     held_out = np.concatenate([split.validation, split.test])
     draw = np.random.default_rng(settings.seed).permutation(held_out)[:_NATURAL_CELLS]
     options: dict[str, Any] = {
         "input_shape": model.input_shape,
-        "background": background(cells),
-        "parametrisation": settings.parametrisation,
         "cells": cells.read(np.sort(draw)),
         "rng": settings.seed,
         "device": settings.device,
     }
+    paper = prepared_background(cells.preparation)
+    if settings.prior == "none":
+        options |= {"background": paper, "parametrisation": settings.parametrisation}
+    else:
+        learnt_from = cells.subset(split.train)
+        options["prior"] = fit_prior(
+            learnt_from, settings.prior, background=paper, rng=settings.seed
+        )
     return options if settings.steps is None else {**options, "steps": settings.steps}
 
 
@@ -78,29 +83,39 @@ def feature_galleries(
     *,
     acts: Activations,
     clusters: Mapping[str, Clusters],
+    rankings: Mapping[str, ChannelRanking],
     layers: tuple[Layer, ...],
     mapped: NDArray[np.int64],
     settings: StudySettings,
     options: Mapping[str, Any],
     progress: Progress,
 ) -> dict[str, Any]:
-    """``galleries`` and ``untrained`` by depth, ``classes``, ``clusters``: FeatureImages each."""
+    """Feature images by depth, of ``classes`` and of ``clusters``.
+
+    ``galleries``: of the channels that matter most, near-duplicates shown once. ``unconstrained``:
+    the same without a prior, and ``untrained``: the same of the network before training. ``kinds``:
+    several images of each of the first channels, for the kinds of cells that drive it.
+    """
     shown = gallery_layers(layers)
     before = untrained(model, rng=settings.seed)
+    free = without_prior(options)
     galleries: list[FeatureImages] = []
+    unconstrained: list[FeatureImages] = []
     controls: list[FeatureImages] = []
-    total = 2 * len(shown) + 2
+    kinds: list[FeatureImages] = []
+    total = 3 * len(shown) + 2
     for done, layer in enumerate(shown):
-        progress(2 * done, total, layer.name)
-        matter = measure_importance(model.network, options["cells"], layer=layer)
-        channels = np.argsort(-matter, kind="stable")[: settings.gallery or None].tolist()
-        galleries.append(
-            feature_images(model.network, layer=layer.name, channels=channels, **options)
-        )
-        progress(2 * done + 1, total, f"{layer.name}, untrained")
-        controls.append(
-            feature_images(before.network, layer=layer.name, channels=channels, **options)
-        )
+        progress(3 * done, total, layer.name)
+        channels = rankings[layer.name].representatives[: settings.gallery or None].tolist()
+        of: dict[str, Any] = {"layer": layer.name, "channels": channels}
+        galleries.append(feature_images(model.network, **of, **options))
+        progress(3 * done + 1, total, f"{layer.name}, unconstrained")
+        unconstrained.append(feature_images(model.network, **of, **free))
+        progress(3 * done + 2, total, f"{layer.name}, untrained")
+        controls.append(feature_images(before.network, **of, **free))
+        if settings.kinds > 1 and "prior" in options and layer in shown[-_LAYERS_WITH_KINDS:]:
+            of["channels"] = channels[:_CHANNELS_WITH_KINDS]
+            kinds.append(feature_images(model.network, variants=settings.kinds, **of, **options))
     progress(total - 2, total, "classes")
     classes = class_images(model, layers[-1], options)
     progress(total - 1, total, "clusters")
@@ -108,10 +123,62 @@ def feature_galleries(
     of_clusters = cluster_images(model, acts, clusters[last.name], last, mapped, options)
     return {
         "galleries": tuple(galleries),
+        "unconstrained": tuple(unconstrained),
         "untrained": tuple(controls),
+        "kinds": tuple(kinds),
         "classes": classes,
         "clusters": of_clusters,
     }
+
+
+def without_prior(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same images as everyone makes them: Fourier space between the cells' intensities."""
+    free = dict(options)
+    if "prior" in free:
+        free["prior"] = free["prior"].named("range")
+        return free
+    free["regularisers"] = None
+    return free
+
+
+def judge_galleries(
+    model: Classifier,
+    cells: Cells,
+    split: Split,
+    *,
+    features: Mapping[str, Any],
+    layers: tuple[Layer, ...],
+    options: Mapping[str, Any],
+    seed: int,
+    progress: Progress,
+) -> dict[str, Faithfulness]:
+    """How far the images of each gallery can be believed, on held-out cells, by layer.
+
+    Stability is between images with another seed and from two halves of the prior's cells.
+    """
+    prior = options.get("prior") or fit_prior(
+        cells.subset(split.train), background=prepared_background(cells.preparation), rng=seed
+    )
+    draw = np.random.default_rng(seed)
+    held_out = np.concatenate([split.validation, split.test])
+    held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
+    shown = gallery_layers(layers)
+    progress(0, len(shown) + 1, "what the network answers to cells")
+    yardstick = prepare_yardstick(model.network, shown, prior=prior, held_out=cells.read(held_out))
+    again: dict[str, Any] = {**options, "rng": seed + 1}
+    if "prior" in options:
+        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
+        again["prior"] = prior.of(half)
+    judged: dict[str, Faithfulness] = {}
+    pairs = zip(features["galleries"], features["unconstrained"], strict=True)
+    for done, (images, plain) in enumerate(pairs):
+        progress(done + 1, len(shown) + 1, images.layer)
+        channels = images.channels.tolist()
+        made = feature_images(model.network, layer=images.layer, channels=channels, **again)
+        judged[images.layer] = measure_faithfulness(
+            model.network, images, yardstick, unconstrained=plain, again=made, rng=seed
+        )
+    return judged
 
 
 def class_images(model: Classifier, logits: Layer, options: Mapping[str, Any]) -> FeatureImages:
@@ -138,12 +205,9 @@ def cluster_images(
     features = acts[layer.name][mapped]
     if found.n == 0 or features.shape[1] != layer.channels:
         return None
-    spread = features.std(0)
-    spread = np.maximum(spread, 0.01 * spread.max() + 1e-12)
-    centre = features.mean(0)
-    means = np.stack([features[found.labels == k].mean(0) - centre for k in range(found.n)])
-    directions = means / spread**2  # whitened, so that loud channels do not drown the others
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True) + 1e-12
+    directions = whitened_directions(
+        features, [np.flatnonzero(found.labels == k) for k in range(found.n)]
+    )
     names = [f"cluster {k}" for k in range(found.n)]
     return feature_images(
         model.network, layer=layer.name, directions=directions, names=names, **options
@@ -153,12 +217,15 @@ def cluster_images(
 def complexity_by_depth(
     features: Mapping[str, Any], layers: tuple[Layer, ...], *, rng: int
 ) -> dict[str, Any]:
-    """``layers[name][measure]`` with the untrained control, and ``trend[measure]`` with depth."""
+    """``layers[name][measure]`` with the untrained control, and ``trend[measure]`` with depth.
+
+    Of the unconstrained images: a prior from the cells makes all images as complex as cells are.
+    """
     by_name = {layer.name: layer for layer in layers}
     measured: dict[str, Any] = {}
     depths: list[NDArray[np.float64]] = []
     values: list[dict[str, NDArray[np.float64]]] = []
-    for trained, control in zip(features["galleries"], features["untrained"], strict=True):
+    for trained, control in zip(features["unconstrained"], features["untrained"], strict=True):
         layer = by_name[trained.layer]
         alive = trained.images[~trained.dead]
         if len(alive) == 0:
@@ -195,14 +262,21 @@ def modulated_galleries(
 ) -> dict[str, Any]:
     """``galleries``: ModulatedImages by depth; ``explanations``: the chosen cells explained.
 
+    ``kept``, by layer: how much of their channels' activation the images' own kept parts keep.
+
     ``source`` is the cell whose activation maps modulate, or None for each image's own.
     """
     by_name = {layer.name: layer for layer in layers}
     spatial = [g for g in galleries if len(by_name[g.layer].shape) == 3]
     modulated: list[ModulatedImages] = []
+    kept: dict[str, dict[str, Estimate]] = {}
     for gallery in spatial:
         if source is None:
             modulated.append(modulate(gallery))
+            if not gallery.dead.all():
+                kept[gallery.layer] = measure_kept(
+                    model.network, gallery, modulated[-1], rng=options["rng"]
+                )
             continue
         crop = cells.read(np.array([source]))
         maps = capture_maps(model.network, crop, by_name[gallery.layer])[0, gallery.channels]
@@ -212,7 +286,7 @@ def modulated_galleries(
     if layer is not None:
         gallery = next(g for g in spatial if g.layer == layer.name)
         explanations = explain_cells(model, cells, chosen, layer, gallery, options, progress)
-    return {"galleries": tuple(modulated), "explanations": tuple(explanations)}
+    return {"galleries": tuple(modulated), "explanations": tuple(explanations), "kept": kept}
 
 
 def explain_cells(
@@ -236,6 +310,7 @@ def explain_cells(
             name=str(cells.names[index]),
             true_class=cells.class_names[cells.labels[index]],
             features=images,
+            references=options["cells"][:64],
         )
 
     first = [explain(index, gallery) for index in chosen.tolist()]
@@ -264,18 +339,6 @@ def find_cell(cells: Cells, name: str) -> int:
             f"'{cells.names[0]}', or a number below {len(cells)}"
         )
     return int(found[0])
-
-
-def explaining_layer(candidates: Sequence[Layer], height: int) -> Layer | None:
-    """The deepest layer whose receptive field is at most a quarter of the crop's height.
-
-    A position of a deeper layer answers to much of the cell, and says little of where: on cells
-    that differ by a planted granule alone, the peak of the saliency hit it in 1.00, 1.00, 0.90,
-    0.62, 0.32, 0.12 of 40 cells at conv1 … conv6 of the reference network on 32 px crops
-    (tests/study/test_known_answers.py has the experiment).
-    """
-    fine = [c for c in candidates if c.receptive_field and 4 * c.receptive_field <= height]
-    return fine[-1] if fine else next(iter(candidates), None)
 
 
 def representative_cells(

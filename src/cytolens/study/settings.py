@@ -95,8 +95,19 @@ class StudySettings:
     gallery: int = _setting(
         12, IMAGES, "feature images per layer, of the channels that matter most; 0 for all"
     )
+    cards: int = _setting(6, IMAGES, "channels per layer that are described by the cells they need")
+    atlas: int = _setting(8, IMAGES, "tiles of the atlas along a side; 0 for none")
     steps: int | None = _setting(None, IMAGES, "optimisation steps")
-    parametrisation: str = _setting("fourier", IMAGES, "'fourier' or 'pixels'")
+    prior: str = _setting(
+        "cells",
+        IMAGES,
+        "what the cells say an image may look like: 'cells', 'components', 'accentuation', "
+        "'spectrum', 'range' (nothing but intensities), or 'none' (regularised, without cells)",
+    )
+    kinds: int = _setting(
+        4, IMAGES, "images of each channel that matters most, one per kind of cell"
+    )
+    parametrisation: str = _setting("fourier", IMAGES, "'fourier' or 'pixels'; with --prior none")
     source: str = _setting(
         "self", IMAGES, "modulate by the activation map of the image itself ('self') or of a cell"
     )
@@ -152,6 +163,7 @@ _CHOICES = {
     "reduction": ("mean", "max", "centre", "flat"),
     "methods": ("tsne", "pca", "umap"),
     "clustering": ("kmeans", "hdbscan"),
+    "prior": ("cells", "components", "accentuation", "spectrum", "range", "none"),
     "parametrisation": ("fourier", "pixels"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
@@ -163,6 +175,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "n_clusters": (2, 100),
     "permutations": (20, 10_000),
     "gallery": (0, 100_000),
+    "cards": (0, 100),
+    "atlas": (0, 64),
+    "kinds": (0, 16),
     "steps": (1, 10_000),
     "explain": (0, 50),
     "batch_size": (1, 65_536),
@@ -175,6 +190,8 @@ _QUICK: dict[str, Any] = {
     "map_cells": 400,
     "permutations": 20,
     "gallery": 3,
+    "atlas": 5,
+    "kinds": 0,
     "steps": 24,
     "explain": 1,
 }

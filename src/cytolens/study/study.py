@@ -4,8 +4,7 @@ A stage asks for the stages it needs, so any one of them can be called alone; a 
 settings and inputs have not changed is read back from the run folder instead of made again.
 """
 
-import hashlib
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,36 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.activations import extract, find_layers
-from cytolens.classifier import (
-    Classifier,
-    TrainingSettings,
-    cross_validate,
-    evaluate,
-    from_checkpoint,
-    linear_baseline,
-    load_module,
-    predict,
-    split_cells,
-    to_checkpoint,
-    train,
-    untrained,
-    wrap,
-)
+from cytolens.classifier import Classifier, from_checkpoint, load_module, untrained
 from cytolens.embedding import cluster, embed, measure_separation
 from cytolens.errors import SettingError
-from cytolens.images import read_cells
 from cytolens.records import (
     Activations,
+    Atlas,
     Cells,
+    ChannelContext,
+    ChannelRanking,
     Clusters,
     Embedding,
+    Faithfulness,
     Layer,
     Progress,
     Split,
 )
 from cytolens.statistics import Estimate
 from cytolens.store import RunFolder
-from cytolens.study import pictures
+from cytolens.study import channels, learning, pictures
 from cytolens.study.keeping import Announce, StageKeeper, signature, versions
 from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, IMAGES, StudySettings
 from cytolens.study.telling import write_report
@@ -99,14 +87,7 @@ class Study:
         """Read, check and prepare the crops; keep them in the run folder."""
 
         def make(progress: Progress) -> None:
-            options = self._chosen.part(CELLS)
-            limit = options.pop("limit")
-            cells = read_cells(self._data_path, progress=progress, **options)
-            if limit is not None and limit < len(cells):
-                drawn = f"{limit} of these {len(cells)} cells were drawn, evenly from the classes"
-                cells = cells.subset(_evenly(cells.labels, limit, self._chosen.seed))
-                cells = replace(cells, remarks=(*cells.remarks, drawn))
-            self.folder.write_cells(cells, progress)
+            learning.store_cells(self.folder, self._data_path, self._chosen, progress)
 
         if not self._data_path.exists() and self.folder.has("cells"):
             return self.folder.read_cells()  # a run looked at where its data are not
@@ -121,26 +102,8 @@ class Study:
         chosen = self._chosen
 
         def make(progress: Progress) -> None:
-            if self._own_model:
-                model = wrap(
-                    self._own_module(),
-                    class_names=cells.class_names,
-                    input_shape=cells.shape,
-                    channel_names=cells.channel_names,
-                    preparation=cells.preparation,
-                )
-                split, history = split_cells(cells, rng=chosen.seed), ()
-            else:
-                made = train(
-                    cells,
-                    settings=self._training,
-                    rng=chosen.seed,
-                    device=chosen.device,
-                    progress=progress,
-                )
-                model, split, history = made.model, made.split, made.history
-            self.folder.write_checkpoint(to_checkpoint(model))
-            self.folder.write_result("training", {"split": split, "history": history})
+            own = self._own_module() if self._own_model else None
+            learning.learn(self.folder, cells, chosen, own=own, progress=progress)
 
         def read() -> Classifier:
             own = self._own_module() if self._own_model else None
@@ -149,7 +112,7 @@ class Study:
         settings = {**self._chosen.part(CLASSIFIER), "seed": chosen.seed}
         settings.pop("folds")
         if self._module is not None:
-            settings["module"] = _weights_hash(self._module)
+            settings["module"] = learning.weights_hash(self._module)
         if chosen.weights is not None:
             settings["weights_file"] = signature(Path(chosen.weights))
         return self._keeper.stage("classifier", make, read, settings=settings, needs=("cells",))
@@ -165,18 +128,7 @@ class Study:
         model, cells, chosen = self.classifier(), self.cells(), self._chosen
 
         def make(progress: Progress) -> Any:
-            probabilities = predict(
-                model, cells, batch_size=chosen.batch_size, device=chosen.device
-            )
-            progress(1, 3, "evaluating")
-            test = self.split.test
-            labels = cells.labels[test]
-            groups = None if cells.groups is None else cells.groups[test]
-            measured = evaluate(probabilities[test], labels, groups=groups, rng=chosen.seed)
-            progress(2, 3, "linear baseline")
-            linear = linear_baseline(cells, self.split, rng=chosen.seed)
-            baseline = evaluate(linear, labels, groups=groups, rng=chosen.seed)
-            return {"probabilities": probabilities, "test": measured, "baseline": baseline}
+            return learning.judge(model, cells, self.split, chosen, progress)
 
         return self._keeper.result(
             "evaluation", make, settings={"seed": chosen.seed}, needs=("classifier",)
@@ -185,27 +137,14 @@ class Study:
     def folds(self) -> dict[str, Any] | None:
         """A network per held-out group (or fold); None unless asked for."""
         chosen = self._chosen
-        asked = chosen.folds
-        if asked is None:
+        if chosen.folds is None:
             return None
         if self._own_model:
             raise SettingError("--folds trains networks: it goes with the reference network only")
         cells = self.cells()
 
         def make(progress: Progress) -> Any:
-            folds = cross_validate(
-                cells,
-                folds="group" if asked == "group" else _whole("--folds", asked),
-                settings=self._training,
-                rng=chosen.seed,
-                device=chosen.device,
-                progress=progress,
-            )
-            return {
-                "names": folds.names,
-                "evaluations": folds.evaluations,
-                "measures": dict(folds.measures),
-            }
+            return learning.judge_folds(cells, chosen, progress)
 
         settings = {"folds": chosen.folds, "epochs": chosen.epochs, "seed": chosen.seed}
         return self._keeper.result("folds", make, settings=settings, needs=("cells",))
@@ -337,16 +276,31 @@ class Study:
             "separation", make, settings=settings, needs=("activations", "untrained")
         )
 
+    def ranking(self) -> dict[str, ChannelRanking]:
+        """Which channels of each layer decide, and which of them say the same."""
+        acts, seed = self.activations(), self._chosen.seed
+
+        def make(progress: Progress) -> Any:
+            shown = pictures.gallery_layers(self.layers())
+            return channels.rank_layers(
+                self.classifier(), self.cells(), acts,
+                layers=shown, held_out=self.held_out, seed=seed, progress=progress,
+            )  # fmt: skip
+
+        settings = {name: getattr(self._chosen, name) for name in ("map_cells", "seed")}
+        return self._keeper.result("ranking", make, settings=settings, needs=("activations",))
+
     def features(self) -> dict[str, Any]:
         """Feature images: channels by depth (and untrained), classes, differences, clusters."""
         chosen = self._chosen
-        acts, clusters = self.activations(), self.clusters()
+        acts, clusters, rankings = self.activations(), self.clusters(), self.ranking()
 
         def make(progress: Progress) -> Any:
             return pictures.feature_galleries(
                 self.classifier(),
                 acts=acts,
                 clusters=clusters,
+                rankings=rankings,
                 layers=self.layers(),
                 mapped=self.mapped,
                 settings=chosen,
@@ -355,9 +309,64 @@ class Study:
             )
 
         settings = {**chosen.part(IMAGES), "seed": chosen.seed}
-        for name in ("source", "explain"):
+        for name in ("source", "explain", "cards", "atlas"):
             settings.pop(name)
-        return self._keeper.result("features", make, settings=settings, needs=("clusters",))
+        needs = ("clusters", "ranking")
+        return self._keeper.result("features", make, settings=settings, needs=needs)
+
+    def properties(self) -> dict[str, NDArray[np.float64]]:
+        """What is measured on the held-out cells (n,) without any network, by name."""
+        self.classifier()
+
+        def make(progress: Progress) -> Any:
+            return channels.properties_of(self.cells().subset(self.held_out), progress)
+
+        settings = {name: getattr(self._chosen, name) for name in ("map_cells", "seed")}
+        return self._keeper.result("properties", make, settings=settings, needs=("classifier",))
+
+    def channels(self) -> dict[str, tuple[ChannelContext, ...]]:
+        """What the first channels of each gallery answer to, by layer, on held-out cells."""
+        made, rankings, measured = self.features(), self.ranking(), self.properties()
+
+        def make(progress: Progress) -> Any:
+            return channels.describe_layers(
+                self.classifier(), self.cells(), self.activations(),
+                galleries=made["galleries"], layers=self.layers(), rankings=rankings,
+                properties=measured, held_out=self.held_out, settings=self._chosen,
+                progress=progress,
+            )  # fmt: skip
+
+        settings = {name: getattr(self._chosen, name) for name in ("cards", "seed")}
+        needs = ("features", "properties")
+        return self._keeper.result("channels", make, settings=settings, needs=needs)
+
+    def atlas(self) -> Atlas | None:
+        """The main map as feature images of what the network sees at each place."""
+        maps, chosen = self.maps(), self._chosen
+
+        def make(progress: Progress) -> Any:
+            return channels.atlas_of_main_map(
+                self.classifier(), self.activations(), maps,
+                layers=self.layers(), labels=self.cells().labels[self.mapped], mapped=self.mapped,
+                grid=chosen.atlas, options={**self._image_options, "progress": progress},
+            )  # fmt: skip
+
+        names = ("atlas", "steps", "prior", "parametrisation", "seed")
+        settings = {name: getattr(chosen, name) for name in names}
+        return self._keeper.result("atlas", make, settings=settings, needs=("maps",))
+
+    def faithfulness(self) -> dict[str, Faithfulness]:
+        """How far the feature images of each layer can be believed, on held-out cells."""
+        made = self.features()
+
+        def make(progress: Progress) -> Any:
+            return pictures.judge_galleries(
+                self.classifier(), self.cells(), self.split, features=made, layers=self.layers(),
+                options=self._image_options, seed=self._chosen.seed, progress=progress,
+            )  # fmt: skip
+
+        settings = {"seed": self._chosen.seed}
+        return self._keeper.result("faithfulness", make, settings=settings, needs=("features",))
 
     def complexity(self) -> dict[str, Any]:
         """How complex the feature images are at every depth, and its trend with depth."""
@@ -399,7 +408,8 @@ class Study:
 
     def report(self) -> Path:
         """Everything above, then the figures, the table of cells, the summary and the page."""
-        needs = ["evaluation", "maps", "clusters", "separation", "complexity", "modulated"]
+        needs = ["evaluation", "maps", "clusters", "separation", "complexity", "channels"]
+        needs += ["atlas", "faithfulness", "modulated"]
         if self._chosen.folds is not None:
             needs.insert(1, "folds")
         for need in needs:
@@ -441,11 +451,6 @@ class Study:
         return load_module(str(self._chosen.model), weights, allow_pickle=self._chosen.allow_pickle)
 
     @property
-    def _training(self) -> TrainingSettings:
-        epochs = self._chosen.epochs
-        return TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
-
-    @property
     def _data_path(self) -> Path:
         return Path(str(self.data))
 
@@ -456,27 +461,3 @@ def _rows(acts: Activations, layer: str, index: NDArray[np.int64]) -> NDArray[np
     if len(index) == stored.shape[0]:
         return acts[layer]
     return np.asarray(stored.oindex[index], dtype=np.float32)
-
-
-def _evenly(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
-    """At most ``limit`` cells, as evenly from the classes as their numbers allow."""
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(len(labels))
-    rank = np.empty(len(labels), dtype=np.int64)  # of a cell within its class, in random order
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    return np.sort(np.lexsort((order, rank))[:limit])
-
-
-def _weights_hash(module: Any) -> str:
-    digest = hashlib.sha256(repr(module).encode())
-    for name, value in module.state_dict().items():
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _whole(flag: str, text: str) -> int:
-    if not text.isdigit() or not 2 <= int(text) <= 100:
-        raise SettingError(f"{flag} '{text}': give 'group' or a whole number from 2 to 100")
-    return int(text)

@@ -3,8 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cytolens.records import Cells, Evaluation, FeatureImages, Layer
+from cytolens.records import (
+    Cells,
+    ChannelContext,
+    ChannelRanking,
+    Evaluation,
+    Faithfulness,
+    FeatureImages,
+    Layer,
+)
 from cytolens.statistics import Estimate
+
+_CORRELATES = 4  # properties per channel, the strongest
 
 
 def summarise(
@@ -17,6 +27,10 @@ def summarise(
     clusters: Mapping[str, Any],
     separation: Mapping[str, Mapping[str, Estimate]],
     galleries: tuple[FeatureImages, ...],
+    rankings: Mapping[str, ChannelRanking],
+    contexts: Mapping[str, tuple[ChannelContext, ...]],
+    faithfulness: Mapping[str, Faithfulness],
+    kept: Mapping[str, Mapping[str, Estimate]],
     complexity: Mapping[str, Any],
     timings: Mapping[str, float],
     versions: Mapping[str, str],
@@ -42,7 +56,11 @@ def summarise(
                 "receptive_field": layer.receptive_field,
                 "separation": _estimates(separation.get(layer.name, {})),
                 "complexity": _estimates(complexity["layers"].get(layer.name, {})),
+                "faithfulness": _faithfulness(faithfulness.get(layer.name)),
+                "modulation": _estimates(kept.get(layer.name, {})),
                 "dead_channels": dead.get(layer.name, []),
+                **_ranking(rankings.get(layer.name)),
+                "channels_shown": [_channel(shown) for shown in contexts.get(layer.name, ())],
                 "clusters": {
                     "n": clusters[layer.name].n,
                     **_estimates(clusters[layer.name].agreement),
@@ -78,6 +96,48 @@ def _cells(cells: Cells) -> dict[str, Any]:
         "groups": groups,
         "skipped": [{"name": bad.name, "reason": bad.reason} for bad in cells.skipped],
         "remarks": list(cells.remarks),
+    }
+
+
+def _ranking(ranking: ChannelRanking | None) -> dict[str, Any]:
+    if ranking is None:
+        return {}
+    return {
+        "channel_groups": len(ranking.groups),
+        "importance_agreement": ranking.agreement.as_dict(),
+    }
+
+
+_BESIDE = ("best_cell", "nine_best_cells", "unconstrained", "random_cell")
+
+
+def _faithfulness(found: Faithfulness | None) -> dict[str, Any]:
+    """Means over images; beside the predictivity of the images that of cells."""
+    if found is None:
+        return {}
+    entries = _estimates({k: v for k, v in found.estimates.items() if k not in _BESIDE})
+    beside = {k: found.estimates[k].value for k in _BESIDE if k in found.estimates}
+    entries["predictivity"] = {**entries["predictivity"], **beside}
+    images = [
+        {
+            "channel": int(channel),
+            "failure": failure or None,
+            **{name: float(values[k]) for name, values in found.table.items()},
+        }
+        for k, (channel, failure) in enumerate(zip(found.channels, found.failures, strict=True))
+    ]
+    return {**entries, "held_out_cells": found.n, "images": images}
+
+
+def _channel(shown: ChannelContext) -> dict[str, Any]:
+    strongest = list(shown.correlations.items())[:_CORRELATES]
+    return {
+        "channel": shown.channel,
+        "importance": shown.importance,
+        "ablation": shown.ablation,
+        "stands_for": len(shown.members),
+        "auc": dict(shown.auc),
+        "correlates": [{"property": name, **found.as_dict()} for name, found in strongest],
     }
 
 

@@ -41,6 +41,8 @@ def gather(study: "Study") -> StudyResults:
     """All results of a study; its stages are made where they are not."""
     evaluation, folds = study.evaluation(), study.folds()
     features, complexity, modulated = study.features(), study.complexity(), study.modulated()
+    faithfulness = study.faithfulness()
+    rankings, contexts = study.ranking(), study.channels()
     training = study.folder.read_result("training")
     summary = summarise(
         cells=study.cells(),
@@ -51,6 +53,10 @@ def gather(study: "Study") -> StudyResults:
         clusters=study.clusters(),
         separation=study.separation(),
         galleries=features["galleries"],
+        rankings=rankings,
+        contexts=contexts,
+        faithfulness=faithfulness,
+        kept=modulated["kept"],
         complexity=complexity,
         timings=study.folder.timings,
         versions=study.versions,
@@ -75,9 +81,16 @@ def gather(study: "Study") -> StudyResults:
         separation=study.separation(),
         galleries=features["galleries"],
         class_images=features["classes"],
+        rankings=rankings,
+        contexts=contexts,
+        atlas=study.atlas(),
+        faithfulness=faithfulness,
+        unconstrained=features["unconstrained"],
+        kinds=features["kinds"],
         complexity=complexity["layers"],
         complexity_trend=complexity["trend"],
         modulated=modulated["galleries"],
+        kept=modulated["kept"],
         explanations=modulated["explanations"],
         settings=study.described_settings,
         versions=study.versions,

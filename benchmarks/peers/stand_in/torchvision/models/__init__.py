@@ -1,0 +1,3 @@
+"""No models: the benchmark brings its own."""
+
+__all__: list[str] = []

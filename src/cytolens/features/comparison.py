@@ -1,0 +1,71 @@
+"""Does an image tell which cells drive a channel? Asked in a space of its own.
+
+Cells and images are compared in a representation that the explained network has no part in: the
+texture statistics of another, wider set of random filters than those of the prior, which were
+never trained on anything, averaged over all eight orientations. Similarity is the cosine of the
+angle, seen from the mean cell: which way from the average a cell departs, not how far.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from cytolens.features.priors import Prior, unit
+from cytolens.features.texture import RandomFilters, describe
+
+TOP, LOWER = 0.9, 0.5
+"""Quantiles of activation: cells above the first are to be told from those below the second."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A representation of images, standardised over the cells of a prior."""
+
+    filters: RandomFilters
+    value_range: NDArray[np.float64]  # (C, 2)
+    background: NDArray[np.float64]  # (C,)
+    mean: NDArray[np.float32]  # (F,)
+    deviation: NDArray[np.float32]  # (F,)
+
+    def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Images (N, C, H, W) as points (N, F), in standard deviations from the mean cell."""
+        above = unit(images, self.value_range, self.background)
+        return (describe(self.filters, above) - self.mean) / self.deviation
+
+
+def prepare_comparison(prior: Prior) -> tuple[Comparison, NDArray[np.float32]]:
+    """The representation, and the prior's own cells in it (n, F)."""
+    filters = RandomFilters(
+        prior.crops.shape[1], widths=(32, 64, 64, 128), seed=0, pooling="largest"
+    )
+    above = unit(prior.crops, prior.value_range, prior.background)
+    found = describe(filters, above)
+    mean, deviation = found.mean(0), found.std(0)
+    deviation = np.maximum(deviation, 1e-3 * np.abs(mean).max() + 1e-9)
+    made = Comparison(filters, prior.value_range, prior.background, mean, deviation)
+    return made, (found - mean) / deviation
+
+
+def measure_predictivity(
+    point: NDArray[np.float32], cells: NDArray[np.float32], activation: NDArray[np.floating]
+) -> tuple[float, float]:
+    """How well similarity to an image tells the cells that drive a channel, and its s.e.
+
+    The area under the ROC curve with which similarity of ``cells`` (n, F) to ``point`` (F,) tells
+    those in the top decile of ``activation`` (n,) from those in its lower half; 0.5 is chance. The
+    standard error is that of Hanley & McNeil 1982, equation 2. NaN where the channel is silent.
+    """
+    high = activation >= np.quantile(activation, TOP)
+    low = activation <= np.quantile(activation, LOWER)
+    n, m = int(high.sum()), int(low.sum())
+    if n == 0 or m == 0 or (high & low).any():
+        return np.nan, np.nan
+    length = np.linalg.norm(cells, axis=1) * np.linalg.norm(point)
+    similarity = cells @ point / np.maximum(length, 1e-12)
+    ranks = rankdata(np.concatenate([similarity[high], similarity[low]]))
+    area = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
+    variance = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
+    return area, float(np.sqrt(max(variance, 0) / (n * m)))

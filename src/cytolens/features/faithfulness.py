@@ -1,0 +1,297 @@
+"""How far feature images can be believed, in numbers, on cells that had no part in making them.
+
+A feature image may be a texture that no cell shows, or be made by other means than the network
+uses on real cells (Geirhos et al. 2023, arXiv:2306.04719), and examples may explain better
+(Borowski et al. 2021, arXiv:2010.12606). So each image is asked what it predicts, beside the best
+real cells; how strongly it answers, and whether alone; whether it comes out the same again; and
+how odd it is among cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+
+from cytolens.activations import capture, device_of, evaluating
+from cytolens.errors import InputError
+from cytolens.features.comparison import Comparison, measure_predictivity, prepare_comparison
+from cytolens.features.objectives import LEAK
+from cytolens.features.priors import Prior
+from cytolens.features.private_copy import dtype_of, places_of
+from cytolens.features.transforms import Transforms, draw_views, transform
+from cytolens.records import Faithfulness, FeatureImages, Layer
+from cytolens.statistics import Estimate, Rng, bootstrap, generator
+
+BEST = 9  # natural cells that are taken together
+VIEWS = 16  # random views that activation is averaged over
+NEIGHBOURS = 5  # the distance to the fifth nearest cell says how odd an image is
+ODD = 0.01  # an image is unnatural if fewer than this share of real cells are as odd
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network answers to images, at every layer."""
+
+    score: Mapping[str, NDArray[np.float32]]  # layer -> (N, C), the objective of each channel
+    texture: Mapping[str, NDArray[np.float32]]  # layer -> (N, 2 C), means and s.d. over positions
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """Cells, and the network's answers to them, that feature images are held against."""
+
+    layers: tuple[Layer, ...]
+    prior: Prior
+    made_from: Answers  # to the prior's cells
+    held_out: Answers  # to cells that neither the network nor the prior has seen
+    comparison: Comparison
+    points: NDArray[np.float32]  # (n, F), the prior's cells in the comparison
+    held_out_points: NDArray[np.float32]  # (m, F)
+    held_out_crops: NDArray[np.float32]  # (m, C, H, W)
+
+
+def prepare_yardstick(
+    model: nn.Module,
+    layers: Sequence[Layer],
+    *,
+    prior: Prior,
+    held_out: NDArray[np.float32],
+) -> Yardstick:
+    """Everything that feature images of these layers are compared with, made once.
+
+    ``held_out`` (m, C, H, W): prepared crops that neither trained the network nor made the prior;
+    at least 20, or an InputError is raised.
+    """
+    if len(held_out) < 20:
+        raise InputError(f"{len(held_out)} held-out cells came; faithfulness takes at least 20")
+    comparison, points = prepare_comparison(prior)
+    return Yardstick(
+        layers=tuple(layers),
+        prior=prior,
+        made_from=answers(model, layers, prior.crops),
+        held_out=answers(model, layers, held_out),
+        comparison=comparison,
+        points=points,
+        held_out_points=comparison(held_out),
+        held_out_crops=held_out,
+    )
+
+
+def answers(
+    model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32], *, batch: int = 256
+) -> Answers:
+    """What a network answers to images (N, C, H, W) at some layers; the model is left as found."""
+    score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
+    texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
+    like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
+    with torch.no_grad(), evaluating(model), capture(model, places_of(layers)) as values:
+        for start in range(0, len(images), batch):
+            model(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like))
+            for layer in layers:
+                after, before = values[layer.activation], values[layer.pre_activation]
+                leaky = torch.lerp(after, before, LEAK)
+                moments = after
+                if after.ndim > 2:
+                    leaky, moments = leaky.flatten(2).mean(2), _moments(after)
+                score[layer.name].append(leaky.float().cpu().numpy())
+                texture[layer.name].append(moments.float().cpu().numpy())
+    return Answers(
+        {name: np.concatenate(rows) for name, rows in score.items()},
+        {name: np.concatenate(rows) for name, rows in texture.items()},
+    )
+
+
+def _moments(maps: Tensor) -> Tensor:
+    """Mean and standard deviation over positions, (N, 2 C) of (N, C, h, w)."""
+    values = maps.flatten(2)
+    return torch.cat([values.mean(2), values.std(2, correction=0)], 1)
+
+
+def measure_faithfulness(
+    model: nn.Module,
+    images: FeatureImages,
+    yardstick: Yardstick,
+    *,
+    unconstrained: FeatureImages | None = None,
+    again: FeatureImages | None = None,
+    rng: Rng = None,
+) -> Faithfulness:
+    """How far the feature images of one layer's channels can be believed.
+
+    ``unconstrained``: images of the same channels without a prior; ``again``: the same images
+    made with another seed and from other cells. Per image (K,), see `records.Faithfulness`:
+
+    - ``predictivity`` on the held-out cells (see `comparison`), and the same for the ``best_cell``
+      of the prior's cells, the mean of the ``nine_best_cells`` in the comparing representation,
+      the ``unconstrained`` image, and a ``random_cell``;
+    - ``activation_ratio``: activation over that of the best cell, and ``_in_views`` the mean over
+      random views; ``z``: s.d. above the mean held-out cell;
+    - ``selectivity``: share of the layer's other channels that the image drives less, in z;
+    - ``stability``: cosine between the image and the one made again, in the comparison;
+    - ``natural_spectrum``, ``natural_path``: share of held-out cells that are at least as far
+      from their fifth nearest of the prior's cells, in radial power spectrum, and in the texture
+      of the activations on the way to the layer (Geirhos et al. 2023, section 4); ``naturalness``
+      is the smaller of the two.
+
+    Estimates are means over images with intervals from resampling images. An image fails, with a
+    reason, if it does not predict (AUC not above chance by two s.e.), is weaker than the top
+    decile of cells, or is odder than 99 % of cells.
+    """
+    layer = next((layer for layer in yardstick.layers if layer.name == images.layer), None)
+    if layer is None:
+        known = ", ".join(layer.name for layer in yardstick.layers)
+        raise InputError(f"images of '{images.layer}' came; the yardstick is of: {known}")
+    channels, draw = images.channels, generator(rng)
+    if (channels < 0).any():
+        raise InputError(f"images of '{images.layer}' include directions; faithfulness is measured"
+                         " for channels")  # fmt: skip
+    for name, made in (("unconstrained", unconstrained), ("again", again)):
+        if made is not None and made.channels.tolist() != channels.tolist():
+            raise InputError(f"{name}: images of other channels came; give those of the same")
+    cells = yardstick.made_from.score[layer.name][:, channels]  # (n, K)
+    outside = yardstick.held_out.score[layer.name]  # (m, C)
+    own = answers(model, yardstick.layers, images.images)
+    rows = np.arange(len(channels), dtype=np.int64)
+    reached = own.score[layer.name][rows, channels]
+    mean, deviation = outside.mean(0), np.maximum(outside.std(0), 1e-9)
+    z_all = (own.score[layer.name] - mean) / deviation  # (K, C)
+    z = z_all[rows, channels]
+    best = cells.max(0)
+    order = np.argsort(-cells, axis=0, kind="stable")
+    points = yardstick.comparison(images.images)
+    random = draw.integers(len(cells), size=len(channels))
+    candidates = {
+        "predictivity": points,
+        "best_cell": yardstick.points[order[0]],
+        "nine_best_cells": yardstick.points[order[:BEST]].mean(0),
+        "random_cell": yardstick.points[random],
+    }
+    if unconstrained is not None:
+        candidates["unconstrained"] = yardstick.comparison(unconstrained.images)
+    table: dict[str, NDArray[np.float64]] = {}
+    error = np.full(len(channels), np.nan)
+    for name, candidate in candidates.items():
+        found = [
+            measure_predictivity(candidate[k], yardstick.held_out_points, outside[:, channels[k]])
+            for k in rows
+        ]
+        table[name] = np.array([value for value, _ in found])
+        if name == "predictivity":
+            error = np.array([one for _, one in found])
+    lively = outside.std(0) > 1e-9
+    table["activation_ratio"] = _ratio(reached, best)
+    in_views = _in_views(model, layer, images, draw)
+    table["activation_ratio_in_views"] = _ratio(in_views, best)
+    table["z"] = z
+    others = np.maximum(lively.sum() - 1, 1)
+    below = ((z_all < z[:, None]) & lively).sum(1) / others
+    table["selectivity"] = np.where(lively.sum() > 1, below, np.nan)
+    if again is not None:
+        table["stability"] = _cosine(points, yardstick.comparison(again.images))
+    spectra = [_spectrum(x) for x in (yardstick.prior.crops, yardstick.held_out_crops)]
+    table["natural_spectrum"] = _commonness(_spectrum(images.images), *spectra)
+    early = [one.name for one in yardstick.layers if one.depth < layer.depth] or [layer.name]
+    paths = [
+        np.concatenate([each.texture[name] for name in early], axis=1)
+        for each in (own, yardstick.made_from, yardstick.held_out)
+    ]
+    table["natural_path"] = _commonness(*paths)
+    table["naturalness"] = np.minimum(table["natural_spectrum"], table["natural_path"])
+    alive = ~images.dead & np.isfinite(table["predictivity"])
+    return Faithfulness(
+        layer=layer.name,
+        channels=channels,
+        table=table,
+        estimates={name: _mean(values[alive], draw) for name, values in table.items()},
+        failures=tuple(
+            _failure(table, error, int(k), float(np.quantile(cells[:, k], 0.9)), float(reached[k]))
+            if alive[k]
+            else "silent"
+            for k in rows
+        ),
+        n=len(outside),
+    )
+
+
+def _failure(
+    table: Mapping[str, NDArray[np.float64]],
+    error: NDArray[np.float64],
+    k: int,
+    top_decile: float,
+    reached: float,
+) -> str:
+    """Why an image is not to be believed; empty if nothing speaks against it."""
+    if table["predictivity"][k] - 2 * error[k] <= 0.5:
+        return "does not predict"
+    if reached < top_decile:
+        return "weak"
+    return "unnatural" if table["naturalness"][k] < ODD else ""
+
+
+def _mean(values: NDArray[np.float64], draw: np.random.Generator) -> Estimate:
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
+    return bootstrap(lambda index: values[index].mean(), len(values), rng=draw)
+
+
+def _ratio(value: NDArray[np.floating], best: NDArray[np.floating]) -> NDArray[np.float64]:
+    wanted = best > 0
+    return np.where(wanted, value / np.where(wanted, best, 1), np.nan).astype(np.float64)
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    length = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return ((a * b).sum(1) / np.maximum(length, 1e-12)).astype(np.float64)
+
+
+def _in_views(
+    model: nn.Module, layer: Layer, images: FeatureImages, draw: np.random.Generator
+) -> NDArray[np.float64]:
+    """Mean activation (K,) over random views like those of the optimisation."""
+    seeds = [torch.Generator().manual_seed(int(draw.integers(2**62))) for _ in images.channels]
+    views = draw_views(seeds, VIEWS)
+    paper = torch.tensor(images.settings["background"], dtype=torch.float32)[:, None, None]
+    tensors = torch.from_numpy(images.images)
+    rows = np.arange(len(images.channels))
+    total = np.zeros(len(rows))
+    for step in range(VIEWS):
+        seen = transform(tensors, views[step].float(), Transforms(), paper).numpy()
+        total += answers(model, [layer], seen).score[layer.name][rows, images.channels]
+    return total / VIEWS
+
+
+def _spectrum(images: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Logarithm of the mean power in rings of frequency, (N, C · rings)."""
+    height, width = images.shape[2:]
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    count = max(4, min(height, width) // 4)
+    ring = np.minimum((frequency / 0.5 * count).astype(int), count - 1).ravel()
+    size = np.bincount(ring, minlength=count)
+    rows: list[NDArray[np.float64]] = []
+    for start in range(0, len(images), 256):
+        part = images[start : start + 256]
+        power = np.abs(np.fft.rfft2(part - part.mean((2, 3), keepdims=True))) ** 2
+        flat = power.reshape(*power.shape[:2], -1)
+        sums = np.stack([flat[..., ring == k].sum(-1) for k in range(count)], axis=-1)
+        rows.append(np.log(sums / size + 1e-12).reshape(len(part), -1))
+    return np.concatenate(rows)
+
+
+def _commonness(
+    images: NDArray[np.floating], cells: NDArray[np.floating], outside: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Share of the cells outside that are at least as far from the cells as each image is."""
+    mean, deviation = cells.mean(0), cells.std(0)
+    deviation = np.maximum(deviation, 1e-3 * deviation.max() + 1e-12)
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(cells)))
+    near.fit((cells - mean) / deviation)
+    far_images, far_cells = (
+        np.asarray(near.kneighbors((points - mean) / deviation)[0])[:, -1]
+        for points in (images, outside)
+    )
+    return (far_cells[None] >= far_images[:, None]).mean(1)

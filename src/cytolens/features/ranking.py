@@ -1,0 +1,74 @@
+"""The order in which a decision needs the channels of a layer, near-duplicates together."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import nn
+
+from cytolens.features.duplicates import DUPLICATE, group_duplicates
+from cytolens.features.importance import measure_ablation, measure_importance
+from cytolens.records import Cells, ChannelRanking, Layer, Progress
+from cytolens.statistics import Estimate, Rng, generator
+
+
+def rank_channels(
+    model: nn.Module,
+    cells: Cells | NDArray[np.float32],
+    features: NDArray[np.floating],
+    *,
+    layer: Layer,
+    ablated: int = 64,
+    threshold: float = DUPLICATE,
+    rng: Rng = None,
+    progress: Progress | None = None,
+) -> ChannelRanking:
+    """The channels of a layer, those that the decision needs most first, duplicates together.
+
+    All are measured by gradient × activation on ``cells``, and the first ``ablated`` of them by
+    ablation too, which then decides the order; the others follow. ``features`` (M, C), of these or
+    other cells, tell near-duplicates (see `group_duplicates`); with another number of columns than
+    channels every channel stands alone.
+    """
+    importance = measure_importance(model, cells, layer=layer, progress=progress)
+    importance = importance.astype(np.float64)
+    first = np.argsort(-importance, kind="stable")[:ablated]
+    ablation = np.full(len(importance), np.nan)
+    ablation[first] = measure_ablation(
+        model, cells, layer=layer, channels=first.tolist(), progress=progress
+    )
+    order = np.lexsort((-importance, -np.nan_to_num(ablation, nan=-1.0)))
+    weight = np.empty(len(order))
+    weight[order] = np.arange(len(order), 0, -1)
+    alone = features.shape[1] != len(importance)
+    return ChannelRanking(
+        layer=layer.name,
+        importance=importance,
+        ablation=ablation,
+        agreement=_agreement(importance[first], ablation[first], rng),
+        groups=tuple(order[:, None])
+        if alone
+        else group_duplicates(features, weight, threshold=threshold),
+        threshold=threshold,
+    )
+
+
+def _agreement(
+    importance: NDArray[np.float64], ablation: NDArray[np.float64], rng: Rng
+) -> Estimate:
+    """Spearman's correlation over the channels that matter by either; the interval is over them."""
+    matter = (importance > 0) | (ablation > 0)
+    a, b = importance[matter], ablation[matter]
+    if len(a) < 3:
+        return Estimate(float("nan"), float("nan"), float("nan"))
+    drawn = generator(rng).integers(0, len(a), size=(1000, len(a)))
+    around = _spearman(a[drawn], b[drawn])
+    low, high = np.nanpercentile(around, [2.5, 97.5])
+    return Estimate(float(_spearman(a[None], b[None])[0]), float(low), float(high))
+
+
+def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Row by row (R, n) -> (R,); NaN where a row has one value only."""
+    x, y = (np.asarray(rankdata(rows, axis=1), np.float64) for rows in (a, b))
+    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (x, y))
+    size = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return np.where(size > 0, (x * y).sum(1) / np.where(size > 0, size, 1), np.nan)

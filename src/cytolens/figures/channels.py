@@ -1,0 +1,234 @@
+"""Cards: what a channel is for, with all that helps to name it in one row."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+
+from cytolens.figures.gallery import look_of_images
+from cytolens.figures.style import (
+    FAINT,
+    INK,
+    SMALL,
+    TRAINED,
+    WIDTH,
+    colours,
+    number,
+    shorten,
+    styled,
+)
+from cytolens.figures.tiles import (
+    Look,
+    canvas,
+    foot_height,
+    look_of,
+    put,
+    put_bar,
+    put_classes,
+    put_dead,
+    put_intensity_scales,
+)
+from cytolens.records import Cells, ChannelContext, FeatureImages
+
+_TILE = 0.92  # inches, of the feature image
+_BELOW = 0.48  # the same where several image channels are shown below each other
+_CROPS = 3  # best cells beside each other
+_NAME, _IMAGE, _CELLS, _CLASSES, _GOES_WITH = 0.1, 1.02, 2.06, 3.7, 5.02  # left edges, inches
+_OUTLINE = "#FFD320"  # of the receptive field: bright on dark crops, with a dark rim on bright ones
+_MOST = 4  # correlations
+
+
+@styled
+def plot_channel_cards(
+    contexts: Sequence[ChannelContext],
+    images: FeatureImages,
+    cells: Cells,
+    *,
+    whole_field: bool = False,
+) -> Figure:
+    """A row per channel of a layer: what it is called for, with what speaks for it.
+
+    From left to right: its number, how many channels it stands for and its importance; its feature
+    image; its best cells, with what the neuron at the peak sees outlined (nothing is where it sees
+    the whole crop, ``whole_field``); its activation by class, as densities, with the AUC of each
+    class; its strongest correlations with measured properties, with 95 % intervals, over the band
+    that permuted cells stay within (grey where the channel does not leave it).
+
+    ``images`` are those of the layer, with the channels of ``contexts`` among them; ``cells`` those
+    that the best cells are numbered in. Intensities: feature images in the range they were made
+    in, cells on one scale for all.
+    """
+    drawn = look_of_images(images, channel_names=cells.channel_names)
+    of_cells = look_of(cells)
+    views = len(of_cells.views)
+    rows, columns = cells.shape[1:]
+    wide = _TILE if views == 1 else _BELOW  # several views stand below each other
+    tile = wide * rows / columns + (0.02 if views > 1 else 0.0)
+    step = max(tile * views, _TILE) + 0.16
+    plot = min(step - 0.39, 0.75)  # inches
+    top = 0.62
+    figure, axes = canvas(WIDTH, top + len(contexts) * step + foot_height(of_cells) + 0.05)
+    _head(axes, images.layer, cells.class_names, whole_field=whole_field)
+    for row, context in enumerate(contexts):
+        y = top + row * step
+        if row:
+            axes.plot([0.1, WIDTH - 0.1], [y - 0.08] * 2, color="#E4E4E4", linewidth=0.6)
+        _name(axes, context, y, step)
+        _image(axes, images, context.channel, drawn, y, wide)
+        _best(axes, context, cells, of_cells, y, tile * views)
+        _by_class(_inset(figure, _CLASSES, y, 1.2, plot), context, cells.class_names)
+        _goes_with(_inset(figure, _GOES_WITH + 1.02, y, 0.68, plot), context)
+    y = top + len(contexts) * step + 0.1
+    x = put_bar(axes, 0.1, y, pixels=columns, tile=wide, pixel_size=cells.pixel_size)
+    put_intensity_scales(axes, max(x, _IMAGE), y, of_cells)
+    return figure
+
+
+def _inset(figure: Figure, x: float, y: float, width: float, height: float) -> Axes:
+    """Axes at a place of the canvas, in inches from its top left."""
+    w, h = figure.get_size_inches()
+    return figure.add_axes((x / w, 1 - (y + height) / h, width / w, height / h))
+
+
+def _head(axes: Axes, layer: str, class_names: Sequence[str], *, whole_field: bool) -> None:
+    title = f"{shorten(layer, 18)}: what its channels are for"
+    axes.text(0.1, 0.15, title, va="center", weight="bold", size=8.5)
+    box = "the neuron sees the whole crop" if whole_field else "box: what the neuron sees"
+    heads = (
+        (_NAME, "importance", "change of logits"),
+        (_IMAGE, "feature image", ""),
+        (_CELLS, "best held-out cells", box),
+        (_CLASSES, "activation by class", ""),
+        (_GOES_WITH, "goes along with", "rank correlation; grey: by chance"),
+    )
+    for x, text, note in heads:
+        axes.text(x, 0.37, text, va="center", size=SMALL + 0.5, color=INK)
+        axes.text(x, 0.49, note, va="center", size=SMALL - 0.5, color="#777777")
+    put_classes(axes, class_names, 0.155, left=2.7, right=WIDTH - 0.1)
+
+
+def _name(axes: Axes, context: ChannelContext, y: float, step: float) -> None:
+    axes.text(_NAME, y + 0.08, f"ch {context.channel}", va="center", weight="bold", size=8.5)
+    others = len(context.members) - 1
+    lines = [
+        f"+ {others} alike" if others else "",
+        f"without it {number(context.ablation)}",
+        f"grad. × act. {number(context.importance)}",
+    ]
+    for place, line in enumerate(line for line in lines if line):
+        axes.text(
+            _NAME, y + 0.25 + 0.135 * place, line, va="center", size=SMALL - 0.5, color="#555555"
+        )
+
+
+def _image(
+    axes: Axes, images: FeatureImages, channel: int, drawn: Look, y: float, wide: float
+) -> None:
+    found = np.flatnonzero(images.channels == channel)
+    rows, columns = images.images.shape[-2:]
+    tall = wide * rows / columns + 0.02
+    if len(found) == 0 or images.dead[found[0]]:
+        put_dead(axes, _IMAGE, y, wide, tall * len(drawn.views) - 0.02)
+        return
+    for view in range(len(drawn.views)):
+        put(axes, drawn.show(images.images[found[0]], view), _IMAGE, y + view * tall, wide)
+
+
+def _best(
+    axes: Axes, context: ChannelContext, cells: Cells, drawn: Look, y: float, height: float
+) -> None:
+    """The best cells in rows; a cell of several image channels as one tile below the other."""
+    rows, columns = cells.shape[1:]
+    views = len(drawn.views)
+    per_row = _CROPS
+    lines = 2 if views == 1 else 1
+    side = min((_CLASSES - _CELLS - 0.14) / per_row, height / lines * columns / rows) - 0.02
+    tall = side * rows / columns
+    chosen = context.best[: per_row * lines]
+    for place, (crop, field) in enumerate(zip(cells.read(chosen), context.fields, strict=False)):
+        x = _CELLS + place % per_row * (side + 0.02)
+        for view in range(views):
+            top = y + (place // per_row if views == 1 else view) * (tall + 0.02)
+            put(axes, drawn.show(crop, view), x, top, side)
+            if field[2] < rows or field[3] < columns:
+                _outline(axes, field, x, top, side / columns)
+
+
+def _outline(axes: Axes, field: NDArray[np.float64], x: float, y: float, scale: float) -> None:
+    top, left, height, width = (float(value) * scale for value in field)
+    axes.add_patch(
+        Rectangle(
+            (x + left, y + top), width, height, fill=False, edgecolor=_OUTLINE, linewidth=0.8,
+            path_effects=[withStroke(linewidth=1.6, foreground="#00000099")],
+        )
+    )  # fmt: skip
+
+
+def _by_class(axes: Axes, context: ChannelContext, class_names: Sequence[str]) -> None:
+    tints = colours(len(class_names))
+    for density, colour in zip(context.histogram, tints, strict=True):
+        axes.stairs(
+            density, context.edges, fill=len(class_names) <= 3, alpha=0.3, color=colour, linewidth=0
+        )
+        axes.stairs(density, context.edges, color=colour, linewidth=1.0)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    low, high = float(context.edges[0]), float(context.edges[-1])
+    axes.set_xlim(low, high)
+    axes.set_ylim(0, _top(axes, context, tints))
+    axes.set_xticks([low, high], [number(low, 2), number(high, 2)], size=SMALL - 0.5)
+    for text, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
+        text.set_horizontalalignment(side)
+    known = [(name, auc) for name, auc in context.auc.items() if np.isfinite(auc)]
+    if known:
+        name, auc = max(known, key=lambda entry: entry[1])
+        axes.annotate(
+            f"AUC {shorten(name, 10)} {number(auc)}", (0.5, 0), (0, -13.5),
+            xycoords="axes fraction", textcoords="offset points", ha="center", va="top",
+            size=SMALL - 0.5, color=tints[class_names.index(name)],
+        )  # fmt: skip
+
+
+def _top(axes: Axes, context: ChannelContext, tints: Sequence[str]) -> float | None:
+    """Where densities are cut off, if a first bin (silent on most cells) would flatten the rest.
+
+    What share of each class is in a bin that is cut is written beside it.
+    """
+    first, rest = context.histogram[:, 0], context.histogram[:, 1:].max(initial=0.0)
+    if rest == 0 or first.max() <= 3 * rest or len(tints) > 3:
+        return None
+    width = context.edges[1] - context.edges[0]
+    for place, (density, colour) in enumerate(zip(first.tolist(), tints, strict=False)):
+        axes.text(
+            0.07, 0.97 - 0.15 * place, f"← {100 * density * width:.0f} %", va="top", color=colour,
+            transform=axes.transAxes, size=SMALL - 0.5,
+        )  # fmt: skip
+    return 1.5 * float(rest)
+
+
+def _goes_with(axes: Axes, context: ChannelContext) -> None:
+    found = list(context.correlations.items())[:_MOST]
+    axes.set_xlim(-1.05, 1.05)
+    axes.set_ylim(_MOST - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_xticks([-1, 0, 1], ["−1", "0", "1"], size=SMALL - 0.5)
+    if not found:
+        axes.text(-1, 1, "nothing measured", size=SMALL, color="#777777")
+        return
+    limit = found[0][1].null or 0.0
+    axes.axvspan(-limit, limit, color="#EDEDED", linewidth=0)
+    axes.axvline(0, color="#AAAAAA", linewidth=0.6)
+    for place, (name, estimate) in enumerate(found):
+        beyond = abs(estimate.value) > limit
+        colour = TRAINED if beyond else FAINT
+        axes.plot([estimate.low, estimate.high], [place] * 2, color=colour, linewidth=1.2)
+        axes.plot(estimate.value, place, "o", color=colour, markersize=2.4)
+        ink = INK if beyond else FAINT
+        label = shorten(name.replace("_", " "), 18)
+        axes.text(-1.15, place, label, ha="right", va="center", size=SMALL, color=ink)
+        axes.text(1.15, place, number(estimate.value), va="center", size=SMALL, color=ink)

@@ -1,0 +1,142 @@
+"""The known-answer suite over a folder: each answer is found once, then told on one page."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cytolens import __version__
+from cytolens.classifier import load_module
+from cytolens.errors import SettingError
+from cytolens.figures import render_png, render_svg
+from cytolens.images import Plant
+from cytolens.records import KnownAnswer, Progress
+from cytolens.report import render_report
+from cytolens.store import RunFolder, write_bytes, write_json, write_text
+from cytolens.validation.baselines import require_captum
+from cytolens.validation.known_answers import Case, find_known_answer
+from cytolens.validation.telling import draw, summarise, tell
+
+KINDS = ("granule", "bar", "rim", "texture")
+LOW, SMALL = 0.5, 0.6  # of the default contrast and of the default size
+QUICK: Mapping[str, Any] = {"cells": 300, "epochs": 12, "explained": 30, "grid": False}
+Announce = Callable[[str], AbstractContextManager[Progress]]
+
+
+@dataclass(frozen=True)
+class ValidationSettings:
+    """What is validated. Each kind is planted as it is by default, at low contrast, and small."""
+
+    kinds: tuple[str, ...] = KINDS
+    cells: int = 500  # simulated cells, each with and without the plant
+    epochs: int = 16
+    explained: int = 60  # held-out cells, at most
+    grid: bool = True  # also at low contrast and small
+    seed: int = 0
+    model: str | None = None  # "file.py:function", an architecture of your own
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cells < 100:
+            raise SettingError(f"--cells {self.cells}: at least 100 are needed")
+        if not self.kinds:
+            raise SettingError(f"no kinds of plants; choose from {', '.join(KINDS)}")
+        kinds = tuple(dict.fromkeys(Plant(kind=kind).kind for kind in self.kinds))
+        object.__setattr__(self, "kinds", kinds)
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What is planted, kind by kind, the default first."""
+        found: list[Case] = []
+        for kind in self.kinds:
+            plain = Plant(kind=kind)
+            found.append(Case("default", plain))
+            if self.grid:
+                found.append(Case("low contrast", replace(plain, contrast=LOW * plain.peak)))
+                found.append(Case("small", replace(plain, size_um=SMALL * plain.extent)))
+        return tuple(found)
+
+
+def settings_for(
+    *,
+    kinds: Sequence[str] | None = None,
+    cells: int | None = None,
+    seed: int = 0,
+    model: str | None = None,
+    quick: bool = False,
+    device: str | None = None,
+) -> ValidationSettings:
+    """Settings from what the command line was given; ``quick`` is a first look in a minute."""
+    plain = ValidationSettings(**QUICK if quick else {})
+    return replace(
+        plain,
+        kinds=tuple(kinds) if kinds else plain.kinds,
+        cells=plain.cells if cells is None else cells,
+        seed=seed,
+        model=model,
+        device=device,
+    )
+
+
+def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> Path:
+    """Find every known answer that ``out`` does not hold yet; give the path of validation.html.
+
+    Beside the page are written ``summary.json`` (see `summarise`) and the folder ``figures``. An
+    answer is found anew when its settings, the architecture's file or the version have changed.
+    Raises RunError for a folder that holds other things, ModelError for an unusable architecture,
+    MissingExtra without captum.
+    """
+    require_captum()
+    folder = RunFolder(out)
+    architecture = None if settings.model is None else load_module(settings.model)
+    recipe = _recipe(settings)
+    answers: list[KnownAnswer] = []
+    for case in settings.cases:
+        stage = f"{case.plant.kind}-{case.setting.replace(' ', '-')}"
+        fingerprint = folder.fingerprint(stage, {**recipe, "plant": asdict(case.plant)}, ())
+        if not folder.is_current(stage, fingerprint):
+            folder.forget(stage)
+            started = time.perf_counter()
+            with announce(f"{case.plant.kind}, {case.setting}") as progress:
+                answer = find_known_answer(
+                    case,
+                    cells=settings.cells,
+                    epochs=settings.epochs,
+                    most=settings.explained,
+                    architecture=architecture,
+                    rng=settings.seed,
+                    device=settings.device,
+                    progress=progress,
+                )
+            folder.write_result(stage, answer)
+            folder.note_settings({"validation": asdict(settings)}, {"cytolens": __version__})
+            folder.finish(stage, fingerprint, time.perf_counter() - started)
+        answers.append(folder.read_result(stage))
+    return write_page(out, answers, asdict(settings))
+
+
+def write_page(out: Path, answers: list[KnownAnswer], settings: Mapping[str, Any]) -> Path:
+    """Figures, ``summary.json`` and, last, ``validation.html``, whose path is given."""
+    pictures: dict[str, bytes] = {}
+    for name, figure in draw(answers).items():
+        pictures[name] = render_png(figure)
+        write_bytes(out / "figures" / f"{name}.png", pictures[name])
+        write_bytes(out / "figures" / f"{name}.svg", render_svg(figure))
+    summary = summarise(answers, settings)
+    write_json(out / "summary.json", summary)
+    page = out / "validation.html"
+    write_text(page, render_report(tell(answers, pictures, summary, own=settings["model"])))
+    return page
+
+
+def _recipe(settings: ValidationSettings) -> dict[str, Any]:
+    """What an answer depends on, beside what is planted."""
+    chosen = asdict(settings)
+    for name in ("kinds", "grid", "device"):
+        del chosen[name]
+    if settings.model is not None:
+        file = Path(settings.model.rpartition(":")[0])
+        chosen["architecture"] = file.read_text() if file.is_file() else ""
+    return {**chosen, "version": __version__}

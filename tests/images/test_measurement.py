@@ -1,0 +1,156 @@
+"""Shapes whose properties are known, and cells that cannot be found."""
+
+import numpy as np
+import pytest
+from skimage.feature import graycomatrix
+from skimage.measure import regionprops
+
+from cytolens.errors import SettingError
+from cytolens.images import cells_from_arrays
+from cytolens.images.measurement import PROPERTIES, measure_properties
+
+SIDE = 48
+Y, X = np.mgrid[:SIDE, :SIDE].astype(float)
+MIDDLE = (SIDE - 1) / 2
+
+
+def ellipse(a: float, b: float, *, angle: float = 0.0, at: tuple[float, float] = (0.0, 0.0)):
+    """Half-axes in px, angle in degrees, centre off the middle (y, x)."""
+    y, x = Y - MIDDLE - at[0], X - MIDDLE - at[1]
+    turn = np.deg2rad(angle)
+    u, v = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    return (u / a) ** 2 + (v / b) ** 2 <= 1
+
+
+def dumbbell(gap: float):
+    return ellipse(9, 9, at=(0, -gap / 2)) | ellipse(9, 9, at=(0, gap / 2))
+
+
+def measured(*shapes, value: float = 800.0, ground: float = 100.0, noise: float = 6.0, **more):
+    rng = np.random.default_rng(0)
+    crops = np.stack([ground + (value - ground) * shape for shape in shapes])
+    crops = crops + rng.normal(0, noise, crops.shape)
+    return measure_properties(cells_of(np.clip(crops, 0, 4095), **more))
+
+
+def cells_of(crops, **more):
+    """Cells of few crops; each is stored several times, as a data set needs 20."""
+    n, often = len(crops), -(-20 // len(crops))
+    many = [np.asarray(crop).astype(np.uint16) for crop in crops] * often
+    labels = (["a", "b"] * len(many))[: len(many)]
+    return cells_from_arrays(many, labels, size=SIDE, **more).subset(np.arange(n))
+
+
+def test_a_disc_has_its_area_and_is_round_whole_and_one() -> None:
+    found = measured(ellipse(12, 12), ellipse(12, 12, at=(3, -4)))
+    assert found["area"] == pytest.approx(np.pi * 144, rel=0.05)
+    assert (found["eccentricity"] < 0.2).all()
+    assert (found["solidity"] > 0.95).all()
+    assert found["lobes"].tolist() == [1, 1]
+    assert found["off_centre"] == pytest.approx([0, 5], abs=0.3)
+    assert found["mean_brightness"] == pytest.approx(700, rel=0.05)
+    assert found["total_brightness"] == pytest.approx(700 * np.pi * 144, rel=0.03)
+    assert set(found) == set(PROPERTIES)
+
+
+def test_an_ellipse_has_its_eccentricity_however_it_is_turned() -> None:
+    found = measured(*(ellipse(16, 8, angle=angle) for angle in (0, 30, 45, 77, 90)))
+    assert found["eccentricity"] == pytest.approx(np.sqrt(1 - 0.25), abs=0.02)
+    for name in ("area", "solidity", "texture_contrast", "texture_entropy", "focus"):
+        assert np.ptp(found[name]) < 0.15 * found[name].mean(), name
+
+
+def test_lobes_are_counted_and_lower_solidity() -> None:
+    three = dumbbell(22) | ellipse(9, 9, at=(14, 0))
+    found = measured(ellipse(14, 14), dumbbell(17), three, ellipse(20, 7))
+    assert found["lobes"].tolist() == [1, 2, 3, 1]
+    assert found["solidity"][0] > found["solidity"][1] > 0.8
+
+
+def test_shape_agrees_with_scikit_image() -> None:
+    shapes = [ellipse(15, 9, angle=20), dumbbell(18), ellipse(7, 7, at=(8, 8))]
+    found = measured(*shapes, noise=0.0)
+    for k, shape in enumerate(shapes):
+        smooth = regionprops(shape.astype(int))[0]
+        assert found["eccentricity"][k] == pytest.approx(smooth.eccentricity, abs=0.05)
+        assert found["solidity"][k] == pytest.approx(smooth.solidity, abs=0.03)
+
+
+def test_texture_does_not_depend_on_brightness_but_on_grain() -> None:
+    grain = ellipse(14, 14) * (1 + 0.4 * np.sin(X * 2.5) * np.sin(Y * 2.5))
+    fine, same = measured(grain, grain), measured(grain * 0.5, grain, noise=3.0)
+    assert fine["texture_contrast"][0] == pytest.approx(same["texture_contrast"][0], rel=0.1)
+    smooth = measured(ellipse(14, 14) * (1.2 - ((Y - MIDDLE) ** 2 + (X - MIDDLE) ** 2) / 400))
+    assert fine["texture_contrast"][0] > 1.5 * smooth["texture_contrast"][0]
+
+
+def test_texture_is_that_of_the_co_occurrence_matrix() -> None:
+    rng = np.random.default_rng(1)
+    disc = ellipse(12, 12)
+    crop = np.where(disc, rng.integers(500, 4000, disc.shape), 20)
+    found = measure_properties(cells_of([crop]))
+    levels = rng.integers(0, 16, (200, 200)).astype(np.uint8)
+    table = graycomatrix(levels, [1], [0], 16, symmetric=True, normed=True)[..., 0, 0]
+    entropy = -(table[table > 0] * np.log2(table[table > 0])).sum()
+    assert found["texture_entropy"][0] == pytest.approx(entropy, rel=0.15)
+
+
+def test_blur_lowers_focus() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    sharp = ellipse(12, 12).astype(float)
+    found = measured(sharp, gaussian_filter(sharp, 2), gaussian_filter(sharp, 4))
+    assert found["focus"][0] > found["focus"][1] > found["focus"][2]
+
+
+def test_dark_cells_on_a_bright_ground_are_found_too() -> None:
+    found = measured(*[ellipse(12, 12)] * 4, value=200.0, ground=900.0)
+    assert found["area"] == pytest.approx(np.pi * 144, rel=0.05)
+    assert found["mean_brightness"] == pytest.approx(700, rel=0.05)
+
+
+def test_where_there_is_no_cell_there_is_no_number() -> None:
+    empty = np.zeros((SIDE, SIDE), dtype=bool)
+    cut = ellipse(40, 20, at=(24, 0))  # most of its outline lies outside of the crop
+    found = measured(empty, ellipse(12, 12), cut, ellipse(1.2, 1.2))
+    for name in set(PROPERTIES) - {"crop_height", "crop_width"}:
+        assert np.isnan(found[name]).tolist() == [True, False, True, True], name
+
+
+def test_a_ramp_is_no_cell_and_padding_is_not_measured() -> None:
+    disc = 100 + 700 * ellipse(10, 10)
+    found = measure_properties(cells_of([100 + 10 * X, disc, disc[8:38, 6:46]]))
+    assert np.isnan(found["area"]).tolist() == [True, False, False]
+    assert found["area"][1:] == pytest.approx(np.pi * 100, rel=0.06)
+    assert found["off_centre"][2] == pytest.approx(np.hypot(1, 2), abs=0.8)
+    assert found["crop_height"].tolist() == [48, 48, 30]
+    assert found["crop_width"].tolist() == [48, 48, 40]
+
+
+def test_the_order_of_cells_and_the_batch_do_not_matter() -> None:
+    rng = np.random.default_rng(3)
+    cells = cells_of([100 + 500 * ellipse(*rng.uniform(6, 18, 2)) for _ in range(30)])
+    order = rng.permutation(30)
+    whole = measure_properties(cells)
+    turned = measure_properties(cells.subset(order), batch=7)
+    for name, values in whole.items():
+        np.testing.assert_allclose(turned[name], values[order], rtol=1e-12, err_msg=name)
+
+
+def test_a_channel_can_be_named_and_is_else_the_one_that_shows_the_cell() -> None:
+    disc = 100 + 500 * ellipse(12, 12)
+    rough = 900 - disc + np.random.default_rng(0).normal(0, 60, disc.shape)
+    crop = np.stack([np.zeros_like(disc), disc, rough], axis=-1)
+    crop[0, 0, 0] = 1
+    cells = cells_of([crop, crop], channel_names=("empty", "DNA", "brightfield"))
+    found = measure_properties(cells)
+    assert found["area"] == pytest.approx(np.pi * 144, rel=0.05)
+    assert found["mean_brightness"] == pytest.approx(500, rel=0.05)
+    assert found["brightness_empty"] == pytest.approx(0)
+    assert found["brightness_brightfield"] == pytest.approx(-500, rel=0.05)
+    named = measure_properties(cells, channel="dna")
+    assert all(np.array_equal(found[name], values) for name, values in named.items())
+    assert np.isnan(measure_properties(cells, channel=0)["area"]).all()
+    for unknown in ("actin", 3):
+        with pytest.raises(SettingError, match="empty, DNA, brightfield"):
+            measure_properties(cells, channel=unknown)
