@@ -80,12 +80,12 @@ def _scatter(x: torch.Tensor, turns: int = 6) -> Iterator[torch.Tensor]:
     filters: list[torch.Tensor] = []
     for j in range(scales):
         centre, width = 0.375 / 2**j, 0.11 / 2**j
-        bank: list[torch.Tensor] = []
+        turned: list[torch.Tensor] = []
         for turn in range(turns):
             c, s = np.cos(np.pi * turn / turns), np.sin(np.pi * turn / turns)
             u, v = across * c + down * s, down * c - across * s
-            bank.append(torch.exp(-((u - centre) ** 2 + 0.6 * v**2) / (2 * width**2)))
-        filters.append(torch.stack(bank))
+            turned.append(torch.exp(-((u - centre) ** 2 + 0.6 * v**2) / (2 * width**2)))
+        filters.append(torch.stack(turned))
     yield x.mean((1, 2))
     yield x.flatten(1).std(1)
     spectrum = torch.fft.fft2(x)[:, None]
@@ -151,7 +151,6 @@ def study(name: str, arguments: argparse.Namespace) -> list[str]:
                 )
         nine = feature_images(network, prior=prior, variants=9, rng=0, **options).images
         shown = min(8, len(lively))
-        sheet.append((f"{layer.name}: best training cell", prior.crops[order[0, :shown]]))
         sheet += [(f"{layer.name}: {kind}", images[kind][:shown]) for kind in PRIORS]
         for space, (compare, known, outer) in spaces.items():
             tenth = len(known) // 10

@@ -181,10 +181,22 @@ def clusters(found: Clusters, *, images: bool) -> str:
 def class_images(images: FeatureImages) -> str:
     """Caption of the feature images of the classes."""
     return (
-        "Made so that one class gains over the other. They show what the network asks for, "
-        "exaggerated (z: standard deviations above real cells), not what a typical cell looks like."
+        "Made so that one class gains over the other. They show what the network asks for, not "
+        f"what a typical cell looks like (z: standard deviations above real cells). {prior(images)}"
         + (f" {_range(images)}" if _range(images) else "")
     )
+
+
+def prior(images: FeatureImages) -> str:
+    """What the user's cells had to say about the images."""
+    kind = (images.settings.get("prior") or {}).get("kind")
+    return {
+        "cells": "Each starts at a typical cell of those that drive it, changes as cells differ, "
+        "keeps their texture, and climbs as high as the best cell.",
+        "components": "Each is the mean cell changed along the cells' principal components.",
+        "accentuation": "Each is a typical cell of those that drive it, exaggerated.",
+        "spectrum": "Each has the amplitude spectrum of the cells.",
+    }.get(kind or "", "Made in Fourier space, without a prior from the cells.")
 
 
 def gallery(
@@ -202,6 +214,7 @@ def gallery(
         "the mean over real cells: large values mean that no cell looks like this. The grey bar "
         "is the receptive field: what one neuron can see. "
     )
+    text += f"{prior(galleries[0])} " if galleries else ""
     text += (
         f"{dead} of the {total} channels are dead: they rise above zero for no cell and no image. "
         if dead
