@@ -41,7 +41,8 @@ from cytolens.records import (
 from cytolens.statistics import Estimate
 from cytolens.study.settings import StudySettings
 
-_JUDGED_ON = 2000  # held-out cells
+_PRIOR_CELLS = 1000  # training cells that the prior rests on
+_JUDGED_ON = 600  # held-out cells
 _LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 2, 4  # the deepest layers, their first channels
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
 
@@ -73,7 +74,7 @@ def image_options(
     else:
         learnt_from = cells.subset(split.train)
         options["prior"] = fit_prior(
-            learnt_from, settings.prior, background=paper, rng=settings.seed
+            learnt_from, settings.prior, background=paper, n_cells=_PRIOR_CELLS, rng=settings.seed
         )
     return options if settings.steps is None else {**options, "steps": settings.steps}
 
@@ -157,7 +158,10 @@ def judge_galleries(
     Stability is between images with another seed and from two halves of the prior's cells.
     """
     prior = options.get("prior") or fit_prior(
-        cells.subset(split.train), background=prepared_background(cells.preparation), rng=seed
+        cells.subset(split.train),
+        background=prepared_background(cells.preparation),
+        n_cells=_PRIOR_CELLS,
+        rng=seed,
     )
     draw = np.random.default_rng(seed)
     held_out = np.concatenate([split.validation, split.test])
