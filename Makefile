@@ -16,8 +16,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(VENV)/bin/cytolens demo --out demo-run
 
+# One process per core, one thread each: small networks gain nothing from a second thread.
 test: setup
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
 
 lint: setup
 	$(VENV)/bin/ruff format --check .
