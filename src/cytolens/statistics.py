@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 
 Rng = int | np.random.Generator | None
 
@@ -75,3 +76,37 @@ def bootstrap(
         return Estimate(value, float("nan"), float("nan"))
     low, high = np.percentile(values, [2.5, 97.5])
     return Estimate(value, float(low), float(high))
+
+
+def mean_of(values: ArrayLike, *, resamples: int = 1000, rng: Rng = None) -> Estimate:
+    """Mean of those of the values (n,) that are finite, with its bootstrap interval over them.
+
+    Fewer than two have no interval (NaN).
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    if len(known) < 2:
+        return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, np.nan)
+    return bootstrap(lambda rows: known[rows].mean(), len(known), resamples=resamples, rng=rng)
+
+
+def spearman(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    """Spearman correlation row by row, (R, n) each -> (R,); NaN where all ranks are equal."""
+    a, b = (np.asarray(rankdata(rows, axis=1), np.float64) for rows in (x, y))
+    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    product = (a * b).sum(axis=1)
+    return np.divide(product, scale, out=np.full_like(scale, np.nan), where=scale > 0)
+
+
+def area_under_curve(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Share of pairs, one of each, in which the positive (n,) is higher than the negative (m,).
+
+    The area under the ROC curve (Mann & Whitney 1947); ties count half. NaN without pairs.
+    """
+    high, low = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    n, m = len(high), len(low)
+    if n == 0 or m == 0:
+        return float("nan")
+    ranks = rankdata(np.concatenate([high, low]))[:n]
+    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.features.priors import Prior, unit
 from cytolens.features.texture import RandomFilters, describe
+from cytolens.statistics import area_under_curve
 
 TOP, LOWER = 0.9, 0.5
 """Quantiles of activation: cells above the first are to be told from those below the second."""
@@ -64,8 +64,7 @@ def measure_predictivity(
         return np.nan, np.nan
     length = np.linalg.norm(cells, axis=1) * np.linalg.norm(point)
     similarity = cells @ point / np.maximum(length, 1e-12)
-    ranks = rankdata(np.concatenate([similarity[high], similarity[low]]))
-    area = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+    area = area_under_curve(similarity[high], similarity[low])
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
     return area, float(np.sqrt(max(variance, 0) / (n * m)))

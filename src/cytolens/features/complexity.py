@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from cytolens.errors import InputError
-from cytolens.statistics import Estimate, Rng, bootstrap, generator
+from cytolens.statistics import Estimate, Rng, generator, mean_of, spearman
 
 NYQUIST = 0.5  # cycles per pixel, the finest grating that pixels can carry
 _ORIENTATIONS = 18  # bins of 10 degrees
@@ -83,7 +83,7 @@ def measure_complexity(
     control = {} if untrained is None else measured(untrained)
     estimates: dict[str, Estimate] = {}
     for name, values in measured(images).items():
-        found = _mean_with_interval(values[np.isfinite(values)], resamples, draw)
+        found = mean_of(values, resamples=resamples, rng=draw)
         before = control.get(name)
         if before is not None and np.isfinite(before).any():
             mean = float(np.nanmean(before))
@@ -120,30 +120,13 @@ def rank_correlation(
         members = [np.arange(len(x))]
     drawn = [draw.choice(one, size=(resamples, len(one))) for one in members]
     index = np.concatenate(drawn, axis=1)  # (resample, n)
-    around = _spearman(x[index], y[index])
+    around = spearman(x[index], y[index])
     shuffled = draw.permuted(np.tile(levels, (permutations, 1)), axis=1)[:, layer]
-    null = _spearman(shuffled, np.broadcast_to(y, shuffled.shape))
+    null = spearman(shuffled, np.broadcast_to(y, shuffled.shape))
     around, null = around[np.isfinite(around)], null[np.isfinite(null)]
     low, high = np.percentile(around, [2.5, 97.5]) if around.size else (np.nan, np.nan)
     limit = float(np.percentile(null, 95)) if null.size else None
-    return Estimate(float(_spearman(x[None], y[None])[0]), float(low), float(high), null=limit)
-
-
-def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Correlation of the ranks, row by row (R, n) -> (R,); NaN where all ranks are equal."""
-    a, b = (np.asarray(stats.rankdata(values, axis=1), np.float64) for values in (x, y))
-    a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
-    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    product = (a * b).sum(axis=1)
-    return np.divide(product, scale, out=np.full_like(scale, np.nan), where=scale > 0)
-
-
-def _mean_with_interval(
-    values: NDArray[np.float64], resamples: int, draw: np.random.Generator
-) -> Estimate:
-    if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    return bootstrap(lambda index: values[index].mean(), len(values), resamples=resamples, rng=draw)
+    return Estimate(float(spearman(x[None], y[None])[0]), float(low), float(high), null=limit)
 
 
 def _is_flat(image: NDArray[np.float64]) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 from cytolens.activations import capture_maps
 from cytolens.errors import InputError
 from cytolens.records import Cells, ChannelContext, ChannelRanking, Layer
-from cytolens.statistics import Estimate, Rng, generator, resample
+from cytolens.statistics import Estimate, Rng, area_under_curve, generator, resample
 
 Floats = NDArray[np.float64]
 
@@ -81,7 +81,9 @@ def describe_channels(
                 edges=edges,
                 histogram=np.stack([_density(values_of, edges) for values_of in own]),
                 auc={
-                    cells.class_names[label]: _auc(column, cells.labels == label)
+                    cells.class_names[label]: area_under_curve(
+                        column[cells.labels == label], column[cells.labels != label]
+                    )
                     for label in classes
                 },
                 correlations=found[k],
@@ -204,14 +206,3 @@ def _fields(peaks: Floats, layer: Layer, size: tuple[int, ...]) -> Floats:
 def _density(values: Floats, edges: Floats) -> Floats:
     counts = np.histogram(values, bins=edges)[0].astype(np.float64)
     return counts / (max(len(values), 1) * np.diff(edges))
-
-
-def _auc(values: Floats, positive: NDArray[np.bool_]) -> float:
-    """Share of pairs, one of either kind, in which the positive one is higher; NaN without pairs.
-
-    Source: Mann & Whitney 1947; ties count half.
-    """
-    n, m = int(positive.sum()), int((~positive).sum())
-    if n == 0 or m == 0:
-        return float("nan")
-    return float((rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m))

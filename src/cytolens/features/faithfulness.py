@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor, nn
+from torch import nn
 
 from cytolens.activations import capture, device_of, evaluating
 from cytolens.errors import InputError
@@ -22,9 +22,10 @@ from cytolens.features.comparison import Comparison, measure_predictivity, prepa
 from cytolens.features.objectives import LEAK
 from cytolens.features.priors import Prior
 from cytolens.features.private_copy import dtype_of, places_of
+from cytolens.features.texture import moments_of
 from cytolens.features.transforms import Transforms, draw_views, transform
 from cytolens.records import Faithfulness, FeatureImages, Layer
-from cytolens.statistics import Estimate, Rng, bootstrap, generator
+from cytolens.statistics import Rng, generator, mean_of
 
 BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over
@@ -96,19 +97,13 @@ def answers(
                 leaky = torch.lerp(after, before, LEAK)
                 moments = after
                 if after.ndim > 2:
-                    leaky, moments = leaky.flatten(2).mean(2), _moments(after)
+                    leaky, moments = leaky.flatten(2).mean(2), moments_of(after)
                 score[layer.name].append(leaky.float().cpu().numpy())
                 texture[layer.name].append(moments.float().cpu().numpy())
     return Answers(
         {name: np.concatenate(rows) for name, rows in score.items()},
         {name: np.concatenate(rows) for name, rows in texture.items()},
     )
-
-
-def _moments(maps: Tensor) -> Tensor:
-    """Mean and standard deviation over positions, (N, 2 C) of (N, C, h, w)."""
-    values = maps.flatten(2)
-    return torch.cat([values.mean(2), values.std(2, correction=0)], 1)
 
 
 def measure_faithfulness(
@@ -206,7 +201,7 @@ def measure_faithfulness(
         layer=layer.name,
         channels=channels,
         table=table,
-        estimates={name: _mean(values[alive], draw) for name, values in table.items()},
+        estimates={name: mean_of(values[alive], rng=draw) for name, values in table.items()},
         failures=tuple(
             _failure(table, error, int(k), float(np.quantile(cells[:, k], 0.9)), float(reached[k]))
             if alive[k]
@@ -230,13 +225,6 @@ def _failure(
     if reached < top_decile:
         return "weak"
     return "unnatural" if table["naturalness"][k] < ODD else ""
-
-
-def _mean(values: NDArray[np.float64], draw: np.random.Generator) -> Estimate:
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
-        return Estimate(float(values.mean()) if len(values) else np.nan, np.nan, np.nan)
-    return bootstrap(lambda index: values[index].mean(), len(values), rng=draw)
 
 
 def _ratio(value: NDArray[np.floating], best: NDArray[np.floating]) -> NDArray[np.float64]:

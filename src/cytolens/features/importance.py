@@ -16,6 +16,7 @@ from cytolens.activations import Place, capture, device_of, evaluating, resolve_
 from cytolens.activations.capture import NON_LINEARITIES
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.canvas import batches_of
+from cytolens.features.decision import decision
 from cytolens.features.private_copy import dtype_of
 from cytolens.records import Cells, Layer, Progress
 
@@ -54,11 +55,11 @@ def measure_contributions(
         for batch in batches_of(cells, image_shape, batch_size):
             images = torch.from_numpy(np.ascontiguousarray(batch)).to(like).requires_grad_()
             model(images)
-            decision = _decision(values[logits_place]).sum()
+            decided = decision(values[logits_place]).sum()
             before, after = values[found.pre_activation], values[found.activation]
             gradients = cast(
                 "tuple[Tensor | None, Tensor | None]",
-                torch.autograd.grad(decision, [after, before], allow_unused=True),
+                torch.autograd.grad(decided, [after, before], allow_unused=True),
             )
             # An activation made by a function lies on a side branch; for a ReLU the product is the
             # same before it, as its gradient is 0 or 1.
@@ -204,8 +205,8 @@ class _Cut:
         logits = self._run(images if self.resumes else _copies(images, k), replace)
         base = self.base[index]
         given = base.argmax(1)
-        before = _decision(base, given)
-        after = _decision(logits, given.repeat(k))
+        before = decision(base, given)
+        after = decision(logits, given.repeat(k))
         return (after.view(k, n) - before).abs().double().sum(1).cpu().numpy()
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
@@ -233,12 +234,3 @@ def _copies(value: Tensor, k: int) -> Tensor:
 def _shape_of(cells: Cells | NDArray[np.float32]) -> tuple[int, int, int]:
     shape = cells.shape if isinstance(cells, Cells) else cells.shape[1:]
     return (int(shape[0]), int(shape[1]), int(shape[2]))
-
-
-def _decision(logits: Tensor, given: Tensor | None = None) -> Tensor:
-    """The given (by default the predicted) class's logit minus the mean of the others', (N,)."""
-    given = logits.argmax(1) if given is None else given
-    best = logits.gather(1, given[:, None])[:, 0]
-    if logits.shape[1] == 1:
-        return best
-    return best - (logits.sum(1) - best) / (logits.shape[1] - 1)

@@ -13,7 +13,7 @@ from cytolens.activations import capture_maps
 from cytolens.errors import InputError
 from cytolens.features.gain import apply_gain
 from cytolens.records import FeatureImages, ModulatedImages
-from cytolens.statistics import Estimate, Rng, bootstrap, generator
+from cytolens.statistics import Estimate, Rng, generator, mean_of
 
 TENTHS = tuple(k / 10 for k in range(1, 10))  # of the pixels
 
@@ -126,17 +126,6 @@ def measure_kept(
         for name, values in columns.items():
             found[prefix + name] = mean_of(values, rng=draw)
     return found
-
-
-def mean_of(values: Maps, *, resamples: int = 1000, rng: Rng = None) -> Estimate:
-    """Mean of the values (N,) that are finite, with its bootstrap interval."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[np.isfinite(known)]
-    if len(known) == 0:
-        return Estimate(float("nan"), float("nan"), float("nan"))
-    return bootstrap(
-        lambda rows: float(known[rows].mean()), len(known), resamples=resamples, rng=rng
-    )
 
 
 def _mean_share(

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from cytolens.activations import capture, device_of, evaluating, resolve_layer
 from cytolens.errors import InputError, ModelError, SettingError
+from cytolens.features.decision import decision
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
 from cytolens.features.saliency import (
     contrasting,
-    decision,
     measure_saliency,
     require_positions,
 )
@@ -219,7 +219,7 @@ def _evidence(
         model(picture)
         activation, before = values[layer.activation], values[layer.pre_activation]
         logits = values[logits_place]  # (1, K)
-        score = decision(logits, logits.argmax(1)).sum()
+        score = decision(logits).sum()
         on_path, ahead = torch.autograd.grad(score, [activation, before], allow_unused=True)
     # An activation made by a function lies on a side branch; for a ReLU the product is the same
     # before it, as its gradient is 0 or 1.

@@ -2,13 +2,12 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import nn
 
 from cytolens.features.duplicates import DUPLICATE, group_duplicates
 from cytolens.features.importance import measure_ablation, measure_importance
 from cytolens.records import Cells, ChannelRanking, Layer, Progress
-from cytolens.statistics import Estimate, Rng, generator
+from cytolens.statistics import Estimate, Rng, generator, spearman
 
 
 def rank_channels(
@@ -61,14 +60,6 @@ def _agreement(
     if len(a) < 3:
         return Estimate(float("nan"), float("nan"), float("nan"))
     drawn = generator(rng).integers(0, len(a), size=(1000, len(a)))
-    around = _spearman(a[drawn], b[drawn])
+    around = spearman(a[drawn], b[drawn])
     low, high = np.nanpercentile(around, [2.5, 97.5])
-    return Estimate(float(_spearman(a[None], b[None])[0]), float(low), float(high))
-
-
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Row by row (R, n) -> (R,); NaN where a row has one value only."""
-    x, y = (np.asarray(rankdata(rows, axis=1), np.float64) for rows in (a, b))
-    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (x, y))
-    size = np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    return np.where(size > 0, (x * y).sum(1) / np.where(size > 0, size, 1), np.nan)
+    return Estimate(float(spearman(a[None], b[None])[0]), float(low), float(high))

@@ -31,6 +31,7 @@ from cytolens.activations import (
     resolve_layer,
 )
 from cytolens.errors import InputError, ModelError, SettingError
+from cytolens.features.decision import decision
 from cytolens.features.gain import Background, background_levels, upscale
 from cytolens.records import Layer
 
@@ -144,14 +145,6 @@ def contrasting(
         images = torch.from_numpy(np.ascontiguousarray(cells)).to(device_of(model))
         given = model(images).argmax(1).cpu().numpy()
     return cells[given != target][:most]
-
-
-def decision(logits: Tensor, target: Tensor) -> Tensor:
-    """The logit (N,) of each image's target class (N,) minus the mean of the others'."""
-    wanted = logits.gather(1, target[:, None])[:, 0]
-    if logits.shape[1] == 1:
-        return wanted
-    return wanted - (logits.sum(1) - wanted) / (logits.shape[1] - 1)
 
 
 def require_positions(layer: Layer) -> None:

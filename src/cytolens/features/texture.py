@@ -44,12 +44,12 @@ class RandomFilters:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Statistics (N, F) of images (N, C, H, W) as they are."""
-        found = [_moments(images)]
+        found = [moments_of(images)]
         for weights in self.filters:
             if len(found) > 1 and min(images.shape[-2:]) >= 4:
                 images = self.pool(images, 2)
             images = functional.conv2d(images, weights.to(images), padding=1).relu()
-            found.append(_moments(images))
+            found.append(moments_of(images))
         return torch.cat(found, 1)
 
     def over_views(self, images: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def describe(
     return np.concatenate(rows)
 
 
-def _moments(maps: Tensor) -> Tensor:
+def moments_of(maps: Tensor) -> Tensor:
     """Mean and standard deviation over positions, (N, 2 C) of (N, C, H, W)."""
     values = maps.flatten(2)
     mean = values.mean(2, keepdim=True)

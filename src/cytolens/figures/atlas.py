@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cytolens.figures.gallery import look_of_images
-from cytolens.figures.style import SMALL, WIDTH, colours, shorten, styled
+from cytolens.figures.style import METHODS, SMALL, WIDTH, colours, shorten, styled
 from cytolens.figures.tiles import (
     canvas,
     foot_height,
@@ -21,7 +21,6 @@ from cytolens.records import Atlas, Cells
 
 _SIDE = (WIDTH - 0.4) / 2  # inches, of one plane
 _SMALLEST = 0.5  # of the largest tile's side
-_METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 
 
 @styled
@@ -42,7 +41,7 @@ def plot_atlas(atlas: Atlas, cells: Cells) -> Figure:
     tall = _SIDE / atlas.grid * float(last - first + 1)  # rows without a tile are not drawn
     block = tall + (0.22 if views > 1 else 0.06)
     figure, axes = canvas(WIDTH, top + views * block + foot_height(of_cells) + 0.05)
-    title = f"Atlas of {shorten(atlas.layer, 24)} ({_METHODS.get(atlas.method, atlas.method)})"
+    title = f"Atlas of {shorten(atlas.layer, 24)} ({METHODS.get(atlas.method, atlas.method)})"
     axes.text(0.1, 0.13, title, va="center", weight="bold", size=8.5)
     put_classes(axes, cells.class_names, 0.135, left=2.7, right=WIDTH - 0.1)
     axes.text(0.1, 0.32, "feature image of the mean activation", va="center", size=SMALL + 0.5)

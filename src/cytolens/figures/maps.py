@@ -21,6 +21,7 @@ from cytolens.figures.overlays import (
 )
 from cytolens.figures.style import (
     INK,
+    METHODS,
     SMALL,
     WIDTH,
     bare,
@@ -36,7 +37,6 @@ from cytolens.records import Cells, Clusters, Embedding
 VECTOR_LIMIT = 2_000  # points; above, SVG holds them as a picture
 SHADE_LIMIT = 20_000  # points; above, density is drawn instead of points
 Layout = tuple[NDArray[np.int64], NDArray[np.int64]]
-_METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}
 
 
 @styled
@@ -200,7 +200,7 @@ def _spread_out(coordinates: NDArray[np.floating]) -> Layout:
 
 def map_title(embedding: Embedding) -> str:
     """``t-SNE of conv3``."""
-    method = _METHODS.get(embedding.method, embedding.method)
+    method = METHODS.get(embedding.method, embedding.method)
     return f"{method} of {shorten(embedding.layer, 28)}"
 
 

@@ -97,6 +97,7 @@ MEASURES = {
     "orientation_entropy": "Orientation entropy",
     "receptive_field_used": "Receptive field used",
 }
+METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}  # of maps
 LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss", "gdv"})
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 import cytolens
 from cytolens import figures
+from cytolens.figures.style import METHODS
 from cytolens.records import Clusters, Embedding
 from cytolens.report import captions, findings, tables
 from cytolens.report.page import ReportContent, ReportFigure, ReportTable, Section, fit
@@ -18,7 +19,6 @@ PAPER = (
     "The method: E. Webb, C. Lei, C.-J. Huang, H. Kobayashi, H. Mikami, K. Goda. Exploring the "
     "Deep Feature Space of a Cell Classification Neural Network. arXiv:1811.06488 (2018)."
 )
-_METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP"}
 Drawing = tuple[str, str, str, Callable[[], Figure], bool]  # name, title, caption, plot, half
 Chapter = tuple[str, str, tuple[str, ...], list[Drawing], Sequence[ReportTable | None]]
 
@@ -155,7 +155,7 @@ def _maps(results: StudyResults) -> Chapter:
                 figures.plot_maps_by_depth, ordered, cells.labels, cells.class_names,
                 depths=depths or None,
             )  # fmt: skip
-            title = f"The maps by depth ({_METHODS.get(method, method)})"
+            title = f"The maps by depth ({METHODS.get(method, method)})"
             text = captions.maps_by_depth(ordered)
             drawings.append((f"maps_by_depth_{method}", title, text, plot, False))
     return "maps", "Maps of the feature space", (), drawings, ()

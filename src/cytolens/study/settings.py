@@ -151,6 +151,10 @@ class StudySettings:
         values = asdict(self)
         return {f.name: values[f.name] for f in fields(self) if f.metadata["panel"] in panels}
 
+    def only(self, *names: str) -> dict[str, Any]:
+        """These settings, by name."""
+        return {name: getattr(self, name) for name in names}
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "StudySettings":
         """Settings read back from a run; names that this version does not know are left out."""

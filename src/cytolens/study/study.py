@@ -224,7 +224,7 @@ class Study:
                 for method in chosen.methods
             }
 
-        settings = {name: getattr(chosen, name) for name in ("methods", "map_cells", "seed")}
+        settings = self._chosen.only("methods", "map_cells", "seed")
         return self._keeper.result("maps", make, settings=settings, needs=("activations",))
 
     def clusters(self) -> dict[str, Clusters]:
@@ -246,8 +246,7 @@ class Study:
                 )
             return made
 
-        names = ("clustering", "n_clusters", "map_cells", "seed")
-        settings = {name: getattr(chosen, name) for name in names}
+        settings = chosen.only("clustering", "n_clusters", "map_cells", "seed")
         return self._keeper.result("clusters", make, settings=settings, needs=("activations",))
 
     def separation(self) -> dict[str, dict[str, Estimate]]:
@@ -271,7 +270,7 @@ class Study:
                 )
             return made
 
-        settings = {name: getattr(chosen, name) for name in ("permutations", "map_cells", "seed")}
+        settings = self._chosen.only("permutations", "map_cells", "seed")
         return self._keeper.result(
             "separation", make, settings=settings, needs=("activations", "untrained")
         )
@@ -287,7 +286,7 @@ class Study:
                 layers=shown, held_out=self.held_out, seed=seed, progress=progress,
             )  # fmt: skip
 
-        settings = {name: getattr(self._chosen, name) for name in ("map_cells", "seed")}
+        settings = self._chosen.only("map_cells", "seed")
         return self._keeper.result("ranking", make, settings=settings, needs=("activations",))
 
     def features(self) -> dict[str, Any]:
@@ -321,7 +320,7 @@ class Study:
         def make(progress: Progress) -> Any:
             return channels.properties_of(self.cells().subset(self.held_out), progress)
 
-        settings = {name: getattr(self._chosen, name) for name in ("map_cells", "seed")}
+        settings = self._chosen.only("map_cells", "seed")
         return self._keeper.result("properties", make, settings=settings, needs=("classifier",))
 
     def channels(self) -> dict[str, tuple[ChannelContext, ...]]:
@@ -336,7 +335,7 @@ class Study:
                 progress=progress,
             )  # fmt: skip
 
-        settings = {name: getattr(self._chosen, name) for name in ("cards", "seed")}
+        settings = self._chosen.only("cards", "seed")
         needs = ("features", "properties")
         return self._keeper.result("channels", make, settings=settings, needs=needs)
 
@@ -351,8 +350,7 @@ class Study:
                 grid=chosen.atlas, options={**self._image_options, "progress": progress},
             )  # fmt: skip
 
-        names = ("atlas", "steps", "prior", "parametrisation", "seed")
-        settings = {name: getattr(chosen, name) for name in names}
+        settings = chosen.only("atlas", "steps", "prior", "parametrisation", "seed")
         return self._keeper.result("atlas", make, settings=settings, needs=("maps",))
 
     def faithfulness(self) -> dict[str, Faithfulness]:

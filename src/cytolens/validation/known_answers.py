@@ -13,11 +13,11 @@ from cytolens.activations import device_of, evaluating, find_layers
 from cytolens.classifier import Classifier, TrainingSettings, predict, train, untrained
 from cytolens.errors import ModelError
 from cytolens.features import explaining_layer, measure_saliency
-from cytolens.features.insertion import Evidence, deletion, displaced, insertion, mean_of
+from cytolens.features.insertion import Evidence, deletion, displaced, insertion
 from cytolens.features.saliency import contrasting
 from cytolens.images import Plant, prepared_background
 from cytolens.records import KnownAnswer, Layer, Progress
-from cytolens.statistics import Estimate
+from cytolens.statistics import Estimate, mean_of
 from cytolens.validation.baselines import gradcam, integrated_gradients
 from cytolens.validation.measures import chance_of, overlap, points_at
 from cytolens.validation.planting import CLASS_NAMES, plant_pairs
