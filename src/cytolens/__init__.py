@@ -16,8 +16,15 @@ if TYPE_CHECKING:
     from cytolens.classifier import train as train
     from cytolens.classifier import wrap as wrap
     from cytolens.embedding import cluster as cluster
+    from cytolens.embedding import describe_clusters as describe_clusters
     from cytolens.embedding import embed as embed
+    from cytolens.embedding import find_confounds as find_confounds
+    from cytolens.embedding import find_suspects as find_suspects
+    from cytolens.embedding import measure_flow as measure_flow
+    from cytolens.embedding import measure_knowledge as measure_knowledge
+    from cytolens.embedding import measure_pairs as measure_pairs
     from cytolens.embedding import measure_separation as measure_separation
+    from cytolens.embedding import measure_similarity as measure_similarity
     from cytolens.errors import CytolensError as CytolensError
     from cytolens.features import explain_cell as explain_cell
     from cytolens.features import feature_images as feature_images
@@ -37,6 +44,8 @@ if TYPE_CHECKING:
     from cytolens.records import Cells as Cells
     from cytolens.statistics import Estimate as Estimate
     from cytolens.store import open_run as open_run
+    from cytolens.study import export as export
+    from cytolens.study import place as place
     from cytolens.study import run as run
 
 _HOMES = {
@@ -54,7 +63,14 @@ _HOMES = {
     "extract": "activations",
     "embed": "embedding",
     "cluster": "embedding",
+    "describe_clusters": "embedding",
+    "measure_flow": "embedding",
     "measure_separation": "embedding",
+    "measure_pairs": "embedding",
+    "measure_knowledge": "embedding",
+    "find_confounds": "embedding",
+    "find_suspects": "embedding",
+    "measure_similarity": "embedding",
     "feature_images": "features",
     "objectives": "features",
     "fit_prior": "features",
@@ -68,7 +84,9 @@ _HOMES = {
     "plot_separation": "figures",
     "plot_feature_images": "figures",
     "open_run": "store",
+    "place": "study",
     "run": "study",
+    "export": "study",
 }
 __all__ = [
     "Cells",
@@ -77,20 +95,29 @@ __all__ = [
     "capture",
     "cells_from_arrays",
     "cluster",
+    "describe_clusters",
     "embed",
     "evaluate",
     "explain_cell",
+    "export",
     "extract",
     "feature_images",
+    "find_confounds",
     "find_layers",
+    "find_suspects",
     "fit_prior",
     "make_atlas",
     "measure_complexity",
     "measure_faithfulness",
+    "measure_flow",
+    "measure_knowledge",
+    "measure_pairs",
     "measure_separation",
+    "measure_similarity",
     "modulate",
     "objectives",
     "open_run",
+    "place",
     "plot_embedding",
     "plot_feature_images",
     "plot_separation",

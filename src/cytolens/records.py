@@ -203,6 +203,14 @@ class Activations:
         """All features of one layer as an array (N, F), float32."""
         return np.asarray(self.features[layer][:], dtype=np.float32)
 
+    def rows(self, layer: str, index: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Features (n, F) of some cells, without reading those of all, float32."""
+        stored = self.features[layer]
+        if np.array_equal(index, np.arange(stored.shape[0])):
+            return self[layer]
+        chosen = stored[index] if isinstance(stored, np.ndarray) else stored.oindex[index]
+        return np.asarray(chosen, dtype=np.float32)
+
     def __iter__(self) -> Iterator[str]:
         return (layer.name for layer in self.layers)
 
@@ -223,12 +231,14 @@ class Clusters:
     """Groups of cells found at a layer."""
 
     layer: str
-    method: str  # "hdbscan", "kmeans"
+    method: str  # "kmeans", "gmm", "hdbscan", "leiden"
     labels: NDArray[np.int64]  # (N,), -1 where a cell belongs to none
     typical: tuple[NDArray[np.int64], ...]  # per cluster, cells nearest to its mean first
     table: NDArray[np.int64]  # (cluster, class): number of cells
-    agreement: Mapping[str, Estimate]  # ari, nmi with the classes; null is from permuted labels
+    agreement: Mapping[str, Estimate]  # ari, nmi, purity with the classes; null: permuted labels
     settings: Settings
+    stability: "ClusterStability | None" = None  # where it was asked for
+    groups: "ClusterGroups | None" = None  # where there are groups
 
     @property
     def n(self) -> int:
@@ -390,3 +400,238 @@ class Faithfulness:
     estimates: Mapping[str, Estimate]  # means over images that are not silent
     failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
     n: int  # held-out cells
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """How well properties of the cells can be read from each layer, on held-out cells.
+
+    A number that comes with a cell is judged by R², a category by the AUC ("measures").
+    """
+
+    layers: Mapping[str, Mapping[str, Estimate]]  # by layer, by property
+    measures: Mapping[str, str]  # "r2" or "auc", by property
+    counts: Mapping[str, int]  # cells whose value is known, by property
+    by_cells: tuple[str, ...]  # properties for which cells, not groups, were held out
+    left_out: Mapping[str, str]  # properties that could not be judged, and why
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A nuisance that gives the label away, and that the network encodes."""
+
+    nuisance: str
+    kind: str  # "artefact", or "may be biology"
+    same_as: tuple[str, ...]  # nuisances that order the cells as this one does
+    label_from_nuisance: Estimate  # balanced accuracy on held-out cells
+    encoded_at: str  # the layer that it is read from best
+    encoded: Estimate  # R² or AUC there; null: of a network that knows the class alone
+    measure: str  # "r2" or "auc", what `encoded` is
+    performance: Estimate  # balanced accuracy of the network on the cells that could be matched
+    performance_fixed: Estimate  # the same within strata of the nuisance
+    matched: float  # share of the cells in strata with more than one class
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """What each nuisance alone says about the label, and which of them are alarming."""
+
+    nuisances: Mapping[str, Estimate]  # balanced accuracy; null: of the largest among all of them
+    kinds: Mapping[str, str]  # "artefact" or "may be biology", by nuisance
+    alarms: tuple[Alarm, ...]  # the strongest first
+    left_out: Mapping[str, str]  # nuisances that could not be judged, and why
+    n: int  # cells
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Cells whose label, or which themselves, deserve a second look; the first the most."""
+
+    judged: NDArray[np.int64]  # (N,), cells looked at
+    labels: NDArray[np.int64]  # (S,), cells whose label is doubted
+    given: NDArray[np.int64]  # (S,), class
+    suggested: NDArray[np.int64]  # (S,), class
+    score: NDArray[np.float64]  # (S,), log odds of the suggested against the given class
+    votes: Mapping[str, NDArray[np.float64]]  # (S,) probability of the given class, by voter
+    odd: NDArray[np.int64]  # (O,), cells that are odd
+    reasons: tuple[str, ...]  # (O,)
+    oddness: NDArray[np.float64]  # (O,), robust standard deviations from the others
+    remarks: tuple[str, ...] = ()  # what could not be looked for, and why
+
+
+@dataclass(frozen=True)
+class ClassSeparation:
+    """How well a linear probe tells single classes apart at a layer, on cells held out from it."""
+
+    layer: str
+    by_class: Mapping[str, Estimate]  # balanced accuracy of a class against all others
+    pairs: tuple[tuple[str, str], ...]
+    by_pair: tuple[Estimate, ...]  # balanced accuracy, in the order of the pairs
+    left_out: tuple[str, ...]  # classes of too few cells
+    remark: str = ""  # what was not measured, and why
+
+
+@dataclass(frozen=True)
+class Onset:
+    """From which depth on two classes, or a class and the rest, are apart."""
+
+    classes: tuple[str, ...]  # two; or one, against the rest
+    clear: str | None  # first layer from which on the interval stays above the null
+    nine_tenths: str | None  # first layer with nine tenths of the way from chance to the best
+    best: str | None  # the layer where they are furthest apart
+    value: Estimate  # there
+
+    @property
+    def name(self) -> str:
+        """Both classes, or the one and "rest"."""
+        return " | ".join(self.classes if len(self.classes) > 1 else (*self.classes, "rest"))
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Centred kernel alignment of layers over the same cells: 1 alike, 0 nothing in common."""
+
+    layers: tuple[str, ...]
+    value: NDArray[np.float64]  # (L, L)
+    low: NDArray[np.float64]  # (L, L), of the 95 % interval
+    high: NDArray[np.float64]
+    null: NDArray[np.float64]  # (L, L), 95 % limit with cells permuted
+    untrained: NDArray[np.float64]  # (4, L), with the same layer untrained: value, low, high, null
+    control: NDArray[np.float64]  # (L, L), of the layers of the untrained network
+    n: int  # cells
+
+    def with_untrained(self, layer: str) -> Estimate:
+        """The layer against the same before training."""
+        value, low, high, null = self.untrained[:, self.layers.index(layer)]
+        return Estimate(float(value), float(low), float(high), float(null))
+
+    def between(self, layer: str, other: str) -> Estimate:
+        """One layer against another; ``untrained`` is the same pair of the untrained network."""
+        at = self.layers.index(layer), self.layers.index(other)
+        return Estimate(
+            *(float(part[at]) for part in (self.value, self.low, self.high, self.null)),
+            untrained=float(self.control[at]),
+        )
+
+
+@dataclass(frozen=True)
+class ClusterStability:
+    """How sure clusters are, and whether gaps part them; see `embedding.measure_stability`."""
+
+    jaccard: NDArray[np.float64]  # (K,), with the cluster most like it, mean over halves
+    jaccard_null: float | None  # 95 % limit of it for a cloud without structure
+    ari: Estimate  # of the partitions of a half and of all cells; interval over halves
+    numbers: Mapping[str, int]  # in how many halves each number of clusters was chosen
+    gap: NDArray[np.float64]  # (K,), towards the cluster it is least parted from, 0…1
+    gap_null: NDArray[np.float64]  # (K,), 95 % limit of it where the density only falls
+    parts: NDArray[np.int64]  # (K,), clusters that no gap divides are of one part
+    halves: int  # of the cells, drawn at random
+    size: int  # cells in each half
+
+    @property
+    def n_parts(self) -> int:
+        """Number of parts that gaps divide the cells into."""
+        return int(self.parts.max()) + 1 if len(self.parts) else 0
+
+
+@dataclass(frozen=True)
+class PlacedCells:
+    """New cells on the maps of a run, each placed and judged as if it were alone."""
+
+    names: NDArray[np.str_]  # (n,)
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]  # (n, class)
+    places: Mapping[str, Mapping[str, NDArray[np.float32]]]  # [method][layer], (n, 2)
+    kept: Mapping[str, Mapping[str, Estimate]]  # [method][layer], recall@10 of the placed cells
+    schemes: Mapping[str, Mapping[str, str]]  # [method][layer], how places were found
+    distances: Mapping[str, NDArray[np.float64]]  # by layer, to the tenth nearest training cell
+    percentiles: Mapping[str, NDArray[np.float64]]  # by layer, among held-out cells of the run
+    odd: Mapping[str, NDArray[np.bool_]]  # by layer, farther than nearly all of these
+    share: Mapping[str, Estimate]  # by layer, of new cells that are odd; "any": at any depth
+    clean: Mapping[str, Estimate]  # the same of held-out cells of the run
+    expected: float  # share of odd cells at a depth that the thresholds are set for
+    calibrated_on: tuple[int, int, int]  # training, threshold-setting and clean cells
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The depths at which cells were judged, in depth order."""
+        return tuple(self.distances)
+
+    @property
+    def depths_odd(self) -> NDArray[np.int64]:
+        """At how many depths each cell (n,) is odd."""
+        return np.stack([self.odd[layer] for layer in self.layers]).sum(axis=0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class ClusterGroups:
+    """How far clusters are groups (donors, plates), beyond what their classes explain."""
+
+    names: tuple[str, ...]
+    table: NDArray[np.int64]  # (cluster, group): number of cells
+    agreement: Mapping[str, Estimate]  # ari, nmi, purity; null: groups permuted within classes
+    expected: NDArray[np.float64]  # (cluster,), share of the largest group, mean under permutation
+    null: NDArray[np.float64]  # (cluster,), its 95 % limit, for all clusters together
+
+    @property
+    def main(self) -> NDArray[np.int64]:
+        """The group that most cells of each cluster are of, (K,)."""
+        return np.asarray(self.table.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Its share of the cluster, (K,)."""
+        return self.table.max(axis=1) / np.maximum(self.table.sum(axis=1), 1)
+
+    @property
+    def dominated(self) -> NDArray[np.bool_]:
+        """(K,), clusters that are mostly one group: half of what is left to pure, and no chance."""
+        half_way = self.share >= (1 + self.expected) / 2
+        return half_way & (self.share > self.null)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """By how much a property tells some cells from others."""
+
+    name: str
+    auc: Estimate  # share of pairs in which a cell of these has more; null: of the largest of all
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is beyond what the largest of all properties reaches by chance."""
+        return abs(self.auc.value - 0.5) > (self.auc.null or np.inf) - 0.5
+
+
+@dataclass(frozen=True)
+class ClusterDescription:
+    """What distinguishes a cluster's cells from the others, in words and numbers."""
+
+    name: str  # "larger, dimmer"; empty where nothing measured differs
+    differences: tuple[Difference, ...]  # strongest first
+    n: int  # its cells
+
+
+@dataclass(frozen=True)
+class ClassParts:
+    """A class clustered on its own: are there sub-populations, and what are they?"""
+
+    class_index: int
+    cells: NDArray[np.int64]  # (n,), those of the class, among the mapped ones
+    clusters: Clusters  # of these cells, in their order
+    described: tuple[ClusterDescription, ...]  # each against the rest of the class
+
+
+@dataclass(frozen=True)
+class ClusterFlow:
+    """Which clusters become which from layer to layer."""
+
+    layers: tuple[str, ...]
+    labels: NDArray[np.int64]  # (L, N), cluster of each cell; -1 for none
+    order: tuple[NDArray[np.int64], ...]  # per layer, its clusters from top to bottom
+    agreement: tuple[Estimate, ...]  # (L - 1,), adjusted mutual information with the next layer
+
+    def to_next(self, layer: str) -> Estimate | None:
+        """What the clusters of a layer have in common with those of the next; None of the last."""
+        at = self.layers.index(layer) if layer in self.layers else len(self.agreement)
+        return self.agreement[at] if at < len(self.agreement) else None

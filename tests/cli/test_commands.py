@@ -69,6 +69,22 @@ def test_the_table_of_cells_follows_the_conventions(finished: Path):
     assert adata.obs_names.is_unique
 
 
+def test_the_cells_go_to_other_tools(finished: Path, tmp_path: Path):
+    import pandas
+
+    done = cytolens("export", finished, "--to", "tensorboard")
+    assert done.returncode == 0, done.stderr
+    folder = finished / "exports" / "tensorboard"
+    assert done.stdout.strip() == str(folder)
+    assert "making maps" not in done.stderr
+    assert (folder / "projector_config.pbtxt").read_text().count("sprite.png") > 2
+    done = cytolens("export", finished, "--to", "atlas", "--out", tmp_path / "cells.parquet")
+    assert done.returncode == 0, done.stderr
+    rows = pandas.read_parquet(tmp_path / "cells.parquet", engine="fastparquet")
+    assert {"x", "y", "image", "neighbors.ids", "class", "area", "label_doubt"} <= set(rows)
+    assert len(rows) == 150
+
+
 def test_a_second_call_repeats_nothing_and_a_changed_setting_only_what_depends_on_it(
     finished: Path,
 ):
@@ -99,6 +115,8 @@ def test_layers_are_listed_in_depth_order(finished: Path):
         (["embed", "nowhere"], "nowhere"),
         (["simulate", "--cells", "many", "--out", "r"], "--cells"),
         (["polish"], "polish"),
+        (["export", "nowhere", "--to", "h5ad"], "nowhere"),
+        (["export", ".", "--to", "excel"], "embedding-atlas"),
         (["run", ".", "--out", "r", "--intensity", "loud"], "dataset"),
         (["run", ".", "--out", "r", "--steps", "0"], "--steps"),
     ],

@@ -1,19 +1,16 @@
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from openTSNE.tsne import kl_divergence_bh
-from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
 
 from cytolens.embedding import embed
 from cytolens.embedding import methods as methods_module
-from cytolens.embedding.exact_gradient import exact_objective
-from cytolens.embedding.methods import METHODS, Made, Start
+from cytolens.embedding.landmarks import choose_landmarks
+from cytolens.embedding.methods import METHODS, Made, Start, layer_neighbours
 from cytolens.errors import InputError, MissingExtra, SettingError
 from cytolens.records import Activations, Layer
 
@@ -53,7 +50,7 @@ def test_every_depth_gets_a_map_in_depth_order(maps, stack):
         assert found.coordinates.shape == (240, 2)
         assert found.coordinates.dtype == np.float32
         assert np.isfinite(found.coordinates).all()
-        assert set(found.quality) == {"recall_10", "trustworthiness", "kl_divergence"}
+        assert set(found.quality) >= {"recall_10", "trustworthiness", "kl_divergence"}
 
 
 def test_a_map_of_blobs_recovers_them(maps):
@@ -97,7 +94,7 @@ def test_pixels_are_reduced_first_and_the_settings_say_so(maps):
 def test_the_same_seed_gives_the_same_bytes_and_leaves_global_randomness_alone(
     stack: dict[str, Array], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(methods_module, "FIRST", (30, 30))
+    monkeypatch.setattr(methods_module, "FIRST", ((30, 12), (30, 1)))
     some = {name: stack[name] for name in ("conv2", "pre_softmax")}
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     twice = [embed(some, rng=3, threads=2) for _ in range(2)]
@@ -106,7 +103,7 @@ def test_the_same_seed_gives_the_same_bytes_and_leaves_global_randomness_alone(
         np.testing.assert_array_equal(twice[0][layer].coordinates, twice[1][layer].coordinates)
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"umap"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"umap", "pacmap"}))
 def test_every_method_keeps_its_contract(method: str, stack):
     done: list[tuple[int, int, str]] = []
     chosen = ["conv2", "pre_softmax"]
@@ -156,7 +153,7 @@ def test_an_initial_map_sets_the_orientation():
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     again = embed({"a": features}, initial=first @ turn, rng=0)["a"]
     assert again.settings["started_from"] == "initial"
-    assert again.settings["displacement"] < 0.1
+    assert again.settings["displacement"] < 0.15
     with pytest.raises(InputError, match="initial map"):
         embed({"a": features}, initial=np.zeros((3, 2)), rng=0)
 
@@ -234,36 +231,35 @@ def test_what_cannot_be_mapped_is_said_in_one_line():
         embed({"a": features}, layers=[], rng=0)
 
 
-@pytest.mark.parametrize(("exact", "tree"), [(10, 1000), (10, 20)])
-def test_large_numbers_of_cells_take_openTSNEs_own_gradients(
-    exact: int, tree: int, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(methods_module, "EXACT_GRADIENT_UP_TO", exact)
-    monkeypatch.setattr(methods_module, "TREE_UP_TO", tree)
-    monkeypatch.setattr(methods_module, "FIRST", (3, 5))
-    features, _ = blobs(60)
+def test_more_cells_than_landmarks_are_placed_on_the_landmarks_map():
+    features, labels = blobs(600)
+    stack = {"conv1": features, "pre_softmax": features + 0.1}
+    found = embed(stack, landmarks=200, rng=0)
+    alone = embed(stack, rng=0)
+    for layer, map_ in found.items():
+        assert map_.settings["landmarks"] == 200
+        assert map_.settings["displacement" if layer == "conv1" else "perplexity"] is not None
+        assert map_.quality["trustworthiness"] > alone[layer].quality["trustworthiness"] - 0.06
+        means = np.stack([map_.coordinates[labels == k].mean(axis=0) for k in range(3)])
+        nearest = ((map_.coordinates[:, None] - means) ** 2).sum(axis=2).argmin(axis=1)
+        assert (nearest == labels).mean() > 0.99
+    assert "landmarks" not in embed(stack, method="pca", landmarks=200, rng=0)["conv1"].settings
+
+
+def test_neighbours_found_before_give_the_same_map():
+    features, _ = blobs(150)
+    known = {"a": layer_neighbours(features)}
+    given = embed({"a": features}, neighbours=known, rng=0, threads=1)["a"]
     found = embed({"a": features}, rng=0, threads=1)["a"]
-    assert found.settings["gradient"] == ("barnes-hut" if tree == 1000 else "interpolation")
-    assert np.isfinite(found.coordinates).all()
+    np.testing.assert_array_equal(given.coordinates, found.coordinates)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("exaggeration", [1, 12])
-def test_the_exact_gradient_is_that_of_openTSNE_without_approximation(threads, exaggeration):
+def test_landmarks_hold_the_cells_that_are_far_from_all():
     rng = np.random.default_rng(0)
-    n = 300
-    raw = np.where(rng.random((n, n)) < 0.1, rng.random((n, n)), 0)
-    np.fill_diagonal(raw, 0)
-    affinities = csr_matrix((raw + raw.T) / (raw + raw.T).sum())
-    places = 10 * rng.normal(size=(n, 2))
-    scaled = affinities * exaggeration
-    expected, gradient = kl_divergence_bh(
-        places, scaled, dof=1, bh_params={"theta": 0.0}, should_eval_error=True
-    )
-    with ThreadPoolExecutor(threads) as workers:
-        objective = exact_objective(affinities, workers=workers, threads=threads)
-        error, found = objective(places, scaled, should_eval_error=True)
-        _, again = objective(places, scaled)
-    assert error == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_allclose(found, gradient, atol=1e-4 * np.abs(gradient).max())
-    np.testing.assert_array_equal(found, again)
+    features = rng.normal(size=(5000, 6)).astype(np.float32)
+    features[:5] += 40
+    chosen = choose_landmarks(features, 500, rng=rng)
+    assert len(np.unique(chosen)) == 500
+    assert (np.diff(chosen) > 0).all()
+    assert np.intersect1d(chosen, np.arange(5)).size > 0
+    np.testing.assert_array_equal(choose_landmarks(features, 9000, rng=rng), np.arange(5000))

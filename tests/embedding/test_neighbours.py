@@ -113,10 +113,7 @@ def test_quality_on_a_sample_is_close_to_that_on_all_cells():
 
 def test_a_perfect_map_has_perfect_quality_and_noise_has_none():
     x = features(300, 2)
-    assert measure_quality(x, x, rng=np.random.default_rng(0)) == {
-        "recall_10": 1.0,
-        "trustworthiness": 1.0,
-    }
+    assert set(measure_quality(x, x, rng=np.random.default_rng(0)).values()) == {1.0}
     noise = measure_quality(x, features(300, 2, seed=5), rng=np.random.default_rng(0))
     assert noise["recall_10"] < 0.1
     assert noise["trustworthiness"] == pytest.approx(0.5, abs=0.05)

@@ -1,5 +1,8 @@
+import time
 from dataclasses import replace
+from io import BytesIO
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from made_records import (
@@ -10,16 +13,25 @@ from made_records import (
     make_probabilities,
     texts,
 )
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy import ndimage
 
 from cytolens.errors import SettingError
 from cytolens.figures import (
+    plot_cluster_outlines,
     plot_embedding,
     plot_embedding_panel,
     plot_maps_by_depth,
     plot_thumbnails,
     render_svg,
 )
+from cytolens.figures.density import extent_of, level_holding, pixel_of, smooth_density
+from cytolens.figures.map_panels import follow_colours
+from cytolens.figures.maps import RARE
+from cytolens.figures.outlines import describe_cluster, draw_cluster_outlines
 from cytolens.figures.overlays import continuous, overlay, overlay_of_values
+from cytolens.figures.style import PALETTE, render_pdf, render_png
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 
@@ -39,6 +51,8 @@ def test_every_colouring_has_its_key() -> None:
         "prediction": "class 1",
         "errors": "wrong",
         "confidence": "probability of prediction",
+        "probability": "of the cell's given class",
+        "entropy": "of the prediction (bits)",
         "group": "donor 2",
         "cluster": "3",
         "area": "area",
@@ -93,6 +107,108 @@ def test_density_is_drawn_for_very_many_cells() -> None:
     assert not figure.axes[0].collections
 
 
+def test_a_rare_class_is_seen_among_a_hundred_thousand_cells_in_three_seconds() -> None:
+    labels = np.zeros(100_000, dtype=int)
+    labels[::2000] = 1  # 50 cells, spread over the others
+    started = time.process_time()
+    figure = plot_embedding(make_embedding(100_000), color=labels)
+    png = render_png(figure)
+    assert time.process_time() - started < 3
+    picture = np.array(Image.open(BytesIO(png)).convert("RGB")).astype(int)
+    vermilion, blue = (np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in PALETTE[1::-1])
+    seen, _ = ndimage.label(np.abs(picture - vermilion).sum(axis=2) < 90)
+    spots = np.bincount(seen.ravel())[1:]
+    assert (spots >= 4).sum() > 40  # some of the fifty lie on each other
+    assert (np.abs(picture - blue).sum(axis=2) < 90).sum() > 5_000
+    assert (labels == 1).mean() < RARE
+
+
+def test_shading_shows_the_mean_value_and_not_the_mean_colour() -> None:
+    values = np.where(np.arange(30_000) % 2, 1.0, 0.0)
+    embedding = replace(make_embedding(30_000), coordinates=np.zeros((30_000, 2), np.float32))
+    embedding.coordinates[:2] = [[-1, -1], [1, 1]]
+    picture = plot_embedding(embedding, color=values).axes[0].images[0].get_array()
+    middle = picture[picture.shape[0] // 2, picture.shape[1] // 2, :3]
+    np.testing.assert_allclose(middle, mpl.colormaps["viridis"](0.5)[:3], atol=0.02)
+
+
+def test_values_that_are_not_known_are_shaded_grey() -> None:
+    values = np.full(30_000, NAN)
+    values[:10] = 1.0
+    figure = plot_embedding(make_embedding(30_000), color=values)
+    assert len(figure.axes[0].images) == 2
+
+
+def test_regions_hold_the_share_of_cells_that_they_claim() -> None:
+    xy = np.random.default_rng(0).normal(size=(4000, 2)) * [2, 1]
+    extent = extent_of(xy)
+    density = smooth_density(xy, extent)
+    for share in (0.5, 0.9):
+        level = level_holding(density, xy, extent, share)
+        inside, place = pixel_of(xy, extent, len(density))
+        assert inside.all()
+        assert (density.ravel()[place] >= level).mean() == pytest.approx(share, abs=0.01)
+    row, column = np.unravel_index(density.argmax(), density.shape)
+    assert abs(row - 80) < 10
+    assert abs(column - 80) < 10
+
+
+def test_contours_are_drawn_for_classes_with_enough_cells_only() -> None:
+    labels = np.zeros(200, dtype=int)
+    labels[:3] = 1
+    figure = plot_embedding(make_embedding(200), color=labels, contours=True)
+    lines = [c for c in figure.axes[0].collections if type(c).__name__ == "QuadContourSet"]
+    assert len(lines) == 1
+
+
+def test_outlines_are_labelled_with_size_and_purity_and_small_clusters_have_none() -> None:
+    cells = make_cells(200)
+    clusters = make_clusters(cells, n=3)
+    labels = clusters.labels.copy()
+    labels[labels == 2] = 1
+    labels[:3] = 2
+    table = [np.bincount(cells.labels[labels == k], minlength=2) for k in range(3)]
+    clusters = replace(clusters, labels=labels, table=np.array(table))
+    axes = Figure().add_subplot()
+    places = draw_cluster_outlines(axes, make_embedding(200), clusters, labels="full")
+    assert places[2] is None
+    assert describe_cluster(clusters, 0, cells.class_names).startswith(f"0:  n = {sum(table[0])}")
+    assert [text.get_text()[:2] for text in axes.texts] == ["0:", "1:"]
+    figure = plot_embedding(
+        make_embedding(200), cells, color="cluster", clusters=clusters, outlines=True
+    )
+    share = 100 * table[1].max() / table[1].sum()
+    name = cells.class_names[int(table[1].argmax())]
+    assert f"1:  n = {table[1].sum()}\n{share:.0f} % {name}" in texts(figure)
+
+
+def test_a_cluster_keeps_its_colour_from_depth_to_depth() -> None:
+    cells = make_cells(90)
+    before = replace(make_clusters(cells, n=3), labels=np.repeat([0, 1, 2], 30))
+    after = replace(make_clusters(cells, n=4), labels=np.repeat([2, 0, 1, 3, 3, 3], 15))
+    after.labels[15:30] = 2  # the first thirty are cluster 2 now
+    first, second = follow_colours([before, after])
+    assert second[2] == first[0]
+    assert len(set(second)) == 4
+
+
+def test_a_map_is_a_small_vector_file_however_many_cells_it_has() -> None:
+    figure = plot_embedding(make_embedding(4000), color=np.arange(4000) % 3)
+    pdf = render_pdf(figure)
+    assert len(render_svg(figure)) < 1_000_000
+    assert len(pdf) < 1_000_000
+    assert b"/Type3" not in pdf  # text stays text
+    assert b"CreationDate" not in pdf
+
+
+def test_maps_say_that_far_distances_mean_little() -> None:
+    assert any("distances between far groups" in t for t in texts(plot_embedding(
+        make_embedding(), make_cells()
+    )))  # fmt: skip
+    panel = plot_embedding_panel(make_embedding(), make_cells())
+    assert any("distances between far groups" in text.get_text() for text in panel.texts)
+
+
 def test_a_few_far_cells_do_not_shrink_the_map() -> None:
     embedding = make_embedding(1000)
     embedding.coordinates[:2] = 1000
@@ -125,7 +241,7 @@ def test_the_panel_leaves_out_what_is_not_known() -> None:
     assert [axes.get_title(loc="left")[4:] for axes in panels] == ["Class"]
 
 
-def test_the_panel_of_ten_long_names_keeps_its_maps_large() -> None:
+def test_the_panel_of_ten_long_names_keeps_its_maps_large_square_and_of_one_size() -> None:
     cells = make_cells(
         100,
         classes=10,
@@ -138,20 +254,41 @@ def test_the_panel_of_ten_long_names_keeps_its_maps_large() -> None:
         cells,
         probabilities=make_probabilities(cells.labels, 10),
         clusters=make_clusters(cells, n=1),
+        values={"conv3 channel 5": np.linspace(0, 3, 100)},
     )
-    written = texts(figure)
-    assert "f   Crop size" in written
-    assert figure.axes[0].get_position().width * figure.get_size_inches()[0] > 1.7
+    titled = {axes.get_title(loc="left")[4:]: axes for axes in figure.axes}
+    assert next(iter(titled)) == "Class"
+    assert {"Probability", "Errors", "Entropy", "Crop size", "conv3 channel 5"} <= set(titled)
+    boxes = [axes.get_position() for title, axes in titled.items() if title]
+    size = figure.get_size_inches()
+    widths = [box.width * size[0] for box in boxes]
+    heights = [box.height * size[1] for box in boxes]
+    assert min(widths) > 1.7
+    np.testing.assert_allclose(widths + heights, widths[0])
 
 
-def test_thirty_depths_are_drawn_with_their_quality_where_known() -> None:
-    maps = [make_embedding(layer=f"block.{k}.conv", quality=NAN) for k in range(30)]
-    maps[3] = replace(maps[3], quality={"recall_10": 0.375})
-    labels = np.arange(60) % 2
-    written = texts(plot_maps_by_depth(maps, labels, ("a", "b")))
-    assert "recall@10 0.38" in written
-    assert "recall@10 –" in written
-    assert any(text.startswith("29  ") for text in written)
+def test_small_multiples_have_a_row_per_colouring_and_the_quality_of_every_map() -> None:
+    maps = [make_embedding(layer=f"block.{k}.conv", quality=NAN) for k in range(11)]
+    maps[3] = replace(maps[3], quality={"recall_10": 0.375, "trustworthiness": 0.9})
+    cells = make_cells(groups=np.array([f"donor {i % 3}" for i in range(60)]), group_name="donor")
+    clusters = {e.layer: make_clusters(cells, n=2 + k % 3) for k, e in enumerate(maps)}
+    figure = plot_maps_by_depth(
+        maps, cells, clusters=clusters, probabilities=make_probabilities(cells.labels, 2)
+    )
+    assert len([axes for axes in figure.axes if axes.get_aspect() == 1.0]) == 11 * 4
+    written = [text.get_text() for text in figure.texts]
+    assert "r@10 0.38" in written
+    assert "trust. 0.90" in written
+    assert "r@10 –" in written
+    assert any(text.startswith("10 ") for text in written)
+    assert {axes.get_ylabel() for axes in figure.axes} >= {"Class", "Probability", "Cluster"}
+
+
+def test_small_multiples_can_show_the_class_alone() -> None:
+    maps = [make_embedding(layer=name) for name in ("a", "b")]
+    figure = plot_maps_by_depth(maps, make_cells(), only_class=True)
+    assert len(figure.axes) == 2
+    assert "trustworthiness –" in [text.get_text() for text in figure.texts]
 
 
 def test_thumbnails_do_not_overlap_and_are_framed_by_class() -> None:
@@ -161,15 +298,30 @@ def test_thumbnails_do_not_overlap_and_are_framed_by_class() -> None:
     assert "t-SNE of conv3: 3 of 4 cells" in texts(figure)
     picture = figure.axes[0].images[0].get_array()
     assert picture.shape[:2] == (2 * 23, 2 * 23)
-    assert picture[:23, :22].min() == 1.0  # nothing in the upper left place
-    blue, vermilion = picture[23, 0], picture[0, 23]  # cell 2 and cell 3, classes 0 and 1
+    assert picture[:23, :22].min() == 255  # nothing in the upper left place
+    blue, vermilion = picture[23, 0].astype(int), picture[0, 23].astype(int)  # classes 0 and 1
     assert blue[2] > blue[0]
     assert vermilion[0] > vermilion[2]
+
+
+def test_the_part_where_classes_mix_is_framed_and_shown_with_its_cells_and_a_scale_bar() -> None:
+    cells = make_cells(300, pixel_size=0.5)
+    embedding = make_embedding(300)
+    embedding.coordinates[40:, 0] += 30 * cells.labels[40:]
+    embedding.coordinates[:40] = embedding.coordinates[:40] * 0.05 + 15  # both classes, far away
+    figure = plot_thumbnails(embedding, cells)
+    written = texts(figure)
+    assert any("of the 40 cells in the frame" in text for text in written)
+    assert any("moved" in text for text in written)
+    assert sum(text.endswith(" µm") for text in written) == 2
+    assert len(figure.axes[0].images) == 2
 
 
 def test_thumbnails_of_no_cells_are_an_empty_map() -> None:
     layout = (np.zeros(0, dtype=np.int64), np.zeros((0, 2), dtype=np.int64))
     assert texts(plot_thumbnails(make_embedding(60), make_cells(), layout))
+    nowhere = replace(make_embedding(), coordinates=np.full((60, 2), np.nan, np.float32))
+    assert "no cells" in texts(plot_thumbnails(nowhere, make_cells()))
 
 
 def test_classes_and_clusters_do_not_share_colours() -> None:
@@ -177,3 +329,38 @@ def test_classes_and_clusters_do_not_share_colours() -> None:
     by_class = overlay(cells)
     by_cluster = overlay(cells, "cluster", clusters=make_clusters(cells))
     assert not {c for _, c in by_class.categories} & {c for _, c in by_cluster.categories}
+
+
+@pytest.mark.parametrize("n", [1, 2, 6])
+def test_few_cells_in_one_place_are_drawn_all_the_same(n: int) -> None:
+    cells = make_cells(n, classes=2, groups=np.array(["donor"] * n), group_name="donor")
+    embedding = replace(make_embedding(n), coordinates=np.zeros((n, 2), np.float32))
+    clusters = make_clusters(cells, n=1)
+    for figure in (
+        plot_embedding(embedding, cells, contours=True),
+        plot_embedding_panel(
+            embedding, cells, clusters=clusters, probabilities=make_probabilities(cells.labels, 2)
+        ),
+        plot_cluster_outlines(embedding, clusters, cells),
+        plot_thumbnails(embedding, cells),
+        plot_maps_by_depth([embedding], cells, clusters={"conv3": clusters}),
+    ):
+        assert render_png(figure, dpi=50)
+
+
+def test_clusters_stand_beside_the_map_with_their_size_purity_and_typical_cells() -> None:
+    cells = make_cells(400, pixel_size=0.25)
+    clusters = make_clusters(cells, n=14)
+    figure = plot_cluster_outlines(make_embedding(400), clusters, cells)
+    written = texts(figure)
+    sizes = clusters.table.sum(axis=1)
+    told = [text for text in written if ":  n = " in text]
+    assert len(told) == 10
+    largest = int(sizes.argmax())
+    assert f"{largest}:  n = {sizes[largest]}" in told
+    assert len(figure.axes[0].images) == 30
+    assert any(text.endswith(" µm") for text in written)
+    nothing = make_clusters(cells, n=0)
+    assert "t-SNE of conv3: clusters" in texts(
+        plot_cluster_outlines(make_embedding(400), nothing, cells)
+    )

@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage.feature import graycomatrix
 from skimage.measure import regionprops
 
 from cytolens.errors import SettingError
 from cytolens.images import cells_from_arrays
-from cytolens.images.measurement import PROPERTIES, measure_properties
+from cytolens.images.measurement import (
+    CHECKS,
+    OF_THE_CROP,
+    PROPERTIES,
+    measure_cells,
+    measure_properties,
+)
 
 SIDE = 48
 Y, X = np.mgrid[:SIDE, :SIDE].astype(float)
@@ -56,7 +63,7 @@ def test_a_disc_has_its_area_and_is_round_whole_and_one() -> None:
 def test_an_ellipse_has_its_eccentricity_however_it_is_turned() -> None:
     found = measured(*(ellipse(16, 8, angle=angle) for angle in (0, 30, 45, 77, 90)))
     assert found["eccentricity"] == pytest.approx(np.sqrt(1 - 0.25), abs=0.02)
-    for name in ("area", "solidity", "texture_contrast", "texture_entropy", "focus"):
+    for name in ("area", "solidity", "texture_contrast", "texture_entropy"):
         assert np.ptp(found[name]) < 0.15 * found[name].mean(), name
 
 
@@ -113,7 +120,7 @@ def test_where_there_is_no_cell_there_is_no_number() -> None:
     empty = np.zeros((SIDE, SIDE), dtype=bool)
     cut = ellipse(40, 20, at=(24, 0))  # most of its outline lies outside of the crop
     found = measured(empty, ellipse(12, 12), cut, ellipse(1.2, 1.2))
-    for name in set(PROPERTIES) - {"crop_height", "crop_width"}:
+    for name in set(PROPERTIES) - set(OF_THE_CROP):
         assert np.isnan(found[name]).tolist() == [True, False, True, True], name
 
 
@@ -154,3 +161,36 @@ def test_a_channel_can_be_named_and_is_else_the_one_that_shows_the_cell() -> Non
     for unknown in ("actin", 3):
         with pytest.raises(SettingError, match="empty, DNA, brightfield"):
             measure_properties(cells, channel=unknown)
+
+
+def test_focus_tells_of_blur_rather_than_of_lobes() -> None:
+    shapes = [ellipse(14, 14), dumbbell(17), ellipse(20, 7, angle=30), dumbbell(22)]
+    sharp, soft = ([gaussian_filter(shape.astype(float), s) for shape in shapes] for s in (1, 2.5))
+    found = measured(*sharp, *soft)["focus"]
+    assert found[:4].min() > 2 * found[4:].max()
+
+
+def test_checks_are_known_of_every_crop_and_tell_what_is_wrong_with_it() -> None:
+    two = ellipse(8, 8, at=(0, -12)) | ellipse(7, 7, at=(0, 12))
+    empty = np.zeros((SIDE, SIDE), dtype=bool)
+    flat = np.where(ellipse(12, 12), 4095, 100)
+    rng = np.random.default_rng(0)
+    crops = [100 + 700 * shape + rng.normal(0, 6, shape.shape) for shape in (two, empty)]
+    _, checks = measure_cells(cells_of([*crops, flat]))
+    assert set(checks) == set(CHECKS)
+    assert checks["second"][0] == pytest.approx(49 / 64, abs=0.05)
+    assert checks["separability"][1] < 0.7 < checks["separability"][0]
+    assert checks["peak"][2] == 4095
+    assert checks["plateau"][2] > 0.9 > checks["plateau"][0]
+    assert checks["cut"].tolist() == [0, checks["cut"][1], 0]
+
+
+def test_where_a_cell_lies_and_how_much_was_padded_is_known() -> None:
+    disc = 100 + 500 * ellipse(9, 9, at=(3, -5))
+    crops = [disc, disc[6:-6, 4:-4]]
+    found = measure_properties(cells_of(crops))
+    assert found["offset_x"] == pytest.approx([-5, -5], abs=0.3)
+    assert found["offset_y"] == pytest.approx([3, 3], abs=0.3)
+    assert found["crop_size"].tolist() == [48 * 48, 36 * 40]
+    assert found["padding_share"] == pytest.approx([0, 1 - 36 * 40 / 48**2])
+    assert found["background"] == pytest.approx([100, 100])

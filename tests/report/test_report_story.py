@@ -35,6 +35,7 @@ FIGURES = [
     "reliability",
     "training",
     "map_panel",
+    "map_clusters",
     "map_thumbnails",
     "maps_by_depth_tsne",
     "maps_by_depth_pca",

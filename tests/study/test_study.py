@@ -14,7 +14,14 @@ from cytolens.study import Study, StudySettings
 from cytolens.study.telling import gather
 
 SMALL = StudySettings(
-    epochs=1, gallery=1, steps=2, map_cells=60, permutations=20, explain=1, methods=["pca"]
+    epochs=1,
+    gallery=1,
+    steps=2,
+    map_cells=60,
+    permutations=20,
+    explain=1,
+    methods=["pca"],
+    halves=2,
 )
 
 
@@ -148,6 +155,20 @@ def test_the_summary_says_what_the_channels_are_for(told: Study):
             assert {"property", "value", "low", "high", "null"} == set(shown["correlates"][0])
             assert shown["stands_for"] >= 1
             assert layer["channel_groups"] <= layer["channels"]
+
+
+def test_the_summary_says_what_else_the_network_knows(told: Study):
+    results = gather(told)
+    knows = results.summary["layers"][-1]["knows"]
+    assert {"class", "area", "n_lobes"} <= set(knows)
+    assert set(knows["class"]) == {"measure", "value", "low", "high", "null", "untrained"}
+    assert results.knowledge is not None
+    assert results.knowledge.left_out["crop_size"] == "the same for all cells"
+    assert {"total_brightness", "focus"} <= set(results.summary["nuisances"])
+    for alarm in results.summary["alarms"]:
+        assert {"nuisance", "label_from_nuisance", "encoded_at", "performance_fixed"} <= set(alarm)
+    assert {"labels", "odd", "judged"} <= set(results.summary["suspects"])
+    assert results.summary["suspects"]["judged"] >= len(told.mapped)
 
 
 def test_a_change_of_cards_repeats_no_feature_image(told: Study, data: Path):

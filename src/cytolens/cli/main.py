@@ -11,7 +11,7 @@ from typing import Any
 import typer
 
 import cytolens
-from cytolens.cli import making, studying, validating
+from cytolens.cli import exporting, making, placing, studying, validating
 from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
@@ -29,7 +29,9 @@ app = typer.Typer(
 )
 studying.add_verbs(app)
 making.add_verbs(app)
+placing.add_verbs(app)
 validating.add_verbs(app)
+exporting.add_verbs(app)
 
 
 def _show_version(wanted: bool) -> None:

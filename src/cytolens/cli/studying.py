@@ -76,7 +76,7 @@ VERBS = (
         "separation",
         "How far the classes come apart at every depth.",
         (CELLS, CLASSIFIER, DEPTH, MAPS, MACHINE),
-        lambda study: terminal.say_separation(study.separation()),
+        lambda study: terminal.say_separation(study.separation(), study.pairs()["onsets"]),
     ),
     Verb(
         "features",

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cytolens.records import Clusters, Embedding, Layer, Progress
+from cytolens.records import Clusters, Embedding, Layer, Onset, PlacedCells, Progress
 from cytolens.statistics import Estimate
 
 _WIDE = 200  # columns, where the output goes to a file and nothing may be cut
@@ -117,28 +117,55 @@ def say_maps(maps: Mapping[str, Mapping[str, Embedding]]) -> None:
 
 
 def say_clusters(clusters: Mapping[str, Clusters]) -> None:
-    """Number of clusters at each depth and their agreement with the classes."""
+    """Clusters at each depth, the parts that gaps divide, their stability, whose they are."""
+    rows: list[list[str]] = []
+    for name, found in clusters.items():
+        sure, groups = found.stability, found.groups
+        row = [name, str(found.n), "–" if sure is None else str(sure.n_parts)]
+        row.append("–" if sure is None else str(sure.ari))
+        row += [str(found.agreement["ari"]), str(found.agreement["nmi"])]
+        rows.append([*row, "–" if groups is None else str(groups.agreement["ari"])])
+    header = ["layer", "clusters", "parts", "stability", "ARI with classes", "NMI with classes"]
+    _table("parts: divided by gaps; 1 is a continuum", [*header, "ARI with groups"], rows)
+
+
+def say_separation(
+    separation: Mapping[str, Mapping[str, Estimate]], onsets: Sequence[Onset]
+) -> None:
+    """Every measure at every depth, with its interval and null; from where on classes are apart."""
+    every = list(next(iter(separation.values())))
+    for names in (every[:4], every[4:]):  # side by side they are wider than a terminal
+        if names:
+            _table(
+                "value [95 % interval] (null | untrained)",
+                ["layer", *names],
+                [
+                    [layer, *(_with_controls(measures[name]) for name in names)]
+                    for layer, measures in separation.items()
+                ],
+            )
     _table(
-        "",
-        ["layer", "clusters", "ARI with classes", "NMI with classes"],
+        "balanced accuracy of a linear probe",
+        ["classes", "apart from", "nine tenths at", "best at", "there"],
         [
-            [name, str(found.n), str(found.agreement["ari"]), str(found.agreement["nmi"])]
-            for name, found in clusters.items()
+            [
+                onset.name,
+                *(layer or "–" for layer in (onset.clear, onset.nine_tenths, onset.best)),
+                _with_controls(onset.value),
+            ]
+            for onset in onsets
         ],
     )
 
 
-def say_separation(separation: Mapping[str, Mapping[str, Estimate]]) -> None:
-    """Every measure at every depth, with its interval and null."""
-    names = list(next(iter(separation.values())))
-    _table(
-        "value [95 % interval] (null | untrained)",
-        ["layer", *names],
-        [
-            [layer, *(_with_controls(measures[name]) for name in names)]
-            for layer, measures in separation.items()
-        ],
-    )
+def say_placed(placed: PlacedCells) -> None:
+    """Share of odd cells at each depth, beside that of held-out cells of the run."""
+    percent = [
+        [name, *(f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in both)]
+        for name in (*placed.layers, "any")
+        for both in [(placed.share[name], placed.clean[name])]
+    ]
+    _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of held-out cells"], percent)
 
 
 def say_complexity(complexity: Mapping[str, Any]) -> None:

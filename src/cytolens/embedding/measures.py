@@ -88,7 +88,7 @@ def votes(judges: Labels, labellings: Labels) -> Labels:
 
 
 def balanced_accuracies(
-    counts: NDArray[np.int64],
+    counts: NDArray[np.int64] | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Mean over classes of the share of correct answers, (R,), from counts (R, class, 2)."""
     totals = counts.sum(axis=2)

@@ -34,6 +34,12 @@ class Neighbours:
     indices: NDArray[np.int64]  # (N, k)
     distances: NDArray[np.float32]  # (N, k), Euclidean
 
+    def nearest(self, k: int) -> "Neighbours":
+        """The first ``k`` of each cell."""
+        return Neighbours(
+            np.ascontiguousarray(self.indices[:, :k]), np.ascontiguousarray(self.distances[:, :k])
+        )
+
 
 def checked_features(features: Any, *, name: str = "features") -> NDArray[np.float32]:
     """``features`` as a C-contiguous float32 array (N, F).
@@ -130,10 +136,23 @@ def find_neighbours_elsewhere(
 
 def nearest_of(points: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.int64]:
     """For each of ``points`` (N, F) the index of the nearest of ``references`` (M, F)."""
+    return _nearest(points, references)[1]
+
+
+def distance_to_nearest(
+    points: NDArray[np.float32], references: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """The Euclidean distance (N,) of each of ``points`` (N, F) to the nearest of ``references``."""
+    return np.sqrt(np.maximum(_nearest(points, references)[0], 0))
+
+
+def _nearest(
+    points: NDArray[np.float32], references: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     centre = references.mean(axis=0)
     index = _index(np.ascontiguousarray(references - centre))
-    _, found = index.search(np.ascontiguousarray(points - centre), 1)
-    return found[:, 0].astype(np.int64)
+    squared, found = index.search(np.ascontiguousarray(points - centre), 1)
+    return squared[:, 0], found[:, 0].astype(np.int64)
 
 
 def _centred(features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,14 +1,14 @@
-"""How well the classes come apart at a layer: four numbers, each with an interval and a null."""
+"""How well the classes come apart at a layer: numbers, each with an interval and a null."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.embedding.dimension import neighbour_ratios, two_nearest_dimension
 from cytolens.embedding.measures import (
-    balanced_accuracies,
     discrimination_value,
     halved_scores,
     pair_distances,
@@ -16,27 +16,30 @@ from cytolens.embedding.measures import (
     votes,
 )
 from cytolens.embedding.neighbours import (
-    checked_features,
     find_neighbours,
     find_neighbours_elsewhere,
+    is_constant,
     limited_threads,
 )
-from cytolens.embedding.probe import held_out_predictions, probe_features
-from cytolens.embedding.resampling import (
-    Labels,
-    codes,
-    folds_of,
-    interval,
-    permuted_labels,
-    resampled_counts,
+from cytolens.embedding.plan import (
+    Plan,
+    accuracy,
+    checked,
+    estimate_accuracy,
+    interval_about,
+    limit,
+    make_plan,
 )
-from cytolens.errors import InputError
+from cytolens.embedding.probe import held_out_predictions, probe_features
+from cytolens.embedding.resampling import Labels, interval
+from cytolens.embedding.scatter import scatter_ratios
 from cytolens.statistics import Estimate, Rng, generator
 
 NEIGHBOURS = 11  # odd, so that two classes do not tie
-MOST_PAIRED = 2000  # cells for silhouette and discrimination value, which need all pairs
-MOST_ASKED = 5000  # cells asked for their neighbours (among all)
-MOST_FOLDS = 10
+SHUFFLES = 2  # of the features, beside the intrinsic dimension
+MOST_SHUFFLED = 500  # cells asked for their neighbours there
+
+Array = NDArray[np.float32]
 
 
 def measure_separation(
@@ -48,6 +51,7 @@ def measure_separation(
     resamples: int = 500,
     permutations: int = 100,
     folds: int = 5,
+    name: str = "features",
     rng: Rng = None,
     threads: int | None = None,
 ) -> dict[str, Estimate]:
@@ -56,163 +60,163 @@ def measure_separation(
     - ``silhouette``: mean silhouette width, -1…1, higher is better (Rousseeuw 1987), on at most
       2,000 cells.
     - ``knn_accuracy``: balanced accuracy of the vote of a cell's 11 nearest other cells, ties
-      to the nearer; at most 5,000 cells are asked, all vote.
+      to the nearer; at most 5,000 cells are asked (fewer above 1,000 features, 1,250 of 4,000),
+      all vote.
     - ``probe_accuracy``: balanced accuracy on held-out cells of a linear probe
       (`held_out_predictions`), on all cells.
     - ``gdv``: generalised discrimination value, 0 where classes do not differ, about -1 where
       they are apart: **lower is better** (`discrimination_value`), on at most 2,000 cells.
+    - ``fisher_ratio``: scatter between classes over scatter within, higher is better; ``nc1``:
+      scatter within along the directions that part the class means, over scatter between,
+      **lower is better** (both `scatter_ratios`), on all cells.
+    - ``intrinsic_dimension``: in how many directions cells vary (`two_nearest_dimension`), of at
+      as many cells among all. It knows nothing of classes, is neither good nor bad, and is
+      told too low where it is above some 20.
 
     Each has a 95 % bootstrap interval over cells, or over ``groups`` (N,) and cells within them:
-    of the cells' silhouettes, of the correctness of held-out answers, of the pairs of cells.
-    ``null`` is the 95 % limit of the same number under permuted labels (upper; for ``gdv`` the
-    lower 5 %), labels being exchanged within groups (`permuted_labels`). ``untrained`` is the
-    same number for features (N, F') of the network before training.
+    of the cells' silhouettes, of the correctness of held-out answers, of the pairs of cells, of
+    the cells themselves for scatter (200 resamples; `interval_about`), of the ratios of distances
+    for the dimension. ``null`` is the 95 % limit of the same number under permuted labels (upper;
+    for ``gdv`` and ``nc1`` the lower 5 %), labels being exchanged within groups
+    (`permuted_labels`). For the dimension it is the mean with each feature permuted over
+    cells on its own: what it would be if no feature knew of another. ``untrained`` is the same
+    number for features (N, F') of the network before training.
 
     With ``groups`` no cell is judged by its own group: neighbours are sought, and probes fitted,
-    in other folds, a group a fold up to 10, else 10 folds of whole groups. Without, neighbours
-    are sought among all other cells, and probes fitted in ``folds`` folds, stratified.
+    in other folds, a group a fold up to 10, else 10 folds of whole groups; the probe's penalty is
+    chosen for new groups too. Without, neighbours are sought among all other cells, and probes
+    fitted in ``folds`` folds, stratified.
 
-    Classes of one cell are left out. Raises InputError for fewer than two classes of two cells,
-    lengths that differ, NaN or infinity.
+    Where a number is not defined it is NaN: scatter and dimension of a layer that is the same
+    for all cells, the dimension of fewer than 20 different ones. Classes of one cell are left
+    out. Raises InputError, with the ``name`` of the features, for fewer than two classes of two
+    cells, lengths that differ, NaN or infinity.
     """
-    array, y, group = _checked(features, labels, groups)
-    draw = generator(rng)
-    most = MOST_FOLDS if group is not None else folds
-    plan = _Plan(
-        labels=y,
-        nulls=permuted_labels(y, groups=group, permutations=permutations, rng=draw),
-        groups=group,
-        folds=folds_of(y, groups=group, most=most, rng=draw),
-        paired=_some(y, MOST_PAIRED, draw),
-        asked=_some(y, MOST_ASKED, draw),
-        order=draw.permutation(len(y)),
-    )
-    before = None
-    if untrained is not None:
-        rows = np.asarray(untrained)
-        if len(rows) != len(np.asarray(labels)):
-            raise InputError(f"untrained features of {len(rows)} cells for {len(labels)} labels")
-        before = checked_features(rows[_kept(labels)], name="untrained features")
+    array, before, y, group, _ = checked(features, labels, groups, untrained, name)
+    plan = make_plan(
+        y, group,
+        permutations=permutations, resamples=resamples, folds=folds, rng=generator(rng),
+    )  # fmt: skip
+    itself = before is not None and np.array_equal(array, before)  # the input knows no training
     with limited_threads(threads, cells=len(y)):
-        return {
-            name: measure(array, before, plan, resamples, draw)
-            for name, measure in MEASURES.items()
-        }
+        found: dict[str, Estimate] = {}
+        for measure in MEASURES.values():
+            found |= measure(array, None if itself else before, plan)
+    if itself:
+        return {key: replace(estimate, untrained=estimate.value) for key, estimate in found.items()}
+    return found
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What all measures share: labels, their permutations, folds, and which cells are used."""
-
-    labels: Labels  # (N,)
-    nulls: Labels  # (P, N)
-    groups: Labels | None
-    folds: Labels
-    paired: Labels  # indices
-    asked: Labels  # indices
-    order: Labels  # random order of the cells, in which ties are broken
-
-    def groups_of(self, cells: Labels) -> Labels | None:
-        return None if self.groups is None else self.groups[cells]
+Measure = Callable[[Array, Array | None, Plan], dict[str, Estimate]]
 
 
-Measure = Callable[
-    [NDArray[np.float32], NDArray[np.float32] | None, _Plan, int, np.random.Generator], Estimate
-]
-
-
-def _silhouette(
-    features: NDArray[np.float32],
-    untrained: NDArray[np.float32] | None,
-    plan: _Plan,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Estimate:
+def _silhouette(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
     cells = plan.paired
-    y = plan.labels[cells]
 
-    def widths_of(array: NDArray[np.float32], labellings: Labels) -> NDArray[np.float64]:
+    def widths_of(array: Array, labellings: Labels) -> NDArray[np.float64]:
         return silhouettes(pair_distances(array[cells]), labellings)
 
-    found = widths_of(features, np.concatenate([y[None], plan.nulls[:, cells]]))
-    counts = resampled_counts(
-        np.arange(len(cells)), len(cells),
-        groups=plan.groups_of(cells), resamples=resamples, rng=rng,
-    )  # fmt: skip
+    found = widths_of(features, plan.labellings[:, cells])
+    counts = plan.paired_counts
     low, high = interval(counts @ found[0] / counts.sum(axis=1))
     before = None
     if untrained is not None:
-        before = float(widths_of(untrained, y[None]).mean())
-    return Estimate(float(found[0].mean()), low, high, _limit(found[1:].mean(axis=1), 95), before)
+        before = float(widths_of(untrained, plan.labels[None, cells]).mean())
+    null = limit(found[1:].mean(axis=1), 95)
+    return {"silhouette": Estimate(float(found[0].mean()), low, high, null, before)}
 
 
-def _gdv(
-    features: NDArray[np.float32],
-    untrained: NDArray[np.float32] | None,
-    plan: _Plan,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Estimate:
+def _gdv(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
     cells = plan.paired
     y = plan.labels[cells]
     ones = np.ones((1, len(cells)))
 
-    def value_of(array: NDArray[np.float32]) -> float:
+    def value_of(array: Array) -> float:
         scores = halved_scores(array[cells])
         return float(discrimination_value(pair_distances(scores), y, scores.shape[1], ones)[0])
 
     scores = halved_scores(features[cells])
     distances, dimensions = pair_distances(scores), scores.shape[1]
-    counts = resampled_counts(
-        np.arange(len(cells)), len(cells),
-        groups=plan.groups_of(cells), resamples=resamples, rng=rng,
-    )  # fmt: skip
     value = float(discrimination_value(distances, y, dimensions, ones)[0])
-    low, high = interval(discrimination_value(distances, y, dimensions, counts.astype(np.float64)))
+    counts = plan.paired_counts.astype(np.float64)
+    low, high = interval(discrimination_value(distances, y, dimensions, counts))
     nulls = np.array(
         [discrimination_value(distances, null[cells], dimensions, ones)[0] for null in plan.nulls]
     )
     before = None if untrained is None else value_of(untrained)
-    return Estimate(value, low, high, _limit(nulls, 5), before)
+    return {"gdv": Estimate(value, low, high, limit(nulls, 5), before)}
 
 
-def _knn_accuracy(
-    features: NDArray[np.float32],
-    untrained: NDArray[np.float32] | None,
-    plan: _Plan,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Estimate:
-    cells = plan.asked
-
-    def answers(array: NDArray[np.float32], labellings: Labels) -> Labels:
-        return votes(_judges(array, plan), labellings)
-
-    labellings = np.concatenate([plan.labels[None], plan.nulls])
+def _knn_accuracy(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
+    cells = plan.asking(features, plan.asked)
     before = None
     if untrained is not None:
-        before = _accuracy(answers(untrained, plan.labels[None])[0], plan.labels[cells])
-    return _estimate_accuracy(
-        answers(features, labellings), labellings[:, cells], plan.groups_of(cells),
-        before, resamples, rng,
-    )  # fmt: skip
+        answers = votes(_judges(untrained, cells, plan), plan.labels[None])
+        before = accuracy(answers[0], plan.labels[cells])
+    labellings = plan.labellings
+    groups = None if plan.groups is None else plan.groups[cells]
+    answers = votes(_judges(features, cells, plan), labellings)
+    return {
+        "knn_accuracy": estimate_accuracy(
+            answers, labellings[:, cells], groups, before, plan.resamples, plan.rng
+        )
+    }
 
 
-def _probe_accuracy(
-    features: NDArray[np.float32],
-    untrained: NDArray[np.float32] | None,
-    plan: _Plan,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Estimate:
-    labellings = np.concatenate([plan.labels[None], plan.nulls])
-    answers = held_out_predictions(probe_features(features), labellings, plan.folds)
+def _probe_accuracy(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
+    def answers(array: Array, labellings: Labels) -> Labels:
+        return held_out_predictions(
+            probe_features(array), labellings, plan.folds, grouped=plan.groups is not None
+        )
+
     before = None
     if untrained is not None:
-        seen = probe_features(untrained)
-        known = held_out_predictions(seen, plan.labels[None], plan.folds)[0]
-        before = _accuracy(known, plan.labels)
-    return _estimate_accuracy(answers, labellings, plan.groups, before, resamples, rng)
+        before = accuracy(answers(untrained, plan.labels[None])[0], plan.labels)
+    labellings = plan.labellings
+    found = answers(features, labellings)
+    return {
+        "probe_accuracy": estimate_accuracy(
+            found, labellings, plan.groups, before, plan.resamples, plan.rng
+        )
+    }
+
+
+def _scatter(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
+    """Fisher ratio and within-class collapse, which share the scatter of each resample."""
+    own, counts, centred = plan.labels[None], plan.all_counts, _centred(features)
+    found = scatter_ratios(centred, plan.labellings)
+    value, nulls = found[0], found[1:]
+    drawn = scatter_ratios(centred, np.broadcast_to(own, counts.shape), counts)
+    before = None if untrained is None else scatter_ratios(_centred(untrained), own)[0]
+    return {
+        key: Estimate(
+            float(value[i]),
+            *interval_about(float(value[i]), drawn[:, i]),
+            limit(nulls[:, i], percent),
+            None if before is None else float(before[i]),
+        )
+        for i, (key, percent) in enumerate((("fisher_ratio", 95), ("nc1", 5)))
+    }
+
+
+def _intrinsic_dimension(
+    features: Array, untrained: Array | None, plan: Plan
+) -> dict[str, Estimate]:
+    def value_of(array: Array, asked: Labels) -> float:
+        ratios, _ = neighbour_ratios(array, asked)
+        return float(two_nearest_dimension(ratios, np.ones((1, len(ratios))))[0])
+
+    ratios, cells = neighbour_ratios(features, plan.asking(features, plan.paired))
+    value = float(two_nearest_dimension(ratios, np.ones((1, len(ratios))))[0])
+    low, high, null = np.nan, np.nan, None
+    if np.isfinite(value):
+        counts = plan.counts(cells).astype(np.float64)
+        low, high = interval_about(value, two_nearest_dimension(ratios, counts))
+        few = np.sort(plan.rng.permutation(plan.asking(features, plan.paired))[:MOST_SHUFFLED])
+        shuffled = [plan.rng.permuted(features, axis=0) for _ in range(SHUFFLES)]
+        null = float(np.mean([value_of(array, few) for array in shuffled]))
+    before = None if untrained is None else value_of(untrained, plan.asking(untrained, plan.paired))
+    return {"intrinsic_dimension": Estimate(value, low, high, null, before)}
 
 
 MEASURES: dict[str, Measure] = {
@@ -220,11 +224,21 @@ MEASURES: dict[str, Measure] = {
     "knn_accuracy": _knn_accuracy,
     "probe_accuracy": _probe_accuracy,
     "gdv": _gdv,
+    "scatter": _scatter,  # fisher_ratio, nc1
+    "intrinsic_dimension": _intrinsic_dimension,
 }
 
 
-def _judges(features: NDArray[np.float32], plan: _Plan) -> Labels:
-    """The neighbours that vote on each cell asked, nearest first: (asked, k).
+def _centred(features: Array) -> Array:
+    """Features about their mean, of overall scale 1: sums of squares keep their digits."""
+    if is_constant(features):
+        return np.zeros_like(features)
+    centred = features - features.mean(axis=0, dtype=np.float64)
+    return (centred / np.abs(centred).max()).astype(np.float32)
+
+
+def _judges(features: Array, cells: Labels, plan: Plan) -> Labels:
+    """The neighbours that vote on each of ``cells``, nearest first: (cell, k).
 
     The cells are shuffled first: among cells that coincide, as at a layer of silent channels,
     the order in the table decides which are neighbours, and tables are sorted by class.
@@ -232,7 +246,7 @@ def _judges(features: NDArray[np.float32], plan: _Plan) -> Labels:
     shuffled = np.ascontiguousarray(features[plan.order])
     place = np.empty_like(plan.order)
     place[plan.order] = np.arange(len(plan.order))
-    asked = place[plan.asked]
+    asked = place[cells]
     if plan.groups is not None and plan.groups.max() > 0:
         found = find_neighbours_elsewhere(
             shuffled, NEIGHBOURS, folds=plan.folds[plan.order], asked=asked
@@ -240,72 +254,3 @@ def _judges(features: NDArray[np.float32], plan: _Plan) -> Labels:
     else:
         found = find_neighbours(shuffled, NEIGHBOURS, asked=asked)
     return plan.order[found.indices]
-
-
-def _estimate_accuracy(
-    answers: Labels,
-    labellings: Labels,
-    groups: Labels | None,
-    before: float | None,
-    resamples: int,
-    rng: np.random.Generator,
-) -> Estimate:
-    """Balanced accuracy of the first row of answers; the others are its null."""
-    k = int(labellings.max()) + 1
-    values = [_accuracy(given, labels) for given, labels in zip(answers, labellings)]
-    outcome = 2 * labellings[0] + (answers[0] == labellings[0])
-    counts = resampled_counts(outcome, 2 * k, groups=groups, resamples=resamples, rng=rng)
-    low, high = interval(balanced_accuracies(counts.reshape(-1, k, 2)))
-    return Estimate(values[0], low, high, _limit(np.array(values[1:]), 95), before)
-
-
-def _accuracy(answers: Labels, labels: Labels) -> float:
-    k = int(labels.max()) + 1
-    counts = np.bincount(2 * labels + (answers == labels), minlength=2 * k)
-    return float(balanced_accuracies(counts.reshape(1, k, 2))[0])
-
-
-def _limit(values: NDArray[np.float64], percent: float) -> float | None:
-    defined = values[np.isfinite(values)]
-    return float(np.percentile(defined, percent)) if defined.size else None
-
-
-def _some(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
-    """At most about ``most`` cells, in each class in proportion but no fewer than 10, in order."""
-    n = len(labels)
-    if n <= most:
-        return np.arange(n)
-    chosen: list[Labels] = []
-    for name in np.unique(labels):
-        cells = np.flatnonzero(labels == name)
-        wanted = min(len(cells), max(10, round(len(cells) * most / n)))
-        chosen.append(rng.choice(cells, wanted, replace=False))
-    return np.sort(np.concatenate(chosen))
-
-
-def _kept(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Cells whose class has another cell."""
-    _, inverse, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    return counts[inverse.ravel()] > 1
-
-
-def _checked(
-    features: Any, labels: NDArray[np.integer], groups: NDArray[np.generic] | None
-) -> tuple[NDArray[np.float32], Labels, Labels | None]:
-    """Features, labels 0…K-1 and groups 0…G-1 (None where there is one) of the cells used."""
-    given = np.asarray(labels)
-    if len(given) != len(features) or (groups is not None and len(groups) != len(given)):
-        raise InputError(
-            f"features of {len(features)} cells, {len(given)} labels"
-            + ("" if groups is None else f", {len(groups)} groups")
-            + ": lengths must agree"
-        )
-    kept = _kept(given)
-    y = codes(given[kept])
-    if y is None or len(np.unique(y)) < 2:
-        raise InputError("separation needs two classes of at least two cells each")
-    array = checked_features(np.asarray(features)[kept])
-    group = None if groups is None else codes(np.asarray(groups)[kept])
-    if group is not None and group.max() == 0:
-        group = None
-    return array, y, group

@@ -15,6 +15,7 @@ from cytolens.figures.style import (
     WIDTH,
     depth_axis,
     interval,
+    logarithmic,
     measure_name,
     number,
     ruled,
@@ -30,7 +31,12 @@ _DIRECTION = {
     "knn_accuracy": "higher: neighbours share the class",
     "probe_accuracy": "higher: a flat cut tells them apart",
     "gdv": "lower: classes further apart",
+    "fisher_ratio": "higher: means further apart than cells",
+    "nc1": "lower: each class nearer to one point",
+    "intrinsic_dimension": "fewer: cells vary in fewer directions",
 }
+_RATIOS = frozenset({"fisher_ratio", "nc1", "intrinsic_dimension"})  # drawn on a logarithmic axis
+_NULL = {"intrinsic_dimension": "independent"}
 
 
 @styled
@@ -38,7 +44,8 @@ def plot_separation(layers: Sequence[Layer], separation: ByLayer) -> Figure:
     """How well the classes come apart at each depth: a panel per measure, from input to logits.
 
     ``separation`` is by layer name, then by measure. Blue with its 95 % interval is the trained
-    network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels.
+    network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels;
+    beside the intrinsic dimension, which labels have no part in, that of independent features.
     """
     return _panels(layers, separation, {key: f"({text})" for key, text in _DIRECTION.items()})
 
@@ -62,22 +69,26 @@ def plot_complexity(
 
 
 def _panels(layers: Sequence[Layer], values: ByLayer, notes: Mapping[str, str]) -> Figure:
-    """A panel per measure, two in a row, over a common axis of layers."""
+    """A panel per measure, two in a row, over a common axis of layers; one left over is wide."""
     measures = list(dict.fromkeys(key for layer in values.values() for key in layer))
     names = [layer.name for layer in layers]
     rows = max(1, -(-len(measures) // 2))
     figure = Figure(figsize=(WIDTH, 0.75 + 1.95 * rows), layout="constrained")
+    grid = figure.add_gridspec(rows, 2)
     for place, measure in enumerate(measures):
-        axes = figure.add_subplot(rows, 2, place + 1)
+        alone = place == len(measures) - 1 and place % 2 == 0
+        axes = figure.add_subplot(grid[place // 2, slice(None) if alone else place % 2])
         lines = _lines([values.get(name, {}).get(measure) for name in names])
-        _draw(axes, lines)
+        if measure in _RATIOS and _positive(lines):
+            logarithmic(axes)
+        _draw(axes, lines, null=_NULL.get(measure, "permuted"))
         axes.set_title(measure_name(measure), pad=15 if notes else 5)
         if measure in notes:
             axes.annotate(
                 notes[measure], (0, 1), (0, 4), xycoords="axes fraction",
                 textcoords="offset points", size=SMALL, color="#555555",
             )  # fmt: skip
-        depth_axis(axes, names, labels=place >= len(measures) - 2)
+        depth_axis(axes, names, labels=place >= len(measures) - 2 - len(measures) % 2)
         ruled(axes)
     return figure
 
@@ -92,7 +103,14 @@ def _lines(estimates: Sequence[Estimate | None]) -> dict[str, NDArray[np.float64
     return {part: curve(part) for part in ("value", "low", "high", "null", "untrained")}
 
 
-def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
+def _positive(lines: Mapping[str, NDArray[np.float64]]) -> bool:
+    """Whether all known numbers, of which there are some, are above 0."""
+    known = np.concatenate(list(lines.values()))
+    known = known[np.isfinite(known)]
+    return len(known) > 0 and bool((known > 0).all())
+
+
+def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]], *, null: str = "permuted") -> None:
     """The curves of one panel, each named at its right end."""
     depth = np.arange(len(lines["value"]))
     marker_size = 4 if len(depth) <= 16 else 2.5
@@ -113,7 +131,7 @@ def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
         for text, part, colour in (
             ("trained", "value", TRAINED),
             ("untrained", "untrained", UNTRAINED),
-            ("permuted", "null", "#666666"),
+            (null, "null", "#666666"),
         )
         if np.isfinite(lines[part]).any()
     ]
@@ -121,7 +139,11 @@ def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]]) -> None:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#666666")
         return
     low, high = axes.get_ylim()
-    places = spread([float(end) for *_, end in known], 0.1 * (high - low))
+    logged = axes.get_yscale() == "log"
+    way = np.log if logged else np.asarray
+    ends = [float(way(end)) for *_, end in known]
+    places = spread(ends, 0.1 * float(way(high) - way(low)))
+    places = [float(np.exp(place)) for place in places] if logged else places
     for (text, colour, _, _), y in zip(known, places):
         axes.annotate(
             text, (1.01, y), xycoords=("axes fraction", "data"), size=SMALL, color=colour,

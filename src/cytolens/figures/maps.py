@@ -1,42 +1,37 @@
-"""Maps: the cells in the plane, coloured by what is known of them, or as the crops themselves."""
+"""Maps: the cells in the plane, coloured by what is known of them."""
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from cytolens.figures.overlays import (
-    Overlay,
-    categorical,
-    continuous,
-    overlay,
-    overlay_of_values,
-)
+from cytolens.figures.density import Extent, draw_contours, extent_of, pixel_of, shade
+from cytolens.figures.outlines import draw_cluster_outlines
+from cytolens.figures.overlays import Overlay, overlay, overlay_of_values
 from cytolens.figures.style import (
     INK,
     METHODS,
     SMALL,
-    WIDTH,
     bare,
-    colours,
     legend_text,
     number,
     shorten,
     styled,
 )
-from cytolens.figures.tiles import look_of
+from cytolens.figures.thumbnails import Layout, plot_thumbnails
 from cytolens.records import Cells, Clusters, Embedding
 
-VECTOR_LIMIT = 2_000  # points; above, SVG holds them as a picture
+VECTOR_LIMIT = 2_000  # points; above, SVG and PDF hold them as a picture
 SHADE_LIMIT = 20_000  # points; above, density is drawn instead of points
-Layout = tuple[NDArray[np.int64], NDArray[np.int64]]
+RARE = 0.02  # share of the cells; rarer categories are drawn as points above the shading
+_HALO = [withStroke(linewidth=2, foreground="white")]
 
 
 @styled
@@ -45,17 +40,27 @@ def plot_embedding(
     cells: Cells | None = None,
     *,
     color: str | NDArray[Any] = "class",
+    title: str = "",
     probabilities: NDArray[np.floating] | None = None,
     clusters: Clusters | None = None,
+    contours: bool = False,
+    outlines: bool = False,
     crops: bool = False,
     layout: Layout | None = None,
 ) -> Figure:
     """One map. ``color`` names what it shows, or is an array (N,) of one value per cell.
 
-    Names: class, prediction (errors are crossed), errors, confidence, group, cluster, or any
-    covariate of the cells. With ``crops`` the cells themselves are drawn, see `plot_thumbnails`.
-    Up to 2,000 points are vectors; above 20,000 density is drawn. t-SNE and UMAP have no units
-    along their axes, so none are drawn; directions and gaps between far groups mean little.
+    Names: class, prediction (errors are crossed), errors, confidence, probability (of the given
+    class), entropy, group, cluster, or any covariate of the cells. An array can hold categories
+    (text, truth, up to ten whole numbers) or numbers, such as a channel's activation; ``title``
+    names it. ``contours`` adds, for each category, lines around the regions that hold 50 and 90 %
+    of its cells; ``outlines`` those around the cores of ``clusters``, with their size and purity.
+    With ``crops`` the cells themselves are drawn, see `plot_thumbnails`.
+
+    Up to 2,000 points are vectors, more are a picture inside the vector file. Above 20,000 density
+    is drawn: the mean colour per pixel, and categories rarer than one cell in fifty as points above
+    it. One unit is as long across as up. t-SNE and UMAP have no units along their axes, so none are
+    drawn; distances between far groups mean little, and the figure says so.
     """
     if cells is not None and crops:
         return plot_thumbnails(embedding, cells, layout)
@@ -64,138 +69,22 @@ def plot_embedding(
             raise TypeError("plot_embedding: give the cells, or color= as an array")
         shown = overlay(cells, color, probabilities=probabilities, clusters=clusters)
     else:
-        shown = overlay_of_values("", color)
+        shown = overlay_of_values(title, color)
     figure = Figure(figsize=(5.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    draw_map(axes, embedding.coordinates, shown)
+    draw_map(axes, embedding.coordinates, replace(shown, numbered=shown.numbered and not outlines))
+    if contours:
+        draw_category_contours(axes, embedding.coordinates, shown)
+    if outlines and clusters is not None:
+        names = () if cells is None else cells.class_names
+        draw_cluster_outlines(axes, embedding, clusters, class_names=names, labels="full")
     axes.set_title(f"{map_title(embedding)}" + (f": {shown.title.lower()}" if shown.title else ""))
     _label_axes(axes, embedding)
-    _key(figure, axes, shown)
+    put_key(figure, axes, shown)
+    note = distance_note(embedding.method)
+    if note:
+        figure.supxlabel(note, size=SMALL, color="#555555", x=0.02, ha="left")
     return figure
-
-
-@styled
-def plot_embedding_panel(
-    embedding: Embedding,
-    cells: Cells,
-    *,
-    probabilities: NDArray[np.floating] | None = None,
-    clusters: Clusters | None = None,
-    covariate: str | None = None,
-) -> Figure:
-    """The same map six times: class, prediction, confidence, group, cluster, a covariate.
-
-    What is not known is left out. The covariate defaults to the first one that varies, or to
-    the size of the crop before padding.
-    """
-    overlays = [overlay(cells, "class")]
-    if probabilities is not None:
-        overlays += [
-            overlay(cells, name, probabilities=probabilities)
-            for name in ("prediction", "confidence")
-        ]
-    if cells.groups is not None:
-        overlays.append(overlay(cells, "group"))
-    if clusters is not None:
-        overlays.append(overlay(cells, "cluster", clusters=clusters))
-    extra = overlay(cells, covariate) if covariate is not None else _some_covariate(cells)
-    overlays += [] if extra is None else [extra]
-
-    columns = min(3, len(overlays))
-    keys = max(-(-len(shown.categories) // _key_columns(shown)) for shown in overlays)
-    rows = -(-len(overlays) // columns)
-    height = rows * (2.5 + max(0.45, 0.18 * keys))
-    figure = Figure(
-        figsize=(WIDTH * columns / 3 if columns > 1 else 3.6, height), layout="constrained"
-    )
-    for place, shown in enumerate(overlays):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        draw_map(axes, embedding.coordinates, shown)
-        axes.set_title(f"{'abcdef'[place]}   {shown.title}")
-        _key(figure, axes, shown, below=True)
-    return figure
-
-
-@styled
-def plot_maps_by_depth(
-    embeddings: Sequence[Embedding],
-    labels: NDArray[np.integer],
-    class_names: Sequence[str],
-    *,
-    depths: Mapping[str, int] | None = None,
-) -> Figure:
-    """The map of every depth, in depth order, coloured by class.
-
-    Titles give the depth, the layer and recall@10: the share of each cell's ten nearest
-    neighbours in the features that are among its ten nearest on the map.
-    """
-    shown = categorical("Class", labels, class_names)
-    columns = 4 if len(embeddings) <= 16 else 5 if len(embeddings) <= 25 else 6
-    columns = min(columns, max(len(embeddings), 2))
-    rows = max(1, -(-len(embeddings) // columns))
-    side = WIDTH / columns
-    figure = Figure(figsize=(WIDTH, rows * (side + 0.22) + 0.3), layout="constrained")
-    for place, embedding in enumerate(embeddings):
-        axes = figure.add_subplot(rows, columns, place + 1)
-        draw_map(axes, embedding.coordinates, shown, small=True)
-        depth = (depths or {}).get(embedding.layer, place)
-        recall = embedding.quality.get("recall_10", float("nan"))
-        name = shorten(embedding.layer, {4: 18, 5: 14, 6: 11}.get(columns, 20))
-        axes.set_title(f"{depth}  {name}", size=8)
-        axes.annotate(
-            f"recall@10 {number(recall)}", (0.03, 0.03), xycoords="axes fraction", size=SMALL,
-            color="#444444", path_effects=[withStroke(linewidth=2, foreground="white")],
-        )  # fmt: skip
-    handles = _handles(shown)
-    if handles:
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 5))
-    return figure
-
-
-@styled
-def plot_thumbnails(embedding: Embedding, cells: Cells, layout: Layout | None = None) -> Figure:
-    """The cells themselves on the map, without overlap, framed in the colour of their class.
-
-    ``layout``: (indices of cells, their places (n, 2) as column and row of a grid), the result
-    of `thumbnail_layout`, which is called where it is not given. Several image channels are
-    shown by the first, which the title names; red, green and blue in colour.
-    """
-    found = _spread_out(embedding.coordinates) if layout is None else layout
-    index, places = np.asarray(found[0]), np.asarray(found[1], dtype=np.int64)
-    places = places - places.min(axis=0) if len(places) else places
-    columns, rows = (places.max(axis=0) + 1).tolist() if len(places) else (1, 1)
-    drawn = look_of(cells)
-    _, height, width = cells.shape
-    edge = max(1, round(max(height, width) / 24))
-    h, w = height + 2 * edge + 1, width + 2 * edge + 1  # one white pixel between neighbours
-    picture = np.ones((rows * h, columns * w, 3))
-    palette = np.array([to_rgb(colour) for colour in colours(len(cells.class_names))])
-    for start in range(0, len(index), 256):
-        chosen = index[start : start + 256]
-        order = np.argsort(chosen, kind="stable")  # read in order of the file
-        for which, image in zip(order, cells.read(chosen[order])):
-            column, row = places[start + which]
-            y, x = (rows - 1 - row) * h, column * w
-            picture[y : y + h - 1, x : x + w - 1] = palette[cells.labels[chosen[which]]]
-            tile = picture[y + edge : y + edge + height, x + edge : x + edge + width]
-            tile[...] = drawn.show(image)
-    size = np.clip(WIDTH * rows * h / (columns * w), 2.0, 9.5)
-    figure = Figure(figsize=(WIDTH, size + 0.55), layout="constrained")
-    axes = figure.add_subplot()
-    axes.imshow(picture, interpolation="antialiased")
-    axes.set_axis_off()
-    view = "" if len(drawn.views) == 1 else f", {drawn.views[0]}"
-    axes.set_title(f"{map_title(embedding)}: {len(index):,} of {len(cells):,} cells{view}")
-    handles = _handles(overlay(cells, "class"), square=True)
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 5))
-    return figure
-
-
-def _spread_out(coordinates: NDArray[np.floating]) -> Layout:
-    """The layout of the embedding room, which is imported only where it is needed."""
-    from cytolens.embedding import thumbnail_layout
-
-    return thumbnail_layout(coordinates)
 
 
 def map_title(embedding: Embedding) -> str:
@@ -204,10 +93,28 @@ def map_title(embedding: Embedding) -> str:
     return f"{method} of {shorten(embedding.layer, 28)}"
 
 
+def distance_note(method: str) -> str:
+    """What must not be read from a map of this kind; it is written into the figure."""
+    if method == "pca":
+        return "PCA: cells that lie together may differ along other components."
+    name = METHODS.get(method, method)
+    return f"{name}: near cells are alike; distances between far groups mean little."
+
+
 def draw_map(
-    axes: Axes, coordinates: NDArray[np.floating], shown: Overlay, *, small: bool = False
+    axes: Axes,
+    coordinates: NDArray[np.floating],
+    shown: Overlay,
+    *,
+    small: bool = False,
+    extent: Extent | None = None,
+    panels: int = 1,
 ) -> None:
-    """Cells as points (or density, when there are many) on square axes without ticks."""
+    """Cells as points (or density, when there are many) on square axes without ticks.
+
+    ``extent`` is the square of the map that is shown, by default all of it. ``panels``: maps of
+    the same cells in the figure, which share the points that may be vectors.
+    """
     xy = np.asarray(coordinates, dtype=np.float64)
     known = np.isfinite(xy).all(axis=1)
     n = int(known.sum())
@@ -216,96 +123,93 @@ def draw_map(
     if n == 0:
         axes.text(0.5, 0.5, "no cells", transform=axes.transAxes, ha="center", va="center")
         return
-    centre, half = _frame(xy[known])
-    axes.set_xlim(centre[0] - half, centre[0] + half)
-    axes.set_ylim(centre[1] - half, centre[1] + half)
-    factor = 0.4 if small else 1.0
-    outside = int((np.abs(xy[known] - centre) > half).any(axis=1).sum())
-    if outside:
-        note = f"{outside} outside" if small else f"{outside} cells outside"
+    frame = extent_of(xy) if extent is None else extent
+    axes.set_xlim(frame[:2])
+    axes.set_ylim(frame[2:])
+    inside, _ = pixel_of(xy, frame, 1)
+    outside = n - int(inside.sum())
+    if outside and extent is None:
+        note = f"{outside:,} outside" if small else f"{outside:,} cells outside"
         axes.annotate(
             note, (0.98, 0.97), xycoords="axes fraction", ha="right", va="top",
-            size=SMALL, color="#444444",
-            path_effects=[withStroke(linewidth=2, foreground="white")],
+            size=SMALL, color="#444444", path_effects=_HALO,
         )  # fmt: skip
+    limit = VECTOR_LIMIT // (10 if small else panels)
     if n > SHADE_LIMIT:
-        extent = (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)
-        finest = 160 if small else 400
-        pixels = int(np.clip(0.8 * n**0.5, 100, finest))
-        picture = _shade(xy[known], shown.rgb[known], extent, pixels)
-        axes.imshow(picture, extent=extent, origin="lower", aspect="equal", interpolation="nearest")
+        _draw_shaded(axes, xy, shown, frame, small=small)
     else:
         opacity = float(np.clip(1.15 - 0.1 * np.log10(n), 0.6, 0.9))
         order = np.random.default_rng(0).permutation(np.flatnonzero(known))  # no class on top
         axes.scatter(
-            xy[order, 0], xy[order, 1], c=shown.rgb[order], linewidths=0,
-            s=factor * np.clip(7000 / n, 1.0, 16.0), alpha=opacity,
-            rasterized=n > (VECTOR_LIMIT // 10 if small else VECTOR_LIMIT),
+            xy[order, 0], xy[order, 1], c=shown.rgb[order], linewidths=0, alpha=opacity,
+            s=(0.4 if small else 1.0) * np.clip(7000 / n, 1.0, 16.0), rasterized=n > limit,
         )  # fmt: skip
     if shown.marked is not None:
         at = xy[known & shown.marked]
         axes.scatter(
             at[:, 0], at[:, 1], marker="x", color=INK, linewidths=0.5,
-            s=np.clip(1000 / max(len(at), 1), 2, 8), alpha=0.8, rasterized=len(at) > VECTOR_LIMIT,
+            s=np.clip(1000 / max(len(at), 1), 2, 8), alpha=0.8, rasterized=len(at) > limit,
         )  # fmt: skip
-    if shown.numbered and shown.codes is not None:
+    if shown.numbered and shown.codes is not None and not small:
         for code, (name, _) in enumerate(shown.categories):
             members = known & (shown.codes == code)
             if name != "none" and members.any():
                 x, y = np.median(xy[members], axis=0)
-                halo = [withStroke(linewidth=2.2, foreground="white")]
                 axes.text(
-                    x, y, name, ha="center", va="center", size=8, weight="bold", path_effects=halo
+                    x, y, name, ha="center", va="center", size=8, weight="bold", path_effects=_HALO
                 )
 
 
-def _frame(xy: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """Centre (2,) and half width of a square around all cells, but for a few far ones.
+def _draw_shaded(
+    axes: Axes, xy: NDArray[np.float64], shown: Overlay, frame: Extent, *, small: bool
+) -> None:
+    """The density of the cells in their mean colour, and the rare categories as points above it.
 
-    Up to one cell in two hundred is left outside where the frame would else be a third wider;
-    t-SNE has no such cells, PCA does.
+    A mean would hide one cell among fifty; a few points above the shading are seen.
     """
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    inner_low, inner_high = np.percentile(xy, [0.25, 99.75], axis=0)
-    if (high - low).max() > 1.35 * (inner_high - inner_low).max() > 0:
-        low, high = inner_low, inner_high
-    return (low + high) / 2, max(float((high - low).max()) * 0.54, 1e-6)
+    sides = int(np.clip(0.8 * len(xy) ** 0.5, 100, 160 if small else 400))
+    if shown.scaled is None:
+        picture = shade(xy, shown.rgb, frame, sides)
+    else:  # the mean value, then its colour: the mean of two colours is the colour of neither
+        held = np.isfinite(shown.scaled)
+        if not held.all():  # cells without a value: the grey they have, beneath
+            below = shade(xy[~held], shown.rgb[~held], frame, sides)
+            axes.imshow(below, extent=frame, origin="lower", interpolation="nearest")
+        grey = np.repeat(np.nan_to_num(shown.scaled)[held, None], 3, axis=1)
+        picture = shade(xy[held], grey, frame, sides)
+        picture[..., :3] = mpl.colormaps["viridis"](picture[..., 0])[..., :3]
+    axes.imshow(picture, extent=frame, origin="lower", aspect="equal", interpolation="nearest")
+    if shown.codes is None:
+        return
+    sizes = np.bincount(shown.codes, minlength=len(shown.categories))
+    for code in np.flatnonzero((sizes > 0) & (sizes < RARE * len(xy))):
+        at = xy[shown.codes == code]
+        axes.scatter(
+            at[:, 0], at[:, 1], color=shown.categories[code][1],
+            s=(0.4 if small else 1.0) * np.clip(700 / len(at), 1.5, 7.0),
+            linewidths=0 if small else 0.25, edgecolors="white", rasterized=True, zorder=3,
+        )  # fmt: skip
 
 
-def _shade(
-    xy: NDArray[np.float64],
-    rgb: NDArray[np.float64],
-    extent: tuple[float, float, float, float],
-    pixels: int,
-) -> NDArray[np.float64]:
-    """(pixels, pixels, 4): the mean colour of the cells in a pixel, denser where there are more.
+def draw_category_contours(
+    axes: Axes, coordinates: NDArray[np.floating], shown: Overlay, extent: Extent | None = None
+) -> None:
+    """Lines around the regions that hold 50 and 90 % of the cells of each category.
 
-    Opacity goes with the logarithm of the count. Source: the idea of datashader (Bednar 2016).
+    Categories of fewer than five cells have none. Does nothing where colours are continuous.
     """
-    left, right, bottom, top = extent
-    inside = (xy[:, 0] >= left) & (xy[:, 0] < right) & (xy[:, 1] >= bottom) & (xy[:, 1] < top)
-    xy, rgb = xy[inside], rgb[inside]
-    column = ((xy[:, 0] - left) / (right - left) * pixels).astype(np.int64)
-    row = ((xy[:, 1] - bottom) / (top - bottom) * pixels).astype(np.int64)
-    place = row * pixels + column
-    count = np.bincount(place, minlength=pixels**2).astype(np.float64)
-    picture = np.zeros((pixels**2, 4))
-    for part in range(3):
-        total = np.bincount(place, weights=rgb[:, part], minlength=pixels**2)
-        picture[:, part] = total / np.maximum(count, 1)
-    dense = np.percentile(count[count > 0], 99)
-    picture[:, 3] = np.where(count > 0, 0.35 + 0.65 * np.log1p(count) / np.log1p(dense), 0)
-    return np.clip(picture, 0, 1).reshape(pixels, pixels, 4)
+    if shown.codes is None:
+        return
+    xy = np.asarray(coordinates, dtype=np.float64)
+    frame = extent_of(xy) if extent is None else extent
+    for code, (name, colour) in enumerate(shown.categories):
+        if name != "none":
+            dark = "#{:02x}{:02x}{:02x}".format(*(round(178 * part) for part in to_rgb(colour)))
+            draw_contours(axes, xy[shown.codes == code], frame, colour=dark)
 
 
-def _key_columns(shown: Overlay) -> int:
-    """Columns of the legend below a map; clusters have none, their numbers stand on the map."""
-    if shown.numbered or not shown.categories:
-        return 99
-    return 3 if max(len(name) for name, _ in shown.categories) <= 6 else 2
-
-
-def _handles(shown: Overlay, *, square: bool = False, length: int = 24) -> list[Line2D]:
+def key_handles(shown: Overlay, *, square: bool = False, length: int = 24) -> list[Line2D]:
+    """What a legend is made of."""
     return [
         Line2D(
             [], [], linestyle="", marker="s" if square else "o", ms=5, color=colour,
@@ -315,30 +219,43 @@ def _handles(shown: Overlay, *, square: bool = False, length: int = 24) -> list[
     ]  # fmt: skip
 
 
-def _key(figure: Figure, axes: Axes, shown: Overlay, *, below: bool = False) -> None:
-    """The legend or colour bar that belongs to a map."""
+def put_key(figure: Figure, axes: Axes, shown: Overlay) -> None:
+    """The legend or colour bar at the right of a map."""
     if shown.categories:
-        handles = [] if shown.numbered and len(shown.categories) > 12 else _handles(shown)
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        if below:
-            handles = [] if shown.numbered else _handles(shown, length=14)
-            place = {"loc": "upper left", "bbox_to_anchor": (-0.02, -0.01)}
-            place["ncols"] = _key_columns(shown)
-        if handles:
+        if not (shown.numbered and len(shown.categories) > 12):
             axes.legend(
-                handles=handles, borderaxespad=0.2, columnspacing=0.8, handlelength=1.0,
-                labelspacing=0.3, **place,
+                handles=key_handles(shown), borderaxespad=0.2, columnspacing=0.8,
+                handlelength=1.0, labelspacing=0.3, loc="upper left", bbox_to_anchor=(1.0, 1.0),
             )  # fmt: skip
     elif shown.limits is not None:
-        low, high = shown.limits
-        mappable = ScalarMappable(Normalize(low, high if high > low else low + 1), "viridis")
-        options: dict[str, Any] = {"shrink": 0.75, "aspect": 18, "pad": 0.02}
-        if below:
-            options = {"orientation": "horizontal", "shrink": 0.8, "aspect": 22, "pad": 0.02}
-        bar = figure.colorbar(mappable, ax=axes, **options)
-        bar.set_label(shorten(shown.label, 30), size=SMALL + 0.5)
-        bar.ax.tick_params(labelsize=SMALL + 0.5)
-        cast(Any, bar.outline).set_visible(False)
+        bar_axes = axes.inset_axes((1.03, 0.15, 0.04, 0.7))
+        put_colour_bar(bar_axes, shown, vertical=True)
+
+
+def put_colour_bar(axes: Axes, shown: Overlay, *, vertical: bool = False) -> None:
+    """The colours of a continuous overlay, its two limits, and what they mean."""
+    low, high = shown.limits or (0.0, 1.0)
+    ramp = mpl.colormaps["viridis"](np.linspace(0, 1, 128))[:, None, :3]
+    picture = ramp if vertical else np.swapaxes(ramp, 0, 1)
+    axes.imshow(picture, origin="lower", aspect="auto", extent=(0, 1, 0, 1))
+    digits = 0 if high - low >= 20 else 1 if high - low >= 2 else 2
+    ends = [number(low, digits), number(high, digits)]
+    if high - low < 0.05:
+        ends = [f"{limit:.2g}".replace("-", "−") for limit in (low, high)]
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    label = shorten(shown.label, 34)
+    if vertical:
+        axes.set_xticks([])
+        axes.set_yticks([0, 1], ends)
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        axes.set_ylabel(label, size=SMALL + 0.5)
+    else:
+        axes.set_yticks([])
+        axes.set_xticks([0, 1], ends)
+        axes.set_xlabel(label, size=SMALL, labelpad=-7)
+    axes.tick_params(length=0, pad=2, labelsize=SMALL)
 
 
 def _label_axes(axes: Axes, embedding: Embedding) -> None:
@@ -347,20 +264,4 @@ def _label_axes(axes: Axes, embedding: Embedding) -> None:
         shares = embedding.settings.get("explained_variance_ratio", ())
         for place, label in enumerate((axes.set_xlabel, axes.set_ylabel)):
             share = f" ({100 * shares[place]:.0f} % of variance)" if len(shares) > place else ""
-            label(f"component {place + 1}{share}")
-
-
-def _some_covariate(cells: Cells) -> Overlay | None:
-    """The first covariate that varies, or the size of the crops before padding."""
-    for name, values in cells.covariates.items():
-        column = np.asarray(values)
-        if column.dtype.kind in "fiu" and len(np.unique(column[np.isfinite(column)])) > 1:
-            return overlay_of_values(shorten(name, 26), column)
-    sizes = cells.original_sizes
-    if len(sizes) and (sizes != sizes[0]).any():
-        area = np.sqrt(sizes[:, 0].astype(float) * sizes[:, 1])
-        return continuous("Crop size", area, label="crop side before padding (px)")
-    for name, values in cells.covariates.items():
-        if len(np.unique(np.asarray(values).astype(str))) > 1:
-            return overlay_of_values(shorten(name, 26), values)
-    return None
+            cast(Any, label)(f"component {place + 1}{share}")

@@ -1,4 +1,4 @@
-"""What a map is coloured by: classes, predictions, confidence, groups, clusters, covariates."""
+"""What a map is coloured by: classes, predictions and their doubt, groups, clusters, any values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,9 @@ from cytolens.records import Cells, Clusters
 
 _MOST = 10  # categories with a colour of their own; the rest are drawn as "other"
 _NONE = "#C9C9C9"
+NAMES = (
+    "class", "prediction", "errors", "confidence", "probability", "entropy", "group", "cluster",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Overlay:
     codes: NDArray[np.int64] | None = None  # (N,), index into categories
     label: str = ""  # of the colour bar
     numbered: bool = False  # categories are named on the map itself, as clusters are
+    scaled: NDArray[np.float64] | None = None  # (N,), 0…1 along the colour scale, NaN: unknown
 
 
 def categorical(
@@ -79,7 +83,8 @@ def continuous(
     scaled = np.clip((values - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
     rgb = mpl.colormaps[cmap](np.nan_to_num(scaled))[:, :3]
     rgb[~known] = to_rgb(_NONE)
-    return Overlay(title, rgb, limits=limits, label=label or title)
+    scaled = np.where(known, scaled, np.nan)
+    return Overlay(title, rgb, limits=limits, label=label or title, scaled=scaled)
 
 
 def overlay_of_values(title: str, values: NDArray[Any], *, first: int = 0) -> Overlay:
@@ -106,13 +111,13 @@ def overlay(
     probabilities: NDArray[np.floating] | None = None,
     clusters: Clusters | None = None,
 ) -> Overlay:
-    """The colouring of a name: class, prediction, errors, confidence, group, cluster, covariate.
+    """The colouring of a name: one of ``NAMES``, or a covariate of the cells.
 
-    ``probabilities`` (N, K) are needed for prediction, errors and confidence. Raises SettingError
-    for a name that is unknown, or that asks for what was not given.
+    ``probabilities`` (N, K) are needed for prediction, errors, confidence (that of the predicted
+    class), probability (that of the given class) and entropy (of the prediction, in bits). Raises
+    SettingError for a name that is unknown, or that asks for what was not given.
     """
-    fixed = ["class", "prediction", "errors", "confidence", "group", "cluster"]
-    name = choose("colour", color, [*fixed, *cells.covariates])
+    name = choose("colour", color, [*NAMES, *cells.covariates])
     if name in cells.covariates:
         return overlay_of_values(name, cells.covariates[name], first=len(cells.class_names))
     names = cells.class_names
@@ -137,6 +142,15 @@ def overlay(
         limits = (1 / probabilities.shape[1], 1.0)
         best = probabilities.max(axis=1)
         return continuous("Confidence", best, limits=limits, label="probability of prediction")
+    if name == "probability":
+        own = probabilities[np.arange(len(cells)), cells.labels]
+        label = "of the cell's given class"
+        return continuous("Probability", own, limits=(0.0, 1.0), label=label)
+    if name == "entropy":
+        known = np.clip(probabilities, 1e-12, 1)
+        bits = -(known * np.log2(known)).sum(axis=1)
+        limits = (0.0, float(np.log2(max(probabilities.shape[1], 2))))
+        return continuous("Entropy", bits, limits=limits, label="of the prediction (bits)")
     if name == "errors":
         return categorical(
             "Errors", wrong.astype(np.int64), ("right", "wrong"), palette=(_NONE, UNTRAINED)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from cytolens.statistics import Estimate
@@ -74,6 +75,7 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "svg.fonttype": "none",  # text stays text
+    "pdf.fonttype": 42,
     "svg.hashsalt": "cytolens",  # the same figure gives the same bytes
 }
 
@@ -88,6 +90,9 @@ MEASURES = {
     "knn_accuracy": "k-nearest-neighbour balanced accuracy",
     "probe_accuracy": "Linear-probe balanced accuracy",
     "gdv": "Generalised discrimination value",
+    "fisher_ratio": "Fisher ratio",
+    "nc1": "Within-class collapse (NC1)",
+    "intrinsic_dimension": "Intrinsic dimension",
     "ari": "Adjusted Rand index",
     "nmi": "Normalised mutual information",
     "spectral_centroid": "Spectral centroid",
@@ -98,7 +103,7 @@ MEASURES = {
     "receptive_field_used": "Receptive field used",
 }
 METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}  # of maps
-LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss", "gdv"})
+LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss", "gdv", "nc1"})
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:
@@ -129,6 +134,15 @@ def render_svg(figure: Figure, *, dpi: int = 300) -> bytes:
     buffer = BytesIO()
     metadata = {"Date": None, "Creator": "cytolens"}
     figure.savefig(buffer, format="svg", dpi=dpi, metadata=metadata, **_MARGIN)
+    return buffer.getvalue()
+
+
+@styled
+def render_pdf(figure: Figure, *, dpi: int = 300) -> bytes:
+    """The figure as PDF bytes without a date; ``dpi`` is that of the pictures inside it."""
+    buffer = BytesIO()
+    metadata = {"CreationDate": None, "Creator": "cytolens"}
+    figure.savefig(buffer, format="pdf", dpi=dpi, metadata=metadata, **_MARGIN)
     return buffer.getvalue()
 
 
@@ -207,6 +221,14 @@ def depth_axis(axes: Axes, names: Sequence[str], *, labels: bool = True) -> None
     else:
         axes.set_xticklabels([])
     axes.set_xlim(-0.4, max(len(names) - 0.6, 0.4))
+
+
+def logarithmic(axes: Axes) -> None:
+    """A logarithmic y axis whose ticks are written as plain numbers, few enough to be read."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

@@ -18,6 +18,7 @@ from cytolens.errors import InputError, SettingError, choose
 from cytolens.images.arrays import row_names, wrap_parts
 from cytolens.images.assembly import Found
 from cytolens.images.columns import (
+    NO_LABELS,
     compile_labels,
     encode_labels,
     flatten,
@@ -89,7 +90,8 @@ def find_in_npy(path: Path, labels: str | None) -> Found:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         raise InputError(f"{path} {unreadable(error)}") from None
-    return _found(path, (images,), (path.name,), read_sidecar(path), labels, [])
+    table = {} if labels == NO_LABELS else read_sidecar(path)
+    return _found(path, (images,), (path.name,), table, labels, [])
 
 
 def read_sidecar(path: Path) -> dict[str, NDArray[Any]]:
@@ -197,6 +199,8 @@ def choose_labels(
     class_names: Sequence[str] | None,
 ) -> tuple[NDArray[np.int64], tuple[str, ...], str]:
     """Labels, class names and a remark, from a column (taken out of ``table``) or from names."""
+    if labels == NO_LABELS:
+        return np.zeros(len(names), dtype=np.int64), (NO_LABELS,), "no labels"
     pattern = compile_labels(labels) if labels is not None else None
     if pattern is not None:
         fits, parts = match_names(pattern, names.tolist())

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError, SettingError, choose
 
 MOST_PARTS = 16  # columns that an (N, k) array may become
+NO_LABELS = "none"  # asked for, where cells are only to be placed or predicted
 
 
 def natural_order(names: Sequence[str]) -> list[str]:

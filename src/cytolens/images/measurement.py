@@ -25,20 +25,35 @@ PROPERTIES: Mapping[str, str] = {
     "solidity": "share of the convex hull that is filled",
     "lobes": "parts that narrow necks divide it into",
     "mean_brightness": "intensity over background",
-    "total_brightness": "sum of the intensity over background",
+    "total_brightness": "sum of the intensity over background, whole crop",
     "unevenness": "s.d. of the intensity within, over its mean above background",
     "texture_contrast": "of neighbouring pixels, in 16 levels",
     "texture_entropy": "bits, of the levels of neighbouring pixels",
-    "focus": "variance of the Laplacian over that of the intensity, whole crop",
+    "focus": "power of fine over that of coarse detail, noise taken off",
     "off_centre": "px, centre of mass to centre of crop",
+    "offset_x": "px, the same to the right",
+    "offset_y": "px, the same downwards",
+    "background": "median intensity around the cell",
     "crop_height": "px, before padding",
     "crop_width": "px, before padding",
+    "crop_size": "px², height times width before padding",
+    "padding_share": "of the prepared crop, filled up",
 }
-"""Every property by name, with its unit or meaning. None depends on how a cell is turned.
-
-Intensities are those of the files. Areas are in pixels, whether or not the pixel size is known:
-multiply by its square for µm².
+"""Every property by name, with its unit or meaning. But for the offsets, none depends on how a
+cell is turned. Intensities are those of the files, areas in pixels: times its square for µm².
 """
+
+OF_THE_CROP = ("total_brightness", "background", "focus", *list(PROPERTIES)[-4:])
+"""Properties that a crop has in which no cell was found: these, its size and padding."""
+
+CHECKS: Mapping[str, str] = {
+    "separability": "Otsu's η: 0.64 for noise alone, 1 for two levels",
+    "cut": "share of the crop's frame that the cell touches",
+    "second": "area of the second largest part over that of the largest",
+    "peak": "highest intensity",
+    "plateau": "share of the cell's pixels that have it",
+}
+"""What tells whether a crop shows one whole cell at all; known for every crop."""
 
 _BLUR = 1.0  # px, s.d. of the Gaussian before thresholding: takes the noise, leaves the outline
 _GAP = 4  # px between crops laid side by side, so that none touches the next
@@ -57,6 +72,17 @@ def measure_properties(
     batch: int = 256,
     progress: Progress | None = None,
 ) -> dict[str, Floats]:
+    """Each of ``PROPERTIES`` for every cell, (N,) float64: the first part of `measure_cells`."""
+    return measure_cells(cells, channel=channel, batch=batch, progress=progress)[0]
+
+
+def measure_cells(
+    cells: Cells,
+    *,
+    channel: int | str | None = None,
+    batch: int = 256,
+    progress: Progress | None = None,
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Each of ``PROPERTIES`` for every cell, (N,) float64; NaN where the cell was not found.
 
     The cell is the largest region above Otsu's threshold (Otsu 1979) in image ``channel`` (a
@@ -67,36 +93,43 @@ def measure_properties(
     darker. A cell counts as
     not found where no threshold divides the crop (Otsu's separability η below 0.7: noise alone
     gives 2/π), where the region is smaller than 20 px, or where it touches more than a quarter of
-    the crop's frame. Then every property but the crop's size is NaN.
+    the crop's frame. Then every property but those `OF_THE_CROP` is NaN. The second mapping holds
+    each of ``CHECKS``, for every crop.
 
     Intensities and pixels are those of the files, measured part only, whatever the preparation.
     Eccentricity and solidity as in scikit-image. Lobes: the most parts that the region's smoothed
     distance map falls into above 40, 50 … 80 % of its maximum, i.e. that necks at most 80 % as
     thick as the thickest part divide it into. Texture: co-occurrence of neighbours in all four
     directions, in 16 levels from two s.d. below to two above the cell's mean, so that it does not
-    depend on brightness (Haralick et al. 1973). Focus: variance of the Laplacian (Pech-Pacheco et
-    al. 2000) of the smoothed crop, over its variance.
+    depend on brightness (Haralick et al. 1973). Focus: power between 0.12 and
+    0.2 cycles/px over that between 0.05 and 0.12, less the noise above 0.4. Whatever their shape,
+    sharp outlines have spectra that fall with the third power of the frequency (Porod's law in
+    the plane), so that the ratio tells of the optics rather than of lobes and texture, as the
+    usual variance of the Laplacian does.
 
     Memory: one ``batch`` of crops. Raises SettingError for a channel that the cells do not have.
     """
     names = cells.channel_names
     index, sign = _channel(cells, channel)
     others = {f"brightness_{name}": k for k, name in enumerate(names) if k != index}
-    measured = {name: np.full(len(cells), np.nan) for name in (*PROPERTIES, *others)}
+    measured = {name: np.full(len(cells), np.nan) for name in (*PROPERTIES, *others, *CHECKS)}
     for start in range(0, len(cells), batch):
         rows = slice(start, min(start + batch, len(cells)))
         crops = cells.images.read_raw(rows).astype(np.float64)
         masks = np.asarray(cells.images.masks(rows))
-        found, regions = _measure(crops[:, index], masks, sign)
+        found, checks, regions = _measure(crops[:, index], masks, sign)
         for name, k in others.items():
             over = _moments(crops[:, k], regions)[0] - _median(crops[:, k], masks & ~regions)
             found[name] = np.where(np.isnan(found["area"]), np.nan, over)
-        for name, values in found.items():
+        found["padding_share"] = 1 - masks.mean((1, 2))
+        for name, values in (found | checks).items():
             measured[name][rows] = values
         if progress is not None:
             progress(rows.stop, len(cells), "measuring the cells")
-    sizes = cells.original_sizes.astype(np.float64)
-    return {**measured, "crop_height": sizes[:, 0].copy(), "crop_width": sizes[:, 1].copy()}
+    height, width = cells.original_sizes.astype(np.float64).T
+    measured |= {"crop_height": height, "crop_width": width, "crop_size": height * width}
+    checked = {name: measured.pop(name) for name in CHECKS}
+    return measured, checked
 
 
 def _channel(cells: Cells, channel: int | str | None) -> tuple[int, float]:
@@ -162,27 +195,33 @@ class _Mosaic:
 
 def _measure(
     crops: Floats, masks: NDArray[np.bool_], sign: float
-) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
-    """All properties of a batch of crops (n, H, W) but those of their size; and the regions."""
+) -> tuple[dict[str, Floats], dict[str, Floats], NDArray[np.bool_]]:
+    """Properties of a batch of crops (n, H, W) but for their size, checks, and the regions."""
     mosaic = _Mosaic(*crops.shape)
     smooth = np.asarray(ndimage.gaussian_filter(crops, (0, _BLUR, _BLUR)))
     inner = _eroded(masks)
     threshold, separability = _otsu(sign * smooth, masks)
-    regions = _largest(mosaic, (sign * smooth > threshold[:, None, None]) & masks)
+    regions, second = _largest(mosaic, (sign * smooth > threshold[:, None, None]) & masks)
     area = regions.sum((1, 2)).astype(np.float64)
     frame = masks & ~inner
     cut = (regions & frame).sum((1, 2)) / np.maximum(frame.sum((1, 2)), 1)
     ok = (separability >= _LEAST_SEPARABILITY) & (area >= _LEAST_PIXELS) & (cut <= _MOST_CUT)
-    regions &= ok[:, None, None]
-
+    peak = np.where(regions, sign * crops, -np.inf).max((1, 2))
+    checks = {
+        "separability": separability,
+        "cut": cut,
+        "second": second / np.maximum(area, 1),
+        "peak": sign * np.where(np.isfinite(peak), peak, np.nan),
+        "plateau": (regions & (sign * crops == peak[:, None, None])).sum((1, 2))
+        / np.maximum(area, 1),
+    }
     ground = _median(crops, masks & ~regions)
+    regions &= ok[:, None, None]
     mean, deviation = _moments(crops, regions)
     over = sign * (mean - ground)
+    light = np.where(masks, crops - np.nan_to_num(ground)[:, None, None], 0) * sign
     with np.errstate(invalid="ignore", divide="ignore"):
-        laplacian = np.asarray(ndimage.laplace(smooth, axes=(1, 2)))
-        sharp, spread = _moments(laplacian, inner)[1], _moments(smooth, masks)[1]
         unevenness = deviation / over
-        focus = (sharp / spread) ** 2
     shape = _shape(mosaic, regions, masks)
     contrast, entropy, solidity = _texture_and_hull(mosaic, crops, regions, mean, deviation)
     values = {
@@ -191,14 +230,33 @@ def _measure(
         "solidity": solidity,
         "lobes": _lobes(mosaic, regions),
         "mean_brightness": over,
-        "total_brightness": over * area,
+        "total_brightness": light.sum((1, 2)),
         "unevenness": unevenness,
         "texture_contrast": contrast,
         "texture_entropy": entropy,
-        "focus": focus,
-        "off_centre": shape["off_centre"],
+        "focus": _focus(light * ndimage.gaussian_filter(inner.astype(float), (0, _BLUR, _BLUR))),
+        "off_centre": np.hypot(shape["offset_x"], shape["offset_y"]),
+        "offset_x": shape["offset_x"],
+        "offset_y": shape["offset_y"],
+        "background": ground,
     }
-    return {name: np.where(ok, found, np.nan) for name, found in values.items()}, regions
+    whole = ok[:, None] | np.isin(list(values), OF_THE_CROP)
+    return dict(zip(values, np.where(whole.T, list(values.values()), np.nan))), checks, regions
+
+
+def _focus(crops: Floats) -> Floats:
+    """Power of fine over that of coarse detail (n,), NaN where there is no detail."""
+    height, width = crops.shape[1:]
+    power = np.abs(np.fft.rfft2(crops)) ** 2
+    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+
+    def between(low: float, high: float) -> Floats:
+        band = (frequency > low) & (frequency <= high)
+        return power[:, band].mean(axis=1) if band.any() else np.full(len(crops), np.nan)
+
+    noise = between(0.4, 1)
+    coarse, fine = between(0.05, 0.12) - noise, between(0.12, 0.2) - noise
+    return np.divide(fine, coarse, out=np.full(len(crops), np.nan), where=coarse > 0)
 
 
 def _eroded(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -232,15 +290,23 @@ def _otsu(crops: Floats, masks: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     return low + (best + 1) / _BINS * np.where(high > low, high - low, 0.0), eta
 
 
-def _largest(mosaic: _Mosaic, inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part (8 neighbours) of each crop, its holes filled (n, H, W)."""
+def _largest(
+    mosaic: _Mosaic, inside: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The largest connected part (8 neighbours) of each crop, its holes filled (n, H, W).
+
+    And the pixels of the second largest (n,).
+    """
     labels, owner_of = _parts(mosaic, mosaic.lay(inside))
     sizes = np.bincount(labels.ravel(), minlength=len(owner_of))
     order = np.argsort(sizes[1:], kind="stable") + 1
     best = np.zeros(mosaic.n, dtype=np.int64)
     best[owner_of[order]] = order  # the last, i.e. largest, of a crop stays
+    second = np.zeros(mosaic.n, dtype=np.int64)
+    others = order[order != best[owner_of[order]]]
+    second[owner_of[others]] = sizes[others]
     largest = (labels == best[mosaic.owner]) & (labels > 0)
-    return mosaic.cut(np.asarray(ndimage.binary_fill_holes(largest))).copy()
+    return mosaic.cut(np.asarray(ndimage.binary_fill_holes(largest))).copy(), second
 
 
 def _median(crops: Floats, where: NDArray[np.bool_]) -> Floats:
@@ -263,7 +329,7 @@ def _moments(crops: Floats, where: NDArray[np.bool_]) -> tuple[Floats, Floats]:
 def _shape(
     mosaic: _Mosaic, regions: NDArray[np.bool_], masks: NDArray[np.bool_]
 ) -> dict[str, Floats]:
-    """Eccentricity and distance of the centroid from the middle of the measured part, (n,).
+    """Eccentricity and offset of the centroid from the middle of the measured part, (n,).
 
     Eccentricity as scikit-image's ``regionprops`` gives it, from second moments in which a pixel
     is a square (1/12); all regions at once, which takes a tenth of the time.
@@ -282,7 +348,8 @@ def _shape(
     middle_y, middle_x = (masks * y).sum((1, 2)) / measured, (masks * x).sum((1, 2)) / measured
     return {
         "eccentricity": np.sqrt(np.clip(1 - (half - twist) / (half + twist), 0, 1)),
-        "off_centre": np.hypot(cy - middle_y, cx - middle_x),
+        "offset_x": cx - middle_x,
+        "offset_y": cy - middle_y,
     }
 
 

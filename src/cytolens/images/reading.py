@@ -63,13 +63,14 @@ def read_cells(
         progress=progress,
     )
     try:
-        found = _find(path, labels, skip_bad=skip_bad)
+        found = find_cells(path, labels, skip_bad=skip_bad)
         return make_cells(found, choices, source=str(path))
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be read ({error.strerror})") from None
 
 
-def _find(path: Path, labels: str | None, *, skip_bad: bool) -> Found:
+def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
+    """What there is at ``path``, by its kind; nothing is decoded yet."""
     ending = path.suffix.lower()
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder, .npz, .npy, stack or manifest")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels, read_sidecar
 from cytolens.images.assembly import Found
-from cytolens.images.columns import split_columns
+from cytolens.images.columns import NO_LABELS, split_columns
 from cytolens.images.file_crops import THREADS, FileCrops
 from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
 from cytolens.records import Skipped
@@ -85,7 +85,7 @@ def find_in_stack(path: Path, labels: str | None) -> Found:
         raise InputError(f"{path} {error}") from None
     if n == 1:
         raise InputError(f"{path} is one image; give the folder that holds a folder per class")
-    table = dict(read_sidecar(path))
+    table = {} if labels == NO_LABELS else dict(read_sidecar(path))
     pages = np.stack([np.zeros(n, dtype=np.int64), np.arange(n)], axis=1)
     named = first.channel_names if isinstance(first, Picture) else ()
     crops = FileCrops(path.parent, np.array([path.name]), named, pages)

@@ -11,8 +11,6 @@ from cytolens.records import (
     Cells,
     ChannelContext,
     ChannelRanking,
-    Clusters,
-    Embedding,
     Evaluation,
     Faithfulness,
     FeatureImages,
@@ -20,7 +18,6 @@ from cytolens.records import (
 )
 from cytolens.statistics import Estimate
 
-_CLUSTERINGS = {"kmeans": "k-means", "hdbscan": "HDBSCAN"}
 _SCALED = {
     "dataset": "Intensities are on one scale for the whole data set, so brightness can be "
     "compared.",
@@ -96,86 +93,6 @@ def reliability(test: Evaluation) -> str:
         "few cells say little."
     )
     return text + (f" Mean gap (calibration error) {interval(error)}." if error is not None else "")
-
-
-def map_panel(
-    embedding: Embedding, *, wrong_test: int | None, wrong_rest: int | None, n: int
-) -> str:
-    """Caption of the map in six colourings."""
-    text = f"Each of the {n:,} points is a cell, placed by its {embedding.layer} features. "
-    text += _reading(embedding)
-    if wrong_test is not None and wrong_rest is not None:
-        text += (
-            f" Of the crosses {wrong_test:,} are test cells; the other {wrong_rest:,} were used "
-            "for training or validation, where errors are rarer than they will be on new cells."
-        )
-    elif wrong_rest is not None:
-        text += f" {wrong_rest:,} cells are predicted wrongly."
-    return text + (
-        " If group or a covariate orders the map as the class does, the network may be using it."
-    )
-
-
-def thumbnails(embedding: Embedding) -> str:
-    """Caption of the map of crops."""
-    return (
-        f"The same map of {embedding.layer}, with crops in place of points: one cell for each "
-        "place of the grid that has any, framed in the colour of its class. Walk across a border "
-        "between classes to see what changes with it. Where many cells share a place only one is "
-        "seen."
-    )
-
-
-def maps_by_depth(embeddings: Sequence[Embedding]) -> str:
-    """Caption of the maps of all depths."""
-    recalls = [e.quality.get("recall_10", float("nan")) for e in embeddings]
-    known = [recall for recall in recalls if np.isfinite(recall)]
-    text = (
-        "The same cells at every depth, from the pixels to the logits. Each map starts from its "
-        "neighbour, so that cells keep their place as far as the features allow. "
-    )
-    if known:
-        text += (
-            f"Recall@10, from {number(min(known))} to {number(max(known))}, is the share of the "
-            "ten nearest neighbours in the features that are also nearest on the map; the rest is "
-            "lost in drawing it in two dimensions. "
-        )
-    return text + "Whether classes separate is measured in the features, not on these maps (below)."
-
-
-def separation(*, grouped: bool) -> str:
-    """Caption of the separation curves."""
-    held = "No cell is judged by cells of its own group. " if grouped else ""
-    return (
-        "Measured in the features of held-out cells, not on the maps. Bands are 95 % intervals; "
-        "the dashed line is the 95 % limit for permuted labels, below which (for the generalised "
-        "discrimination value: above which) nothing was found. The untrained network has the same "
-        "architecture with random weights: what it reaches is owed to the architecture and the "
-        f"pixels, only the gap above it was learnt. {held}"
-    )
-
-
-def clusters(found: Clusters, *, images: bool) -> str:
-    """Caption of the clusters."""
-    ari = found.agreement.get("ari")
-    text = (
-        f"Clusters ({_CLUSTERINGS.get(found.method, found.method)}) found in the {found.layer} "
-        f"features without the labels, drawn "
-        "on the map. Typical cells are those nearest to the mean of a cluster; look at them "
-        "before naming it. "
-    )
-    if ari is not None:
-        null = "" if ari.null is None else f", permuted labels at most {number(ari.null)}"
-        text += (
-            f"Agreement with the classes: adjusted Rand index {interval(ari)}{null} (1: the same "
-            "partition, 0: as by chance). "
-        )
-    if images:
-        text += (
-            "The feature image is made to point from the mean of all cells towards the mean of the "
-            "cluster, on the network's own terms; it is no average of cells. "
-        )
-    return text + "Clustering always cuts: it is no proof that there are distinct kinds."
 
 
 def class_images(images: FeatureImages) -> str:
@@ -380,22 +297,6 @@ def explanation(shown: CellExplanation) -> str:
         f"contributions, on a grey scale of its own.{wrong} This is a linear account of one "
         "decision: channels act together, and without one the others may act differently."
     )
-
-
-def _reading(embedding: Embedding) -> str:
-    recall = embedding.quality.get("recall_10", float("nan"))
-    text = {
-        "tsne": "Near cells are alike to the network; distances between far groups, their sizes "
-        "and "
-        "the axes mean nothing.",
-        "umap": "Near cells are alike to the network; distances between far groups and the axes "
-        "mean little.",
-        "pca": "Axes are the two directions of largest variance; cells may overlap that differ in "
-        "others.",
-    }.get(embedding.method, "")
-    if np.isfinite(recall):
-        text += f" The map keeps {100 * recall:.0f} % of each cell's ten nearest neighbours."
-    return text
 
 
 def _chance(estimate: Estimate) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from cytolens.figures.style import interval, measure_name, number
 from cytolens.records import Evaluation
+from cytolens.report import knowledge
 from cytolens.report.page import Fact
 from cytolens.report.results import StudyResults
 from cytolens.statistics import Estimate
@@ -180,6 +181,7 @@ def facts(results: StudyResults) -> tuple[Fact, ...]:
 def warnings(results: StudyResults) -> tuple[str, ...]:
     """What to keep in mind before believing the answer, most serious first."""
     return (
+        *knowledge.alarms(results),
         *_about_the_classifier(results),
         *_about_the_cells(results),
         *_about_the_network(results),
@@ -243,7 +245,7 @@ def _about_the_cells(results: StudyResults) -> list[str]:
             f"The classes differ in size ({large} {counts.max():,}, {small} {counts.min():,}): go "
             "by balanced accuracy, not accuracy."
         )
-    size_told = _size_tells(results)
+    size_told = None if results.confounds is not None else _size_tells(results)
     if size_told is not None:
         found.append(
             "The size of the crops alone tells the classes apart with an AUC of "

@@ -13,14 +13,20 @@ from cytolens.records import (
     Cells,
     ChannelContext,
     ChannelRanking,
+    ClassSeparation,
     Clusters,
+    Confounds,
     Embedding,
     Evaluation,
     Faithfulness,
     FeatureImages,
+    Knowledge,
     Layer,
     ModulatedImages,
+    Onset,
+    Similarity,
     Split,
+    Suspects,
 )
 from cytolens.statistics import Estimate
 
@@ -45,9 +51,23 @@ class StudyResults:
     )  # maps[method][layer]
     mapped: NDArray[np.int64] | None = None  # the cells on the maps and in clusters; None: all
     covariate: str | None = None  # that colours a map; None: the first that varies
+    map_values: Mapping[str, NDArray[np.floating]] = field(
+        default_factory=dict[str, NDArray[np.floating]]
+    )  # by title, of the mapped cells: what else colours the map, such as a channel's activation
     clusters: Mapping[str, Clusters] = field(default_factory=dict[str, Clusters])  # by layer
     cluster_images: FeatureImages | None = None
+    populations: Mapping[str, Any] = field(
+        default_factory=dict[str, Any]
+    )  # layer, described, classes, images, flow: see `study.clustering.populations`
     separation: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
+    pairs: Mapping[str, ClassSeparation] = field(
+        default_factory=dict[str, ClassSeparation]
+    )  # by layer; empty for two classes
+    onsets: Sequence[Onset] = ()  # of pairs and classes, the earliest first
+    similarity: Similarity | None = None
+    knowledge: Knowledge | None = None
+    confounds: Confounds | None = None
+    suspects: Suspects | None = None
     galleries: Sequence[FeatureImages] = ()  # in depth order
     class_images: FeatureImages | None = None
     rankings: Mapping[str, ChannelRanking] = field(default_factory=dict[str, ChannelRanking])

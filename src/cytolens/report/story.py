@@ -4,14 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from functools import partial
 
-import numpy as np
 from matplotlib.figure import Figure
 
 import cytolens
 from cytolens import figures
-from cytolens.figures.style import METHODS
-from cytolens.records import Clusters, Embedding
-from cytolens.report import captions, findings, tables
+from cytolens.report import captions, clusters, findings, knowledge, maps, separation, tables
 from cytolens.report.page import ReportContent, ReportFigure, ReportTable, Section, fit
 from cytolens.report.results import StudyResults
 
@@ -78,9 +75,10 @@ def _story(results: StudyResults) -> list[Chapter]:
     return [
         _cells(results),
         _classifier(results),
-        _maps(results),
-        _separation(results),
-        _clusters(results),
+        maps.chapter(results),
+        separation.chapter(results),
+        knowledge.chapter(results),
+        clusters.chapter(results),
         _features(results),
         _channels(results),
         _modulated(results),
@@ -126,70 +124,6 @@ def _classifier(results: StudyResults) -> Chapter:
         drawings.append(("training", "Training", text, plot, False))
     found = (tables.measures_table(results), tables.folds_table(results))
     return "classifier", "The classifier", (), drawings, found
-
-
-def _maps(results: StudyResults) -> Chapter:
-    drawings: list[Drawing] = []
-    cells, layer = results.mapped_cells, results.main_layer
-    if cells is not None and layer is not None:
-        embedding = results.main_maps[layer]
-        wrong_test, wrong_rest = _errors(results)
-        text = captions.map_panel(
-            embedding, wrong_test=wrong_test, wrong_rest=wrong_rest, n=len(cells)
-        )
-        plot = partial(
-            figures.plot_embedding_panel, embedding, cells, clusters=results.clusters.get(layer),
-            probabilities=results.mapped_probabilities, covariate=results.covariate,
-        )  # fmt: skip
-        drawings.append(
-            ("map_panel", f"The map of {layer}, by what is known of the cells", text, plot, False)
-        )
-        plot = partial(figures.plot_thumbnails, embedding, cells)
-        text = captions.thumbnails(embedding)
-        drawings.append(("map_thumbnails", "The cells themselves on the map", text, plot, False))
-    depths = {found.name: found.depth for found in results.layers}
-    for method, by_layer in results.maps.items():
-        ordered = sorted(by_layer.values(), key=lambda e: depths.get(e.layer, 0))
-        if cells is not None and len(ordered) > 1:
-            plot = partial(
-                figures.plot_maps_by_depth, ordered, cells.labels, cells.class_names,
-                depths=depths or None,
-            )  # fmt: skip
-            title = f"The maps by depth ({METHODS.get(method, method)})"
-            text = captions.maps_by_depth(ordered)
-            drawings.append((f"maps_by_depth_{method}", title, text, plot, False))
-    return "maps", "Maps of the feature space", (), drawings, ()
-
-
-def _separation(results: StudyResults) -> Chapter:
-    drawings: list[Drawing] = []
-    if results.separation and results.layers:
-        grouped = results.cells is not None and results.cells.groups is not None
-        plot = partial(figures.plot_separation, results.layers, results.separation)
-        text = captions.separation(grouped=grouped)
-        title = "Separation of the classes, from the input to the logits"
-        drawings.append(("separation", title, text, plot, False))
-    heading = "Where the classes come apart"
-    return "separation", heading, (), drawings, (tables.layers_table(results),)
-
-
-def _clusters(results: StudyResults) -> Chapter:
-    drawings: list[Drawing] = []
-    layer, cells = results.cluster_layer, results.mapped_cells
-    if layer is not None and cells is not None and layer in results.main_maps:
-        found, images = results.clusters[layer], results.cluster_images
-        embedding = results.main_maps[layer]
-        plot = partial(_plot_clusters, found, embedding, results)
-        text = captions.clusters(found, images=images is not None and images.layer == layer)
-        drawings.append(("clusters", f"Clusters of {layer}", text, plot, False))
-    return "clusters", "Clusters", (), drawings, (tables.clusters_table(results),)
-
-
-def _plot_clusters(found: Clusters, embedding: Embedding, results: StudyResults) -> Figure:
-    images, cells = results.cluster_images, results.mapped_cells
-    assert cells is not None
-    match = images if images is not None and images.layer == found.layer else None
-    return figures.plot_clusters(found, embedding, cells, match)
 
 
 def _features(results: StudyResults) -> Chapter:
@@ -313,23 +247,6 @@ def _modulated(results: StudyResults) -> Chapter:
 
 def _settings(results: StudyResults) -> Chapter:
     return "settings", "Settings and versions", (), [], tables.settings_tables(results)
-
-
-def _errors(results: StudyResults) -> tuple[int | None, int | None]:
-    """Wrongly predicted cells on the map: test cells, and all others (None where not known)."""
-    cells, probabilities = results.cells, results.probabilities
-    if cells is None or probabilities is None:
-        return None, None
-    wrong = probabilities.argmax(axis=1) != cells.labels
-    on_map = np.ones(len(cells), dtype=bool)
-    if results.mapped is not None:
-        on_map[:] = False
-        on_map[results.mapped] = True
-    if results.split is None:
-        return None, int((wrong & on_map).sum())
-    test = np.zeros(len(cells), dtype=bool)
-    test[results.split.test] = True
-    return int((wrong & on_map & test).sum()), int((wrong & on_map & ~test).sum())
 
 
 def _file_name(layer: str) -> str:

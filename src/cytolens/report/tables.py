@@ -98,20 +98,6 @@ def ranking_table(results: StudyResults) -> ReportTable | None:
     return ReportTable("What the decision rests on", header, tuple(rows), text)
 
 
-def clusters_table(results: StudyResults) -> ReportTable | None:
-    """Cluster against class at the layer shown."""
-    layer = results.cluster_layer
-    if layer is None or results.cells is None or results.clusters[layer].n == 0:
-        return None
-    found = results.clusters[layer]
-    rows = tuple(
-        (str(k), *(f"{count:,}" for count in row), f"{row.sum():,}")
-        for k, row in enumerate(found.table)
-    )
-    header = ("cluster", *results.cells.class_names, "cells")
-    return ReportTable(f"Clusters of {layer} against classes", header, rows, folded=len(rows) > 20)
-
-
 def settings_tables(results: StudyResults) -> tuple[ReportTable, ...]:
     """Settings, versions of the software, and how long each stage took."""
     found: list[ReportTable] = []

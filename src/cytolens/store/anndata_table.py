@@ -1,79 +1,45 @@
 """A run's cells as AnnData, by the conventions of scverse: scanpy and cellxgene read it as is."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from cytolens.records import Cells, Clusters, Embedding
+from cytolens.store.cell_table import CellTable, Palette, observations
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def to_anndata(
-    cells: Cells,
-    *,
-    features: NDArray[np.float32],
-    layer: str,
-    probabilities: NDArray[np.float32] | None = None,
-    parts: NDArray[np.str_] | None = None,
-    maps: Mapping[str, Mapping[str, Embedding]] | None = None,
-    clusters: Mapping[str, Clusters] | None = None,
-    colors: Mapping[str, tuple[str, ...]] | None = None,
-) -> "AnnData":
-    """AnnData (cell, feature) of one layer, with labels, maps and clusters.
+def to_anndata(table: CellTable, *, palette: Palette | None = None) -> "AnnData":
+    """AnnData (cell, feature): the features of ``table.layer`` in ``X``, float32.
 
-    ``features`` (N, F) float32 of ``layer`` become ``X``; ``obs`` has ``class``, ``prediction``,
-    ``confidence``, the group, every covariate and ``cluster_<layer>`` (categorical); ``obsm`` one
-    ``X_<method>_<layer>`` (N, 2) per map in ``maps[method][layer]``; ``uns`` the colours of the
-    classes. ``parts`` (N,) names the part of the split that each cell was in.
+    ``obs`` is `observations`; ``obsm`` has ``X_<layer>`` (N, F) for every layer of the table and
+    ``X_<method>_<layer>`` (N, 2) for every map; ``uns`` has ``<column>_colors`` for every
+    categorical column where a ``palette`` is given, and under ``cytolens`` the source, the layer
+    in ``X``, the layers left out, and per map what it kept.
     """
     from anndata import AnnData
 
-    class_names = np.array(cells.class_names)
-    columns: dict[str, Any] = {
-        "class": pd.Categorical(class_names[cells.labels], categories=cells.class_names),
-        "height_px": cells.original_sizes[:, 0],
-        "width_px": cells.original_sizes[:, 1],
+    features = np.asarray(table.features[table.layer], dtype=np.float32)
+    names = [f"{table.layer}_{i}" for i in range(features.shape[1])]
+    obs = observations(table)
+    adata = AnnData(X=features, obs=obs, var=pd.DataFrame(index=pd.Index(names)))
+    for layer, values in table.features.items():
+        adata.obsm[f"X_{layer}"] = np.asarray(values, dtype=np.float32)
+    quality: dict[str, dict[str, float]] = {}
+    for method, by_layer in table.maps.items():
+        for layer, embedding in by_layer.items():
+            adata.obsm[f"X_{method}_{layer}"] = embedding.coordinates
+            quality[f"X_{method}_{layer}"] = dict(embedding.quality)
+    for column in obs.columns if palette is not None else ():
+        if isinstance(obs[column].dtype, pd.CategoricalDtype):
+            categories = [str(name) for name in obs[column].cat.categories]
+            adata.uns[f"{column}_colors"] = list(palette(column, categories)) if palette else []
+    adata.uns["cytolens"] = {
+        "layer": table.layer,
+        "source": table.cells.source,
+        "left_out": list(table.left_out),
+        "quality": quality,
     }
-    if probabilities is not None:
-        predicted = probabilities.argmax(1)
-        columns["prediction"] = pd.Categorical(class_names[predicted], categories=cells.class_names)
-        columns["correct"] = pd.Categorical(
-            np.where(predicted == cells.labels, "correct", "wrong"), categories=["correct", "wrong"]
-        )
-        columns["confidence"] = probabilities.max(1)
-    if parts is not None:
-        columns["part"] = pd.Categorical(parts)
-    if cells.groups is not None:
-        columns[cells.group_name or "group"] = pd.Categorical(cells.groups)
-    for name, found in (clusters or {}).items():
-        named = np.where(found.labels < 0, "none", found.labels.astype(str))
-        order = [*(str(k) for k in range(found.n)), *(["none"] if (found.labels < 0).any() else [])]
-        columns[f"cluster_{name}"] = pd.Categorical(named, categories=order)
-    for name, column in cells.covariates.items():
-        if name not in columns and column.ndim == 1:
-            columns[name] = pd.Categorical(column) if column.dtype.kind in "US" else column
-    table = pd.DataFrame(columns, index=_unique(cells.names))
-    adata = AnnData(
-        X=features,
-        obs=table,
-        var=pd.DataFrame(index=pd.Index([f"{layer}_{i}" for i in range(features.shape[1])])),
-    )
-    for method, by_layer in (maps or {}).items():
-        for name, embedding in by_layer.items():
-            adata.obsm[f"X_{method}_{name}"] = embedding.coordinates
-    for column, palette in (colors or {}).items():
-        adata.uns[f"{column}_colors"] = list(palette)
-    adata.uns["cytolens"] = {"layer": layer, "source": cells.source}
     return adata
-
-
-def _unique(names: NDArray[np.str_]) -> pd.Index:
-    """Names as an index without repeats (AnnData warns of them): a number is added where needed."""
-    if len(np.unique(names)) == len(names):
-        return pd.Index(names.astype(str))
-    return pd.Index([f"{name}#{i}" for i, name in enumerate(names)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -108,3 +109,31 @@ def replacing(path: Path) -> Generator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, knows: tuple[str, ...]) -> Generator[Path]:
+    """A temporary folder to fill, put in the place of ``path`` when all went well.
+
+    A folder that stands there is replaced only if it is empty or holds one of the files ``knows``,
+    by which an earlier one of the kind is known. Raises SettingError for any other.
+    """
+    if path.exists() and not (path.is_dir() and _replaceable(path, knows)):
+        raise SettingError(f"'{path}' exists and holds other things; name a new folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = (path.with_name(f".{word}-{path.name}") for word in ("partial", "old"))
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _replaceable(path: Path, knows: tuple[str, ...]) -> bool:
+    return not any(path.iterdir()) or any((path / name).exists() for name in knows)

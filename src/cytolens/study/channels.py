@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cytolens.classifier import Classifier
 from cytolens.features import describe_channels, make_atlas, rank_channels
-from cytolens.images.measurement import measure_properties
 from cytolens.records import (
     Activations,
     Atlas,
@@ -53,17 +52,6 @@ def rank_layers(
             rng=seed,
         )
     return ranked
-
-
-def properties_of(cells: Cells, progress: Progress) -> dict[str, NDArray[np.float64]]:
-    """What is measured on each cell (N,), and what came with it as numbers."""
-    measured = measure_properties(cells, progress=progress)
-    given = {
-        f"{name} (given)" if name in measured else name: np.asarray(column, dtype=np.float64)
-        for name, column in cells.covariates.items()
-        if np.asarray(column).dtype.kind in "biuf"
-    }
-    return {**measured, **given}
 
 
 def describe_layers(

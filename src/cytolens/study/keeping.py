@@ -25,9 +25,15 @@ _TITLES = {
     "maps": "making maps",
     "clusters": "clustering",
     "separation": "measuring separation",
+    "pairs": "telling pairs of classes apart",
+    "similarity": "comparing the layers",
     "ranking": "ranking the channels",
     "features": "making feature images",
     "properties": "measuring the cells",
+    "knowledge": "reading properties from the layers",
+    "confounds": "looking for confounds",
+    "suspects": "looking for suspect labels and odd cells",
+    "populations": "telling what the clusters are",
     "channels": "describing the channels",
     "atlas": "making the atlas",
     "faithfulness": "judging the feature images on held-out cells",
@@ -93,7 +99,7 @@ class StageKeeper:
 
 def versions() -> dict[str, str]:
     """Versions of cytolens and of the libraries that its numbers rest on."""
-    names = ("torch", "numpy", "scikit-learn", "openTSNE", "faiss-cpu", "scikit-image", "zarr")
+    names = ("torch", "numpy", "scikit-learn", "faiss-cpu", "scikit-image", "zarr")
     found = {"cytolens": cytolens.__version__}
     for name in names:
         try:

@@ -207,7 +207,7 @@ def cluster_images(
 ) -> FeatureImages | None:
     """One image per cluster: the direction from the mean of all cells to that of the cluster."""
     features = acts[layer.name][mapped]
-    if found.n == 0 or features.shape[1] != layer.channels:
+    if found.n < 2 or features.shape[1] != layer.channels:  # one cluster points nowhere
         return None
     directions = whitened_directions(
         features, [np.flatnonzero(found.labels == k) for k in range(found.n)]

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cytolens.errors import SettingError
 
 
@@ -84,12 +87,24 @@ class StudySettings:
     methods: list[str] = _setting(
         ["tsne", "pca"],
         MAPS,
-        "maps to make: tsne, pca, umap; default tsne and pca",
+        "maps to make: tsne, pca, umap, pacmap; default tsne and pca",
         flag="--method",
     )
     map_cells: int = _setting(5000, MAPS, "at most this many cells on a map, drawn at random")
-    clustering: str = _setting("kmeans", MAPS, "'kmeans' or 'hdbscan'")
-    n_clusters: int | None = _setting(None, MAPS, "number of clusters; default: by silhouette")
+    clustering: str = _setting(
+        "kmeans",
+        MAPS,
+        "'kmeans', 'gmm' (Gaussian mixture), 'hdbscan' or 'leiden' (communities of neighbours)",
+    )
+    n_clusters: int | None = _setting(
+        None, MAPS, "number of clusters (kmeans, gmm); default: by silhouette, or BIC"
+    )
+    halves: int = _setting(
+        10,
+        MAPS,
+        "random halves of the cells behind the stability of clusters; three times as "
+        "many at the layer shown",
+    )
     permutations: int = _setting(50, MAPS, "label permutations behind each null")
     # Feature images
     gallery: int = _setting(
@@ -155,6 +170,13 @@ class StudySettings:
         """These settings, by name."""
         return {name: getattr(self, name) for name in names}
 
+    def mapped(self, n: int) -> NDArray[np.int64]:
+        """The cells on the maps: all ``n``, or a seeded draw of ``map_cells``."""
+        if n <= self.map_cells:
+            return np.arange(n)
+        draw = np.random.default_rng(self.seed)
+        return np.sort(draw.choice(n, self.map_cells, replace=False))
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "StudySettings":
         """Settings read back from a run; names that this version does not know are left out."""
@@ -165,8 +187,8 @@ class StudySettings:
 _CHOICES = {
     "intensity": ("dataset", "image", "none"),
     "reduction": ("mean", "max", "centre", "flat"),
-    "methods": ("tsne", "pca", "umap"),
-    "clustering": ("kmeans", "hdbscan"),
+    "methods": ("tsne", "pca", "umap", "pacmap"),
+    "clustering": ("kmeans", "gmm", "hdbscan", "leiden"),
     "prior": ("cells", "components", "accentuation", "spectrum", "range", "none"),
     "parametrisation": ("fourier", "pixels"),
 }
@@ -175,8 +197,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pixel_size": (1e-6, 1e6),
     "limit": (40, float("inf")),
     "epochs": (1, 10_000),
-    "map_cells": (50, 200_000),
+    "map_cells": (50, 10_000_000),
     "n_clusters": (2, 100),
+    "halves": (2, 1000),
     "permutations": (20, 10_000),
     "gallery": (0, 100_000),
     "cards": (0, 100),
@@ -193,6 +216,7 @@ _QUICK: dict[str, Any] = {
     "methods": ["tsne"],
     "map_cells": 400,
     "permutations": 20,
+    "halves": 3,
     "gallery": 3,
     "atlas": 5,
     "kinds": 0,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cytolens.activations import extract, find_layers
 from cytolens.classifier import Classifier, from_checkpoint, load_module, untrained
-from cytolens.embedding import cluster, embed, measure_separation
+from cytolens.embedding import embed
 from cytolens.errors import SettingError
 from cytolens.records import (
     Activations,
@@ -23,15 +23,19 @@ from cytolens.records import (
     ChannelContext,
     ChannelRanking,
     Clusters,
+    Confounds,
     Embedding,
     Faithfulness,
+    Knowledge,
     Layer,
     Progress,
+    Similarity,
     Split,
+    Suspects,
 )
 from cytolens.statistics import Estimate
 from cytolens.store import RunFolder
-from cytolens.study import channels, learning, pictures
+from cytolens.study import apart, channels, clustering, knowing, learning, pictures
 from cytolens.study.keeping import Announce, StageKeeper, signature, versions
 from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, IMAGES, StudySettings
 from cytolens.study.telling import write_report
@@ -197,11 +201,7 @@ class Study:
     @cached_property
     def mapped(self) -> NDArray[np.int64]:
         """The cells on the maps: all, or a seeded draw of ``map_cells``."""
-        n = len(self.cells())
-        if n <= self._chosen.map_cells:
-            return np.arange(n)
-        draw = np.random.default_rng(self._chosen.seed)
-        return np.sort(draw.choice(n, self._chosen.map_cells, replace=False))
+        return self._chosen.mapped(len(self.cells()))
 
     @cached_property
     def held_out(self) -> NDArray[np.int64]:
@@ -218,7 +218,7 @@ class Study:
         acts, chosen = self.activations(), self._chosen
 
         def make(progress: Progress) -> Any:
-            features = {name: _rows(acts, name, self.mapped) for name in acts}
+            features = {name: acts.rows(name, self.mapped) for name in acts}
             return {
                 method: embed(features, method=method, rng=chosen.seed, progress=progress)
                 for method in chosen.methods
@@ -228,26 +228,31 @@ class Study:
         return self._keeper.result("maps", make, settings=settings, needs=("activations",))
 
     def clusters(self) -> dict[str, Clusters]:
-        """Clusters of the mapped cells at every depth."""
+        """Clusters of the mapped cells at every depth, and how sure they are."""
         acts, cells, chosen = self.activations(), self.cells(), self._chosen
 
         def make(progress: Progress) -> Any:
-            made: dict[str, Clusters] = {}
-            for done, name in enumerate(acts):
-                progress(done, len(acts.layers), name)
-                made[name] = cluster(
-                    _rows(acts, name, self.mapped),
-                    cells.labels[self.mapped],
-                    layer=name,
-                    method=chosen.clustering,
-                    n_clusters=chosen.n_clusters,
-                    n_classes=len(cells.class_names),
-                    rng=chosen.seed,
-                )
-            return made
+            return clustering.cluster_layers(
+                acts, cells, self.mapped, settings=chosen, progress=progress
+            )
 
-        settings = chosen.only("clustering", "n_clusters", "map_cells", "seed")
+        settings = chosen.only("clustering", "n_clusters", "halves", "map_cells", "seed")
         return self._keeper.result("clusters", make, settings=settings, needs=("activations",))
+
+    def populations(self) -> dict[str, Any]:
+        """What the main layer's clusters are, the parts of each class, and the flow by depth."""
+        acts, clusters, model = self.activations(), self.clusters(), self.classifier()
+        measured = self.properties_of(self.mapped)
+
+        def make(progress: Progress) -> Any:
+            return clustering.populations(
+                model, acts, self.cells(), clusters, measured, self.mapped,
+                settings=self._chosen, options=self._image_options, progress=progress,
+            )  # fmt: skip
+
+        settings = self._chosen.only("steps", "prior", "parametrisation", "seed")
+        needs = ("clusters", "properties")
+        return self._keeper.result("populations", make, settings=settings, needs=needs)
 
     def separation(self) -> dict[str, dict[str, Estimate]]:
         """How far the classes come apart at every depth, on cells held out from training."""
@@ -255,24 +260,44 @@ class Study:
         chosen = self._chosen
 
         def make(progress: Progress) -> Any:
-            held_out = self.held_out
-            groups = None if cells.groups is None else cells.groups[held_out]
-            made: dict[str, dict[str, Estimate]] = {}
-            for done, name in enumerate(acts):
-                progress(done, len(acts.layers), name)
-                made[name] = measure_separation(
-                    _rows(acts, name, held_out),
-                    cells.labels[held_out],
-                    groups=groups,
-                    untrained=before[name],
-                    permutations=chosen.permutations,
-                    rng=chosen.seed,
-                )
-            return made
+            return apart.separation_by_depth(
+                acts, before, cells, self.held_out,
+                permutations=chosen.permutations, seed=chosen.seed, progress=progress,
+            )  # fmt: skip
 
-        settings = self._chosen.only("permutations", "map_cells", "seed")
+        settings = {**chosen.only("permutations", "map_cells", "seed"), "measures": 2}
         return self._keeper.result(
             "separation", make, settings=settings, needs=("activations", "untrained")
+        )
+
+    def pairs(self) -> dict[str, Any]:
+        """Which classes are apart from which at every depth (``layers``), and from where on."""
+        acts, before, cells = self.activations(), self.untrained_activations(), self.cells()
+        separation, chosen = self.separation(), self._chosen
+
+        def make(progress: Progress) -> Any:
+            return apart.pairs_by_depth(
+                acts, before, cells, self.held_out, separation,
+                permutations=chosen.permutations, seed=chosen.seed, progress=progress,
+            )  # fmt: skip
+
+        settings = chosen.only("permutations", "map_cells", "seed")
+        return self._keeper.result("pairs", make, settings=settings, needs=("separation",))
+
+    def similarity(self) -> Similarity:
+        """How alike the depths are, and each to the same before training, on held-out cells."""
+        acts, before, cells = self.activations(), self.untrained_activations(), self.cells()
+        chosen = self._chosen
+
+        def make(progress: Progress) -> Any:
+            return apart.similarity_of_depths(
+                acts, before, cells, self.held_out,
+                permutations=chosen.permutations, seed=chosen.seed,
+            )  # fmt: skip
+
+        settings = chosen.only("permutations", "map_cells", "seed")
+        return self._keeper.result(
+            "similarity", make, settings=settings, needs=("activations", "untrained")
         )
 
     def ranking(self) -> dict[str, ChannelRanking]:
@@ -313,19 +338,69 @@ class Study:
         needs = ("clusters", "ranking")
         return self._keeper.result("features", make, settings=settings, needs=needs)
 
-    def properties(self) -> dict[str, NDArray[np.float64]]:
-        """What is measured on the held-out cells (n,) without any network, by name."""
+    def properties(self) -> dict[str, Any]:
+        """What is measured, without any network, on the mapped and the held-out ``cells``."""
         self.classifier()
 
         def make(progress: Progress) -> Any:
-            return channels.properties_of(self.cells().subset(self.held_out), progress)
+            chosen = np.union1d(self.mapped, self.held_out)
+            return knowing.measure(self.cells(), chosen, progress)
 
-        settings = self._chosen.only("map_cells", "seed")
+        settings = {**self._chosen.only("map_cells", "seed"), "properties": 2}
         return self._keeper.result("properties", make, settings=settings, needs=("classifier",))
+
+    def properties_of(self, chosen: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+        """Measured properties, and numbers that came along, of mapped or held-out cells (n,)."""
+        return knowing.properties_at(self.properties(), self.cells(), chosen)
+
+    def knowledge(self) -> Knowledge:
+        """What else can be read from every depth, on cells held out from training."""
+        acts, before, measured = self.activations(), self.untrained_activations(), self.properties()
+
+        def make(progress: Progress) -> Any:
+            return knowing.what_it_knows(
+                measured, self.cells(), acts, before, held_out=self.held_out,
+                permutations=self._chosen.permutations, seed=self._chosen.seed, progress=progress,
+            )  # fmt: skip
+
+        settings = self._chosen.only("permutations", "map_cells", "seed")
+        needs = ("activations", "untrained", "properties")
+        return self._keeper.result("knowledge", make, settings=settings, needs=needs)
+
+    def confounds(self) -> Confounds:
+        """What gives the label away besides the cell, and how the network does without it."""
+        acts, before, measured = self.activations(), self.untrained_activations(), self.properties()
+        answers = self.evaluation()["probabilities"]
+
+        def make(progress: Progress) -> Any:
+            return knowing.alarming(
+                measured, self.cells(), acts, before, answers,
+                held_out=self.held_out, seed=self._chosen.seed,
+            )  # fmt: skip
+
+        needs = ("activations", "untrained", "properties", "evaluation")
+        settings = self._chosen.only("map_cells", "seed")
+        return self._keeper.result("confounds", make, settings=settings, needs=needs)
+
+    def suspects(self) -> Suspects:
+        """Labels that a cell's neighbours at depth deny, and cells that are odd."""
+        acts, measured = self.activations(), self.properties()
+        answers = self.evaluation()["probabilities"]
+
+        def make(progress: Progress) -> Any:
+            return knowing.suspects(
+                measured, self.cells(), acts, answers,
+                held_out=self.held_out, seed=self._chosen.seed, progress=progress,
+            )  # fmt: skip
+
+        needs = ("activations", "properties", "evaluation")
+        settings = self._chosen.only("map_cells", "seed")
+        return self._keeper.result("suspects", make, settings=settings, needs=needs)
 
     def channels(self) -> dict[str, tuple[ChannelContext, ...]]:
         """What the first channels of each gallery answer to, by layer, on held-out cells."""
-        made, rankings, measured = self.features(), self.ranking(), self.properties()
+        made, rankings = self.features(), self.ranking()
+        measured = self.properties_of(self.held_out)
 
         def make(progress: Progress) -> Any:
             return channels.describe_layers(
@@ -406,8 +481,9 @@ class Study:
 
     def report(self) -> Path:
         """Everything above, then the figures, the table of cells, the summary and the page."""
-        needs = ["evaluation", "maps", "clusters", "separation", "complexity", "channels"]
-        needs += ["atlas", "faithfulness", "modulated"]
+        needs = ["evaluation", "maps", "clusters", "separation", "pairs", "similarity"]
+        needs += ["knowledge", "confounds", "suspects"]
+        needs += ["populations", "complexity", "channels", "atlas", "faithfulness", "modulated"]
         if self._chosen.folds is not None:
             needs.insert(1, "folds")
         for need in needs:
@@ -451,11 +527,3 @@ class Study:
     @property
     def _data_path(self) -> Path:
         return Path(str(self.data))
-
-
-def _rows(acts: Activations, layer: str, index: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Features (n, F) of some cells, without reading those of all."""
-    stored = acts.features[layer]
-    if len(index) == stored.shape[0]:
-        return acts[layer]
-    return np.asarray(stored.oindex[index], dtype=np.float32)

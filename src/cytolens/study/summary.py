@@ -7,12 +7,17 @@ from cytolens.records import (
     Cells,
     ChannelContext,
     ChannelRanking,
+    Confounds,
     Evaluation,
     Faithfulness,
     FeatureImages,
+    Knowledge,
     Layer,
+    Similarity,
+    Suspects,
 )
 from cytolens.statistics import Estimate
+from cytolens.study import apart, clustering, knowing
 
 _CORRELATES = 4  # properties per channel, the strongest
 
@@ -25,7 +30,13 @@ def summarise(
     layers: tuple[Layer, ...],
     maps: Mapping[str, Mapping[str, Any]],
     clusters: Mapping[str, Any],
+    populations: Mapping[str, Any],
     separation: Mapping[str, Mapping[str, Estimate]],
+    pairs: Mapping[str, Any],
+    similarity: Similarity,
+    knowledge: Knowledge,
+    confounds: Confounds,
+    suspects: Suspects,
     galleries: tuple[FeatureImages, ...],
     rankings: Mapping[str, ChannelRanking],
     contexts: Mapping[str, tuple[ChannelContext, ...]],
@@ -55,21 +66,25 @@ def summarise(
                 "channels": layer.channels,
                 "receptive_field": layer.receptive_field,
                 "separation": _estimates(separation.get(layer.name, {})),
+                **apart.layer_entries(layer.name, pairs["layers"], similarity),
+                "knows": knowing.layer_entries(layer.name, knowledge),
                 "complexity": _estimates(complexity["layers"].get(layer.name, {})),
                 "faithfulness": _faithfulness(faithfulness.get(layer.name)),
                 "modulation": _estimates(kept.get(layer.name, {})),
                 "dead_channels": dead.get(layer.name, []),
                 **_ranking(rankings.get(layer.name)),
                 "channels_shown": [_channel(shown) for shown in contexts.get(layer.name, ())],
-                "clusters": {
-                    "n": clusters[layer.name].n,
-                    **_estimates(clusters[layer.name].agreement),
-                }
+                "clusters": clustering.layer_entries(
+                    clusters[layer.name], populations["flow"].to_next(layer.name)
+                )
                 if layer.name in clusters
                 else {},
             }
             for layer in layers
         ],
+        **apart.study_entries(pairs["onsets"], similarity),
+        **knowing.study_entries(confounds, suspects, cells),
+        **clustering.study_entries(populations, cells.class_names),
         "complexity_trend": _estimates(complexity["trend"]),
         "maps": [
             {"layer": layer, "method": method, "quality": dict(embedding.quality)}

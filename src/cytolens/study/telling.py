@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from cytolens.figures import render_png, render_svg
-from cytolens.figures.style import colours
-from cytolens.records import Cells, Progress, Split
+from cytolens.records import Progress
 from cytolens.report import StudyResults, draw, render_report, tell
-from cytolens.store import to_anndata, write_bytes, write_json, write_text
-from cytolens.store.files import replacing
+from cytolens.store import write_bytes, write_json, write_text
+from cytolens.study import knowing
+from cytolens.study.exporting import main_channel, write_cells
 from cytolens.study.summary import summarise
 
 if TYPE_CHECKING:
@@ -31,8 +29,9 @@ def write_report(study: "Study", progress: Progress) -> None:
         if stale.stem not in figures:
             stale.unlink()
     progress(len(figures), len(figures) + 2, "cells.h5ad")
-    write_table(study, results)
+    write_cells(study, folder / "cells.h5ad")
     progress(len(figures) + 1, len(figures) + 2, "report.html")
+    write_text(folder / "suspects.csv", knowing.suspects_table(study.suspects(), study.cells()))
     write_json(folder / "summary.json", results.summary)
     write_text(folder / "report.html", render_report(tell(results, pictures)))
 
@@ -51,7 +50,13 @@ def gather(study: "Study") -> StudyResults:
         layers=study.layers(),
         maps=study.maps(),
         clusters=study.clusters(),
+        populations=study.populations(),
         separation=study.separation(),
+        pairs=study.pairs(),
+        similarity=study.similarity(),
+        knowledge=study.knowledge(),
+        confounds=study.confounds(),
+        suspects=study.suspects(),
         galleries=features["galleries"],
         rankings=rankings,
         contexts=contexts,
@@ -62,6 +67,7 @@ def gather(study: "Study") -> StudyResults:
         versions=study.versions,
         settings=study.described_settings,
     )
+    main = StudyResults(layers=study.layers(), maps=study.maps()).main_layer
     return StudyResults(
         cells=study.cells(),
         split=training["split"],
@@ -76,9 +82,17 @@ def gather(study: "Study") -> StudyResults:
         layers=study.layers(),
         maps=study.maps(),
         mapped=study.mapped,
+        map_values=main_channel(study, main),
         clusters=study.clusters(),
         cluster_images=features["clusters"],
+        populations=study.populations(),
         separation=study.separation(),
+        pairs=study.pairs()["layers"],
+        onsets=study.pairs()["onsets"],
+        similarity=study.similarity(),
+        knowledge=study.knowledge(),
+        confounds=study.confounds(),
+        suspects=study.suspects(),
         galleries=features["galleries"],
         class_images=features["classes"],
         rankings=rankings,
@@ -97,30 +111,3 @@ def gather(study: "Study") -> StudyResults:
         timings=study.folder.timings,
         summary=summary,
     )
-
-
-def write_table(study: "Study", results: StudyResults) -> None:
-    """The mapped cells as ``cells.h5ad``: the pre-softmax layer in ``X``, maps in ``obsm``."""
-    cells, layer = results.mapped_cells, results.main_layer
-    assert cells is not None
-    assert layer is not None
-    assert results.split is not None
-    table = to_anndata(
-        cells,
-        features=study.activations()[layer][study.mapped],
-        layer=layer,
-        probabilities=results.mapped_probabilities,
-        parts=parts(study.cells(), results.split)[study.mapped],
-        maps=results.maps,
-        clusters=results.clusters,
-        colors={"class": tuple(colours(len(cells.class_names)))},
-    )
-    with replacing(study.folder.path / "cells.h5ad") as path:
-        table.write_h5ad(path)
-
-
-def parts(cells: Cells, split: Split) -> np.ndarray[tuple[int, ...], np.dtype[np.str_]]:
-    """The part of the split that each cell (N,) was in: train, validation or test."""
-    names = np.full(len(cells), "unused", dtype="<U10")
-    names[split.train], names[split.validation], names[split.test] = "train", "validation", "test"
-    return names

@@ -1,0 +1,38 @@
+"""The verb that puts new cells on the maps of a finished run."""
+
+from pathlib import Path
+
+import typer
+
+from cytolens.cli import terminal
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add ``place`` to the application."""
+    app.command("place")(place)
+
+
+def place(
+    new: Path = typer.Argument(help="the new crops, with or without labels", metavar="NEW"),
+    on: Path = typer.Option(help="the folder of a finished run", metavar="RUN"),
+    out: Path | None = typer.Option(
+        None, help="the folder to write; default: RUN/placed/NEW", show_default=False
+    ),
+    labels: str | None = typer.Option(
+        None, help="where labels come from, as for run; default: the obvious, or none"
+    ),
+    device: str | None = typer.Option(None, help="cpu or cuda; default: the cpu"),
+) -> None:
+    """New cells on an old map: placed, predicted, and told where they are unlike any cell of RUN.
+
+    Writes placed.csv, placed.parquet, placed.json and placed.html. A cell's row does not depend
+    on what else is placed with it.
+    """
+    from cytolens.study.placing import place as run
+    from cytolens.study.telling_placed import check_folder
+
+    folder = on / "placed" / new.stem if out is None else out
+    check_folder(folder)
+    placed = run(new, on=on, out=folder, labels=labels, device=device, announce=terminal.announce)
+    terminal.say(str(folder / "placed.html"))
+    terminal.say_placed(placed)

@@ -1,0 +1,256 @@
+"""t-SNE in time linear in the number of cells, in PyTorch: the same code for CPU and GPU.
+
+Attraction goes over the pairs of neighbours. Repulsion is half the gradient of the potential
+φ(y) = Σ 1 / (1 + |y - yⱼ|²), which is smooth: cells are spread over a grid by cubic B-splines,
+convolved with the kernel by one forward and one inverse FFT, and read back with the splines'
+derivatives. The normalisation Z falls out of the forward transform by Parseval's theorem.
+
+Sources: t-SNE, van der Maaten & Hinton 2008, JMLR 9; the grid, Linderman et al. 2019, Nature
+Methods 16 (there with polynomials and four inverse transforms); splines with their own
+deconvolution, Essmann et al. 1995, J. Chem. Phys. 103; the optimiser, Policar, Strazar & Zupan
+2024, J. Stat. Software 109 (openTSNE), whose maps the tests compare with.
+
+The only file of this room that needs torch; `methods.tsne` loads it on first use.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil, log, pi
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from cytolens.embedding.neighbours import Neighbours, limited_threads
+
+SPACING = 0.5
+"""Of the grid, in the map's units. Forces are then as near to the exact ones as with openTSNE's
+interpolation, on a grid of 2.25 times fewer points."""
+
+FEWEST_POINTS = 64  # of the grid along a side: small maps get a finer grid
+BLOCK = 32_768  # pairs at a time on a CPU: what is computed of them stays in its cache
+PAIRS_PER_THREAD = 1_000_000  # fewer are not worth waking a thread for
+MOMENTUM = 0.8
+LONGEST_STEP = 5.0  # of one cell in one iteration, in the map's units
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some iterations with one exaggeration of the affinities."""
+
+    iterations: int
+    exaggeration: float
+
+
+def affinities(neighbours: Neighbours, perplexity: float) -> csr_matrix:
+    """Joint probabilities p of pairs of neighbours, symmetric (N, N), adding up to 1, float32.
+
+    Gaussian around each cell, its width found by bisection so that the distribution over the
+    cell's neighbours has ``perplexity`` (van der Maaten & Hinton 2008, section 2).
+    """
+    squared = torch.from_numpy(neighbours.distances).square()  # (N, k)
+    n, k = squared.shape
+    squared = squared - squared[:, :1]
+    scale = squared.mean(dim=1, keepdim=True).clamp(min=1e-30)
+    squared = squared / scale
+    low, high = torch.full((n, 1), -10.0), torch.full((n, 1), 15.0)  # of log precision
+    goal = log(min(perplexity, k))
+    for _ in range(32):
+        middle = (low + high) / 2
+        weighted = squared * middle.exp()
+        p = torch.exp(-weighted)
+        total = p.sum(dim=1, keepdim=True)
+        entropy = total.log() + (p * weighted).sum(dim=1, keepdim=True) / total
+        wide = entropy > goal
+        low, high = torch.where(wide, middle, low), torch.where(wide, high, middle)
+    p = torch.exp(-squared * ((low + high) / 2).exp())
+    p = (p / p.sum(dim=1, keepdim=True)).numpy()
+    starts = np.arange(0, n * k + 1, k, dtype=np.int64)
+    directed = csr_matrix((p.ravel(), neighbours.indices.astype(np.int32).ravel(), starts), (n, n))
+    joint = (directed + directed.T).tocsr()
+    joint.data /= joint.data.sum(dtype=np.float64)
+    return joint
+
+
+def optimise(
+    joint: csr_matrix,
+    start: NDArray[np.floating],
+    phases: Sequence[Phase],
+    *,
+    threads: int = 1,
+    device: str | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """The map (N, 2) that gradient descent finds from ``start`` (N, 2), and its KL divergence.
+
+    ``joint``: symmetric affinities of sum 1. Learning rate N / exaggeration (Belkina et al.
+    2019, Nature Communications 10), with gains and momentum 0.8, in float32. ``watch`` is
+    called with iterations done and in all. On a CPU the same start and threads give the same
+    bytes; on a GPU sums on the grid come in any order.
+    """
+    place = torch.device(device or "cpu")
+    y = torch.from_numpy(np.array(start, dtype=np.float32)).to(place)  # (N, 2)
+    attraction, repulsion = _Attraction(joint, place), _Repulsion(place)
+    gains = torch.ones_like(y)
+    count, done = sum(phase.iterations for phase in phases), 0
+    threads = min(threads, 1 + len(joint.data) // PAIRS_PER_THREAD)
+    with limited_threads(threads), ThreadPoolExecutor(threads) as workers:
+        for phase in phases:
+            rate = len(y) / phase.exaggeration
+            step = torch.zeros_like(y)
+            for _ in range(phase.iterations):
+                if watch is not None and done % 10 == 0:
+                    watch(done, count)
+                pull = attraction(y, workers, threads)
+                push, z = repulsion(y)
+                gradient = phase.exaggeration * pull - push / z
+                turned = torch.sign(step) != torch.sign(gradient)
+                gains = torch.where(turned, gains + 0.2, gains * 0.8 + 0.01)
+                step = MOMENTUM * step - rate * gains * gradient
+                length = step.norm(dim=1, keepdim=True).clamp(min=1e-12)
+                step *= (LONGEST_STEP / length).clamp(max=1)
+                y = y + step
+                y = y - y.mean(dim=0)
+                done += 1
+        spent = attraction.divergence(y)
+    return y.cpu().numpy(), spent + log(repulsion(y)[1])
+
+
+class _Attraction:
+    """Σⱼ pᵢⱼ qᵢⱼ (yᵢ - yⱼ) over the neighbours of each cell, q = 1 / (1 + distance²).
+
+    Cells are taken in the order of how many neighbours they have, in blocks that are padded to
+    rectangles: sums then run along rows, and each cell is written once.
+    """
+
+    def __init__(self, joint: csr_matrix, device: torch.device) -> None:
+        block = BLOCK if device.type == "cpu" else 1 << 30
+        degrees = np.diff(joint.indptr)
+        order = np.argsort(degrees, kind="stable")
+        self._blocks: list[tuple[Tensor, Tensor, Tensor]] = []  # cells (r,), their (r w,), p (r, w)
+        first = 0
+        while first < len(order):
+            sizes = np.maximum(degrees[order[first : first + block]], 1)
+            room = np.arange(1, len(sizes) + 1) * sizes <= block
+            last = first + max(1, int(room.argmin()) if not room.all() else len(room))
+            cells, width = order[first:last], int(sizes[last - first - 1])
+            at = joint.indptr[cells][:, None] + np.arange(width)
+            real = np.arange(width) < degrees[cells][:, None]
+            at = np.where(real, at, 0)
+            others = np.where(real, joint.indices[at], cells[:, None]).astype(np.int32)
+            p = np.where(real, joint.data[at], 0).astype(np.float32)
+            parts = (cells, others.ravel(), p)
+            self._blocks.append(tuple(torch.from_numpy(part).to(device) for part in parts))  # pyright: ignore[reportArgumentType]
+            first = last
+        self._one = torch.ones((), device=device)
+
+    def __call__(self, y: Tensor, workers: ThreadPoolExecutor, threads: int) -> Tensor:
+        """The attraction of each cell (N, 2)."""
+        left, up = y.T.contiguous()
+        pull = torch.empty_like(y)
+
+        def work(share: int) -> None:
+            for cells, others, p in self._blocks[share::threads]:
+                dx = left.index_select(0, others).view_as(p)
+                dy = up.index_select(0, others).view_as(p)
+                dx.sub_(left[cells, None])
+                dy.sub_(up[cells, None])
+                q = torch.addcmul(self._one, dx, dx).addcmul_(dy, dy)
+                torch.div(p, q, out=q)
+                pull[cells, 0] = dx.mul_(q).sum(dim=1).neg_()
+                pull[cells, 1] = dy.mul_(q).sum(dim=1).neg_()
+
+        if threads == 1:
+            work(0)
+        else:
+            list(workers.map(work, range(threads)))
+        return pull
+
+    def divergence(self, y: Tensor) -> float:
+        """Σ p log p - p log q over the pairs: with log Z, the KL divergence."""
+        spent = 0.0
+        for cells, others, p in self._blocks:
+            away = y[others.long()].view(*p.shape, 2) - y[cells, None]
+            squared = away.square().sum(dim=2)
+            spent += float((torch.xlogy(p, p) + p * torch.log1p(squared)).sum(dtype=torch.float64))
+        return spent
+
+
+class _Repulsion:
+    """Σⱼ qᵢⱼ² (yᵢ - yⱼ) and Z = Σ qᵢⱼ over all pairs, through a grid."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._points, self._spacing = 0, 0.0
+
+    def __call__(self, y: Tensor) -> tuple[Tensor, float]:
+        """The repulsion of each cell (N, 2), and Z."""
+        low, high = y.amin(dim=0), y.amax(dim=0)
+        self._fit(float((high - low).max()))
+        n, m, count = self._points, 2 * self._points, len(y)
+        at = ((y - (low + high) / 2) / self._spacing + (n - 1) / 2).T.contiguous()  # (2, N)
+        corner = at.floor()
+        (left, up), (left_slope, up_slope) = _splines(at - corner)  # (4, N) each
+        first = (corner[0].long() - 1) * m + corner[1].long() - 1
+        places = (first + self._around).view(-1)  # (4 × 4 × N,)
+        density = torch.zeros(m * m, device=self._device)
+        density.index_add_(0, places, (left[:, None] * up).view(-1))
+        spectrum = torch.fft.rfft2(density.view(m, m))
+        power = spectrum.real.square() + spectrum.imag.square()
+        z = float((power * self._kernel * self._twice).sum(dtype=torch.float64)) / m**2
+        potential = torch.fft.irfft2(spectrum * self._kernel, s=(m, m)).view(-1)
+        around = potential.index_select(0, places).view(4, 4, count)
+        along = (around * up_slope).sum(dim=1).mul_(left).sum(dim=0)
+        across = (around.mul_(up)).sum(dim=1).mul_(left_slope).sum(dim=0)
+        push = torch.stack([across, along], dim=1) * (-0.5 / self._spacing)
+        return push, max(z + self._shift * count**2 - count, 1e-12)  # none repels itself
+
+    def _fit(self, extent: float) -> None:
+        """A grid for a map of this extent: the one at hand, where it is neither short nor vast."""
+        spacing = SPACING
+        while extent < (FEWEST_POINTS / 2) * spacing and spacing > 1e-12:
+            spacing /= 2
+        needed = max(FEWEST_POINTS, ceil(extent / spacing) + 6)
+        if spacing == self._spacing and needed <= self._points < 1.5 * needed + FEWEST_POINTS:
+            return
+        n = _smooth(ceil(1.05 * needed))
+        m = 2 * n
+        steps = torch.arange(m, dtype=torch.float64)
+        away = torch.minimum(steps, m - steps) * spacing
+        # A constant exerts no force. Without it the potential of a tiny map is not lost in the
+        # digits of its mean.
+        shift = 1 / (1 + (n * spacing) ** 2)
+        kernel = torch.fft.rfft2(1 / (1 + away[:, None] ** 2 + away**2) - shift).real
+        spline = (2 + torch.cos(2 * pi * steps / m)) / 3  # what a B-spline does to a wave
+        kernel /= (spline[:, None] * spline[: n + 1]) ** 2
+        twice = torch.full((n + 1,), 2.0)  # waves that stand for their mirror image, too
+        twice[0] = twice[n] = 1
+        self._points, self._spacing, self._shift = n, spacing, shift
+        steps = torch.arange(4, device=self._device)
+        self._around = (steps[:, None] * m + steps)[:, :, None]  # (4, 4, 1)
+        self._kernel = kernel.float().to(self._device)
+        self._twice = twice.to(self._device)
+
+
+def _splines(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Cubic B-splines at the four grid points around, and their slopes, (2, 4, N); t (2, N) 0…1."""
+    s, t2, t3 = 1 - t, t * t, t * t * t
+    third = (3 * t3 - 6 * t2 + 4) / 6, (-3 * t3 + 3 * t2 + 3 * t + 1) / 6
+    values = torch.stack([s * s * s / 6, *third, t3 / 6], dim=1)
+    slopes = torch.stack([-s * s / 2, 1.5 * t2 - 2 * t, -1.5 * t2 + t + 0.5, t2 / 2], dim=1)
+    return values, slopes
+
+
+def _smooth(n: int) -> int:
+    """The least whole number from ``n`` on without prime factors over 5: FFTs are fast there."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1

@@ -1,0 +1,125 @@
+"""What can be read from every layer besides the class: a heat map of property × depth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from cytolens.figures.style import INK, SMALL, WIDTH, number, shorten, styled
+from cytolens.figures.tiles import canvas
+from cytolens.records import Knowledge, Layer
+from cytolens.statistics import Estimate
+
+CLASS = "class"
+SECTIONS = {
+    "shape": ("area", "eccentricity", "solidity", "lobes"),
+    "brightness": ("mean_brightness", "total_brightness", "unevenness", "brightness_"),
+    "texture": ("texture_contrast", "texture_entropy", "focus"),
+    "the crop": (
+        "crop_height", "crop_width", "crop_size", "padding_share", "off_centre", "offset_x",
+        "offset_y", "background",
+    ),
+}  # fmt: skip
+MOST_ROWS = 44
+MOST_LAYERS = 16
+_LEFT, _RIGHT, _TOP, _ROW = 2.05, 0.1, 0.75, 0.175  # inches
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#A6CBE3", "#0072B2"])
+_GREY = "#ECECEC"
+
+
+def is_clear(estimate: Estimate, measure: str) -> bool:
+    """Whether the interval lies above the null, and above what guessing gives."""
+    floor = 0.5 if measure == "auc" else 0.0
+    return estimate.low > max(floor, estimate.null or floor)
+
+
+def rows_of(knowledge: Knowledge) -> list[tuple[str, list[str]]]:
+    """Properties by section, in the order they are shown in; the class first, the table last."""
+    left = [name for name in knowledge.measures if name != CLASS]
+    found: list[tuple[str, list[str]]] = [("", [CLASS])] if CLASS in knowledge.measures else []
+    for section, names in SECTIONS.items():
+        inside = [
+            name
+            for known in names
+            for name in left
+            if name == known or (known.endswith("_") and name.startswith(known))
+        ]
+        found.append((section, inside))
+        left = [name for name in left if name not in inside]
+    room = MOST_ROWS - sum(len(names) for _, names in found)
+    if len(left) > room:  # those that are read best
+        best = {name: max(read[name].value for read in knowledge.layers.values()) for name in left}
+        kept = sorted(left, key=lambda name: -best[name])[: max(room, 0)]
+        left = [name for name in left if name in kept]
+    found.append(("given", left))
+    return [(section, names) for section, names in found if names]
+
+
+@styled
+def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge) -> Figure:
+    """How well every property can be read from every layer, R² or AUC, as shades and numbers.
+
+    Shades go from guessing (R² 0, AUC 0.5) to all there is to know (1). Grey are numbers that are
+    not clear of their null. Of more than 16 layers so many are shown, evenly spread, of more than
+    44 properties those of the table that are read best. A triangle up marks where the trained
+    network tells clearly more than the untrained, a triangle down where clearly less. The class
+    stands first, for comparison.
+    """
+    names = [layer.name for layer in layers if layer.name in knowledge.layers]
+    if len(names) > MOST_LAYERS:
+        names = [names[k] for k in np.linspace(0, len(names) - 1, MOST_LAYERS).astype(int)]
+    sections = rows_of(knowledge)
+    count = sum(len(rows) for _, rows in sections)
+    tall = _TOP + count * _ROW + 0.08 * len(sections) + 0.3
+    figure, axes = canvas(WIDTH, tall)
+    step = min((WIDTH - _LEFT - _RIGHT) / max(len(names), 1), 0.62)
+    for place, name in enumerate(names):
+        axes.text(
+            _LEFT + (place + 0.5) * step, _TOP - 0.06, shorten(name, 14), rotation=40, ha="left",
+            va="bottom", size=SMALL, rotation_mode="anchor",
+        )  # fmt: skip
+    y = _TOP
+    for section, rows in sections:
+        axes.text(0.08, y + _ROW / 2, section, va="center", size=SMALL, color="#555555")
+        for name in rows:
+            measure = knowledge.measures[name]
+            title = shorten(name.replace("_", " "), 24) + (" (AUC)" if measure == "auc" else "")
+            weight = "bold" if name == CLASS else "normal"
+            axes.text(
+                _LEFT - 0.08, y + _ROW / 2, title, ha="right", va="center", size=SMALL,
+                weight=weight,
+            )  # fmt: skip
+            for place, layer in enumerate(names):
+                estimate = knowledge.layers[layer][name]
+                _put(axes, estimate, measure, _LEFT + place * step, y, step)
+            y += _ROW
+        y += 0.08
+    legend = (
+        "▲ clearly above the untrained network, ▼ clearly below it; grey: not clear of the null"
+    )
+    axes.text(_LEFT, y + 0.1, legend, va="center", size=SMALL, color="#555555")
+    return figure
+
+
+def _put(axes: Axes, estimate: Estimate, measure: str, x: float, y: float, step: float) -> None:
+    clear = is_clear(estimate, measure)
+    share = 2 * estimate.value - 1 if measure == "auc" else estimate.value
+    share = float(np.clip(np.nan_to_num(share), 0, 1))
+    colour = _SHADES(share) if clear else _GREY
+    axes.add_patch(Rectangle((x, y), step - 0.02, _ROW - 0.02, facecolor=colour))
+    ink = "#8A8A8A" if not clear else "white" if share > 0.72 else INK
+    shown = number(estimate.value) if estimate.value > -0.1 else "< 0"
+    aside = 0.0
+    if step < 0.45:  # room for the triangle
+        shown, aside = shown.replace("0.", "."), 0.035
+    axes.text(
+        x + step / 2 - 0.01 - aside, y + _ROW / 2, shown, ha="center", va="center", size=SMALL,
+        color=ink,
+    )  # fmt: skip
+    before = estimate.untrained
+    if clear and before is not None and not estimate.low <= before <= estimate.high:
+        mark = "▲" if estimate.low > before else "▼"
+        axes.text(x + step - 0.03, y + _ROW / 2, mark, ha="right", va="center", size=4.5, color=ink)

@@ -1,0 +1,226 @@
+"""New cells on the maps of a finished run: placed, predicted, and told where they are odd.
+
+A new cell's row is the same whatever else is in the call: crops are prepared by the run's own
+limits, the network runs in batches of one fixed size, and places and distances are computed for
+each cell by itself.
+"""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.activations import extract
+from cytolens.classifier import Classifier, from_checkpoint, load_module, predict
+from cytolens.embedding.novelty import Novelty, calibrate, expected_rate, share_of
+from cytolens.embedding.placing import placed_recall, placer
+from cytolens.embedding.reference import Reference
+from cytolens.errors import RunError
+from cytolens.images import read_alike
+from cytolens.records import Activations, Cells, Embedding, PlacedCells, Progress, Split
+from cytolens.statistics import Estimate, mean_of
+from cytolens.store import RunFolder, open_run
+from cytolens.study.keeping import Announce
+from cytolens.study.settings import StudySettings
+
+BATCH = 64  # cells per forward pass, the last one filled up
+MOST_JUDGES = 10_000
+"""Training cells that distances are to, and as many for thresholds and for false alarms: a seeded
+draw where there are more. Fewer where features are so many that their search would take minutes."""
+
+_MOST_NUMBERS = 10_000_000  # features times training cells
+_NEEDED = ("cells", "classifier", "activations", "maps")
+
+
+def place(
+    new: str | Path | Cells,
+    *,
+    on: str | Path,
+    out: str | Path | None = None,
+    labels: str | None = None,
+    module: Any = None,
+    device: str | None = None,
+    announce: Announce | None = None,
+) -> PlacedCells:
+    """The crops ``new`` on the maps of the run ``on``; written to the folder ``out`` if given.
+
+    ``new``: whatever `read_cells` reads, with or without labels, or a single image. Nothing is
+    fitted to the new cells, and the run is not changed. Raises RunError where ``on`` is not a
+    finished run, InputError for crops that cannot be used, ModelError for a network of your own
+    that is not given as ``module`` and was not named by file.
+    """
+    show: Announce = announce or (lambda title: nullcontext(_silent))
+    run = FinishedRun(on, module=module)
+    if isinstance(new, Cells):
+        cells = new
+    else:
+        with show("reading the new cells") as progress:
+            cells = read_alike(new, run.cells, labels=labels, progress=progress)
+    with show("running the network") as progress:
+        features, probabilities = run.features(cells, device=device, progress=progress)
+    with show("placing the new cells") as progress:
+        placed = run.place(cells, features, probabilities, progress=progress)
+    if out is not None:
+        from cytolens.study.telling_placed import write_placed
+
+        with show("writing the page") as progress:
+            write_placed(Path(out), placed, cells, run, progress)
+    return placed
+
+
+class FinishedRun:
+    """What placing needs of a run folder; read, never written."""
+
+    def __init__(self, path: str | Path, *, module: Any = None) -> None:
+        self.folder: RunFolder = open_run(path)
+        missing = [stage for stage in _NEEDED if not self.folder.has(stage)]
+        if missing:
+            raise RunError(
+                f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
+                f"cytolens run {path}"
+            )
+        self.settings = StudySettings.from_mapping(self.folder.settings["study"]).effective()
+        self.cells: Cells = self.folder.read_cells()
+        self.split: Split = self.folder.read_result("training")["split"]
+        self.activations: Activations = self.folder.read_activations("activations")
+        self.maps: Mapping[str, Mapping[str, Embedding]] = self.folder.read_result("maps")
+        self.mapped = self.settings.mapped(len(self.cells))
+        if module is None and self.settings.model is not None:
+            module = load_module(self.settings.model)
+        self.model: Classifier = from_checkpoint(self.folder.read_checkpoint(), module=module)
+
+    def features(
+        self, cells: Cells, *, device: str | None = None, progress: Progress | None = None
+    ) -> tuple[Activations, NDArray[np.float64]]:
+        """Features at every depth of the run, and probabilities (n, class), of new cells.
+
+        In batches of 64 whatever the number of cells, as rounding depends on the batch's size.
+        Whether it depends on the place in the batch, too, is tried on cells of the run; then
+        each new cell is run by itself.
+        """
+        first = np.resize(np.arange(min(BATCH, len(self.cells))), BATCH)
+        forth, back = (
+            self._forward(self.cells.subset(order), BATCH, device=device)
+            for order in (first, first[::-1])
+        )
+        steady = all(np.array_equal(forth[layer], back[layer][::-1]) for layer in forth)
+        size = BATCH if steady else 1
+        n = len(cells)
+        filled = np.zeros(-(-n // size) * size, dtype=np.int64)
+        filled[:n] = np.arange(n)
+        padded = cells.subset(filled)
+        found = self._forward(padded, size, device=device, progress=progress)
+        if "logits" in found.features:
+            logits = found["logits"][:n].astype(np.float64)
+            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+            return found, shares / shares.sum(axis=1, keepdims=True)
+        answers = predict(self.model, padded, batch_size=size, device=device)
+        return found, answers[:n].astype(np.float64)
+
+    def _forward(
+        self, cells: Cells, size: int, *, device: str | None, progress: Progress | None = None
+    ) -> Activations:
+        return extract(
+            self.model.network,
+            cells,
+            layers=self.activations.layers,
+            reduction=self.activations.reduction,
+            sink=_on_disk,
+            batch_size=size,
+            device=device,
+            progress=progress,
+        )
+
+    def place(
+        self,
+        cells: Cells,
+        features: Activations,
+        probabilities: NDArray[np.float64],
+        *,
+        progress: Progress,
+    ) -> PlacedCells:
+        """Places, distances and flags of new cells at every depth."""
+        n, layers = len(cells), tuple(self.activations)
+        places: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in self.maps}
+        kept: dict[str, dict[str, Estimate]] = {name: {} for name in self.maps}
+        schemes: dict[str, dict[str, str]] = {name: {} for name in self.maps}
+        judges: dict[str, Novelty] = {}
+        judged: dict[str, tuple[NDArray[Any], ...]] = {}
+        for done, layer in enumerate(layers):
+            progress(done, len(layers), layer)
+            given = np.asarray(features.features[layer][:n], dtype=np.float32)
+            on_maps = Reference(self.activations.rows(layer, self.mapped))
+            for method, by_layer in self.maps.items():
+                if layer not in by_layer:
+                    continue
+                where = placer(on_maps, by_layer[layer])
+                made = where.place(given)
+                recall = placed_recall(where, given, made)
+                places[method][layer], schemes[method][layer] = made, where.scheme
+                kept[method][layer] = mean_of(recall, rng=self.settings.seed)
+            judges[layer] = self._judge(layer)
+            judged[layer] = judges[layer].judge(given)
+        odd = {layer: found[0] for layer, found in judged.items()}
+        share = {layer: share_of(flags) for layer, flags in odd.items()}
+        clean = {layer: judge.rate for layer, judge in judges.items()}
+        share["any"] = share_of(np.any(list(odd.values()), axis=0))
+        anywhere = np.any([judge.clean for judge in judges.values()], axis=0)
+        clean["any"] = share_of(anywhere, groups=self._test_groups, rng=self.settings.seed)
+        training, calibration, test = (len(part) for part in self._judges(1))
+        return PlacedCells(
+            names=cells.names,
+            class_names=self.cells.class_names,
+            probabilities=probabilities,
+            places=places,
+            kept=kept,
+            schemes=schemes,
+            distances={layer: found[1] for layer, found in judged.items()},
+            percentiles={layer: found[2] for layer, found in judged.items()},
+            odd=odd,
+            share=share,
+            clean=clean,
+            expected=expected_rate(calibration),
+            calibrated_on=(training, calibration, test),
+        )
+
+    def _judge(self, layer: str) -> Novelty:
+        """Training cells to be near to, validation cells for the threshold, test cells as clean.
+
+        No group is in two of these parts.
+        """
+        training, calibration, clean = (
+            self.activations.rows(layer, part)
+            for part in self._judges(self.activations.features[layer].shape[1])
+        )
+        groups = self._test_groups
+        return calibrate(training, calibration, clean, groups=groups, rng=self.settings.seed)
+
+    def _judges(self, width: int) -> tuple[NDArray[np.int64], ...]:
+        """Training, validation and test cells for a layer with so many features.
+
+        The last two are the same for every layer.
+        """
+        fewer = max(1000, min(MOST_JUDGES, _MOST_NUMBERS // width))
+        parts = (self.split.train, self.split.validation, self.split.test)
+        return tuple(
+            np.sort(np.random.default_rng(self.settings.seed).permutation(part)[:most])
+            for part, most in zip(parts, (fewer, MOST_JUDGES, MOST_JUDGES), strict=True)
+        )
+
+    @property
+    def _test_groups(self) -> NDArray[np.str_] | None:
+        return None if self.cells.groups is None else self.cells.groups[self._judges(1)[2]]
+
+
+def _on_disk(name: str, shape: tuple[int, int], dtype: np.dtype[Any]) -> Any:
+    """Room for features in a nameless temporary file, so that memory does not grow with cells."""
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype, "w+", shape=shape)  # pyright: ignore
+
+
+def _silent(done: int, total: int, note: str) -> None:
+    """Progress that nobody watches."""

@@ -1,0 +1,145 @@
+"""From images to nuisances, alarms, suspects and their table."""
+
+import csv
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from cytolens.embedding.confounds import label_from_nuisance
+from cytolens.embedding.oddness import find_odd
+from cytolens.images import cells_from_arrays, read_cells, simulate
+from cytolens.records import Cells, Confounds, Suspects
+from cytolens.statistics import area_under_curve
+from cytolens.study import knowing
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+PLANTED = ("empty", "debris", "doublet", "out of focus", "saturated")
+
+
+def quiet(done: int, total: int, note: str) -> None: ...
+
+
+def cells_with_odd_ones(n: int = 240, each: int = 3) -> Cells:
+    """Simulated cells; the first of them are empty, debris, doublets, blurred, saturated."""
+    made = simulate(n, size=64, difficulty=0.0, rng=0)
+    rng = np.random.default_rng(0)
+    crops = made.images[:, 0].astype(float)
+    ground = np.median(crops)
+    y, x = np.mgrid[:64, :64]
+    for k in range(each):
+        empty, debris, doublet, blurred, bright = (k + each * j for j in range(5))
+        crops[empty] = rng.normal(ground, 10, (64, 64))
+        speck = 400 * np.exp(-((y - 30) ** 2 + (x - 34) ** 2) / 8)
+        crops[debris] = rng.normal(ground, 10, (64, 64)) + speck
+        beside = np.roll(crops[100 + k], (0, 12), (0, 1))
+        crops[doublet] = np.roll(crops[doublet], (0, -12), (0, 1)) + beside - ground
+        blur = ndimage.gaussian_filter(crops[blurred] - ground, 4)
+        crops[blurred] = blur + rng.normal(ground, 10, (64, 64))
+        crops[bright] = ground + 20 * (crops[bright] - ground)
+    counts = np.clip(crops, 0, 4095).astype(np.uint16)
+    return cells_from_arrays(counts, made.labels, pixel_size=made.pixel_size)
+
+
+def test_odd_cells_planted_in_images_are_found_with_their_reason() -> None:
+    cells = cells_with_odd_ones()
+    made = knowing.measure(cells, np.arange(len(cells)), quiet)
+    odd, reasons, _, remarks = find_odd(made["values"], made["checks"], cells.labels)
+    found = dict(zip(odd.tolist(), reasons))
+    expected = [reason for reason in PLANTED for _ in range(3)]
+    assert [found.get(k) for k in range(15)] == expected
+    assert len(found) <= 15 + 5  # of 225 others
+    assert remarks == ()
+
+
+def test_no_nuisance_differs_between_simulated_classes() -> None:
+    made = simulate(400, difficulty=0.0, rng=0)
+    cells = cells_from_arrays(made.images[:, 0], made.labels)
+    found, _ = knowing.nuisances_of(knowing.measure(cells, np.arange(400), quiet), cells)
+    for name, values in found.items():
+        if np.asarray(values).dtype.kind == "f":
+            auc = area_under_curve(values[made.labels == 1], values[made.labels == 0])
+            assert abs(auc - 0.5) < 0.1, name
+
+
+def test_file_names_come_apart_where_letters_meet_digits() -> None:
+    names = np.array([f"CD3_{k % 2}_{'act' if k % 2 else 'no'}_{k}.png" for k in range(30)])
+    parts = knowing.name_parts(names)
+    assert list(parts) == ["file name part 3", "file name part 4", "file name part 5"]
+    assert parts["file name part 5"].tolist() == list(range(30))
+    assert knowing.name_parts(np.array([f"cells.npz[{k}]" for k in range(9)])) == {}
+    mixed = knowing.name_parts(np.array(["a1", "b", "7"]))
+    assert mixed["file name pattern"].tolist() == ["a9", "a", "9"]
+    assert knowing.name_parts(np.array(["", "?"])) == {}
+
+
+def test_groups_and_columns_named_like_batches_are_nuisances_and_artefacts() -> None:
+    made = simulate(40, rng=0)
+    cells = replace(
+        cells_from_arrays(made.images[:, 0], made.labels),
+        groups=np.arange(40).astype(str),
+        group_name="donor",
+        covariates={"Plate": np.arange(40) % 3, "n_lobes": made.properties["n_lobes"]},
+    )
+    found, artefacts = knowing.nuisances_of(knowing.measure(cells, np.arange(40), quiet), cells)
+    assert {"donor", "Plate", "padding_share", "offset_x"} <= set(artefacts)
+    assert "n_lobes" not in found
+    assert {"crop_size", "total_brightness"} <= set(found) - set(artefacts)
+
+
+def test_properties_of_some_cells_are_those_measured_with_what_came_along() -> None:
+    made = simulate(30, rng=0)
+    covariates = {"area": np.arange(30.0), "note": np.array(["x"] * 30)}
+    cells = replace(cells_from_arrays(made.images[:, 0], made.labels), covariates=covariates)
+    measured = knowing.measure(cells, np.arange(5, 25), quiet)
+    some = np.array([7, 20])
+    found = knowing.properties_at(measured, cells, some)
+    assert found["area (given)"].tolist() == [7, 20]
+    assert found["area"].tolist() == measured["values"]["area"][[2, 15]].tolist()
+    assert "note" not in found
+
+
+@pytest.fixture
+def suspects() -> Suspects:
+    return Suspects(
+        judged=np.arange(9), labels=np.array([4, 2]), given=np.array([0, 1]),
+        suggested=np.array([1, 0]), score=np.array([2.5, 0.5]),
+        votes={"probe at a": np.array([0.1, np.nan])}, odd=np.array([8]),
+        reasons=("empty, cut off",), oddness=np.array([35.0]),
+    )  # fmt: skip
+
+
+def test_the_table_and_the_summary_name_every_suspect(suspects: Suspects) -> None:
+    made = simulate(20, rng=0)
+    cells = cells_from_arrays(made.images[:, 0], made.labels, class_names=("G1", "G2"))
+    rows = list(csv.DictReader(io.StringIO(knowing.suspects_table(suspects, cells))))
+    assert [(row["cell"], row["list"]) for row in rows] == [
+        ("4", "label"), ("2", "label"), ("8", "odd")
+    ]  # fmt: skip
+    assert (rows[0]["given"], rows[0]["suggested"], rows[0]["probe at a"]) == ("G1", "G2", "0.1000")
+    assert rows[2]["reason"] == "empty, cut off"
+    entries = knowing.study_entries(Confounds({}, {}, (), {}, 9), suspects, cells)
+    assert entries["alarms"] == []
+    assert entries["suspects"]["labels"][0] == {
+        "name": str(cells.names[4]), "given": "G1", "suggested": "G2", "score": 2.5
+    }  # fmt: skip
+    assert entries["suspects"]["odd"][0]["reason"] == "empty, cut off"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real cells are not here")
+def test_real_confounds_are_caught_by_what_is_measured_on_the_crops() -> None:
+    tcells = read_cells(SHARED / "tcell_autofluorescence" / "images")
+    size = {"crop_size": tcells.original_sizes.prod(axis=1)}
+    told, _ = label_from_nuisance(size, tcells.labels, groups=tcells.groups, rng=0)
+    assert 0.65 < told["crop_size"].value < 0.8
+    assert told["crop_size"].low > (told["crop_size"].null or 1)
+    jurkat = SHARED / "jurkat_ifc_cellcycle" / "jurkat_ifc.npz"
+    cells = read_cells(jurkat, classes=["G1", "G2"], channels=["DNA"])
+    some = np.arange(0, len(cells), 6)
+    light = knowing.measure(cells, some, quiet)["values"]["total_brightness"]
+    labels = cells.labels[some]
+    assert area_under_curve(light[labels == 1], light[labels == 0]) > 0.995
+    assert label_from_nuisance({"light": light}, labels, rng=0)[0]["light"].value > 0.97
