@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding import measure_pairs, measure_separation, measure_similarity
 from cytolens.embedding.neighbours import limited_threads
-from cytolens.embedding.plan import make_plan
-from cytolens.embedding.separation import MEASURES
+from cytolens.separation import measure_pairs, measure_separation, measure_similarity
+from cytolens.separation.plan import make_plan
+from cytolens.separation.separation import MEASURES
 
 WIDTHS = (2304, 16, 16, 32, 64, 64, 128, 256, 512, 2)
 RESAMPLES, PERMUTATIONS = 500, 50

@@ -15,16 +15,10 @@ if TYPE_CHECKING:
     from cytolens.classifier import evaluate as evaluate
     from cytolens.classifier import train as train
     from cytolens.classifier import wrap as wrap
-    from cytolens.embedding import cluster as cluster
-    from cytolens.embedding import describe_clusters as describe_clusters
+    from cytolens.clusters import cluster as cluster
+    from cytolens.clusters import describe_clusters as describe_clusters
+    from cytolens.clusters import measure_flow as measure_flow
     from cytolens.embedding import embed as embed
-    from cytolens.embedding import find_confounds as find_confounds
-    from cytolens.embedding import find_suspects as find_suspects
-    from cytolens.embedding import measure_flow as measure_flow
-    from cytolens.embedding import measure_knowledge as measure_knowledge
-    from cytolens.embedding import measure_pairs as measure_pairs
-    from cytolens.embedding import measure_separation as measure_separation
-    from cytolens.embedding import measure_similarity as measure_similarity
     from cytolens.errors import CytolensError as CytolensError
     from cytolens.features import explain_cell as explain_cell
     from cytolens.features import feature_images as feature_images
@@ -41,7 +35,13 @@ if TYPE_CHECKING:
     from cytolens.images import cells_from_arrays as cells_from_arrays
     from cytolens.images import read_cells as read_cells
     from cytolens.images import simulate as simulate
+    from cytolens.knowledge import find_confounds as find_confounds
+    from cytolens.knowledge import find_suspects as find_suspects
+    from cytolens.knowledge import measure_knowledge as measure_knowledge
     from cytolens.records import Cells as Cells
+    from cytolens.separation import measure_pairs as measure_pairs
+    from cytolens.separation import measure_separation as measure_separation
+    from cytolens.separation import measure_similarity as measure_similarity
     from cytolens.statistics import Estimate as Estimate
     from cytolens.store import open_run as open_run
     from cytolens.study import export as export
@@ -62,15 +62,15 @@ _HOMES = {
     "capture": "activations",
     "extract": "activations",
     "embed": "embedding",
-    "cluster": "embedding",
-    "describe_clusters": "embedding",
-    "measure_flow": "embedding",
-    "measure_separation": "embedding",
-    "measure_pairs": "embedding",
-    "measure_knowledge": "embedding",
-    "find_confounds": "embedding",
-    "find_suspects": "embedding",
-    "measure_similarity": "embedding",
+    "cluster": "clusters",
+    "describe_clusters": "clusters",
+    "measure_flow": "clusters",
+    "measure_separation": "separation",
+    "measure_pairs": "separation",
+    "measure_knowledge": "knowledge",
+    "find_confounds": "knowledge",
+    "find_suspects": "knowledge",
+    "measure_similarity": "separation",
     "feature_images": "features",
     "objectives": "features",
     "fit_prior": "features",

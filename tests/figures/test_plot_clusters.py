@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from made_records import make_cells, make_clusters, make_embedding, make_images, texts
 
-from cytolens.embedding import measure_flow
+from cytolens.clusters import measure_flow
 from cytolens.figures import plot_class_parts, plot_clusters, plot_flow, render_png
 from cytolens.figures.clusters import letter
 from cytolens.records import (

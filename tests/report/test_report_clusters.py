@@ -4,7 +4,7 @@ from functools import cache
 import numpy as np
 from made_records import make_cells, make_clusters, make_embedding, make_layers
 
-from cytolens.embedding import cluster, describe_clusters, measure_flow
+from cytolens.clusters import cluster, describe_clusters, measure_flow
 from cytolens.records import ClassParts
 from cytolens.report import StudyResults
 from cytolens.report.clusters import chapter, clusters_table, layers_table, sentences

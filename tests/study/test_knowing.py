@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cytolens.embedding.confounds import label_from_nuisance
-from cytolens.embedding.oddness import find_odd
 from cytolens.images import cells_from_arrays, read_cells, simulate
+from cytolens.knowledge.confounds import label_from_nuisance
+from cytolens.knowledge.oddness import find_odd
 from cytolens.records import Cells, Confounds, Suspects
 from cytolens.statistics import area_under_curve
 from cytolens.study import knowing

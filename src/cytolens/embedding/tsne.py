@@ -3,7 +3,7 @@
 Attraction goes over the pairs of neighbours. Repulsion is half the gradient of the potential
 φ(y) = Σ 1 / (1 + |y - yⱼ|²), which is smooth: cells are spread over a grid by cubic B-splines,
 convolved with the kernel by one forward and one inverse FFT, and read back with the splines'
-derivatives. The normalisation Z falls out of the forward transform by Parseval's theorem.
+derivatives. The normalisation Z is the sum of the potential over the cells.
 
 Sources: t-SNE, van der Maaten & Hinton 2008, JMLR 9; the grid, Linderman et al. 2019, Nature
 Methods 16 (there with polynomials and four inverse transforms); splines with their own
@@ -150,24 +150,24 @@ class _Attraction:
     def __call__(self, y: Tensor, workers: ThreadPoolExecutor, threads: int) -> Tensor:
         """The attraction of each cell (N, 2)."""
         left, up = y.T.contiguous()
-        pull = torch.empty_like(y)
+        across, along = pull = torch.empty_like(y.T)
 
         def work(share: int) -> None:
             for cells, others, p in self._blocks[share::threads]:
                 dx = left.index_select(0, others).view_as(p)
                 dy = up.index_select(0, others).view_as(p)
-                dx.sub_(left[cells, None])
-                dy.sub_(up[cells, None])
+                dx.sub_(left.index_select(0, cells)[:, None])
+                dy.sub_(up.index_select(0, cells)[:, None])
                 q = torch.addcmul(self._one, dx, dx).addcmul_(dy, dy)
                 torch.div(p, q, out=q)
-                pull[cells, 0] = dx.mul_(q).sum(dim=1).neg_()
-                pull[cells, 1] = dy.mul_(q).sum(dim=1).neg_()
+                across.index_copy_(0, cells, dx.mul_(q).sum(dim=1).neg_())
+                along.index_copy_(0, cells, dy.mul_(q).sum(dim=1).neg_())
 
         if threads == 1:
             work(0)
         else:
             list(workers.map(work, range(threads)))
-        return pull
+        return pull.T
 
     def divergence(self, y: Tensor) -> float:
         """Σ p log p - p log q over the pairs: with log Z, the KL divergence."""
@@ -190,18 +190,20 @@ class _Repulsion:
         """The repulsion of each cell (N, 2), and Z."""
         low, high = y.amin(dim=0), y.amax(dim=0)
         self._fit(float((high - low).max()))
-        n, m, count = self._points, 2 * self._points, len(y)
+        n, count = self._points, len(y)
         at = ((y - (low + high) / 2) / self._spacing + (n - 1) / 2).T.contiguous()  # (2, N)
         corner = at.floor()
         (left, up), (left_slope, up_slope) = _splines(at - corner)  # (4, N) each
-        first = (corner[0].long() - 1) * m + corner[1].long() - 1
+        first = (corner[0].long() - 1) * n + corner[1].long() - 1
         places = (first + self._around).view(-1)  # (4 × 4 × N,)
-        density = torch.zeros(m * m, device=self._device)
+        density = torch.zeros(n * n, device=self._device)
         density.index_add_(0, places, (left[:, None] * up).view(-1))
-        spectrum = torch.fft.rfft2(density.view(m, m))
-        power = spectrum.real.square() + spectrum.imag.square()
-        z = float((power * self._kernel * self._twice).sum(dtype=torch.float64)) / m**2
-        potential = torch.fft.irfft2(spectrum * self._kernel, s=(m, m)).view(-1)
+        # Twice as wide, so that the map does not meet its own image; only what is needed of it.
+        rows = torch.fft.rfft(density.view(n, n), n=2 * n)
+        spectrum = torch.fft.fft(rows, n=2 * n, dim=0).mul_(self._kernel)
+        rows = torch.fft.ifft(spectrum, dim=0)[:n]
+        potential = torch.fft.irfft(rows, n=2 * n)[:, :n].reshape(-1)
+        z = float((density * potential).sum(dtype=torch.float64))
         around = potential.index_select(0, places).view(4, 4, count)
         along = (around * up_slope).sum(dim=1).mul_(left).sum(dim=0)
         across = (around.mul_(up)).sum(dim=1).mul_(left_slope).sum(dim=0)
@@ -226,13 +228,10 @@ class _Repulsion:
         kernel = torch.fft.rfft2(1 / (1 + away[:, None] ** 2 + away**2) - shift).real
         spline = (2 + torch.cos(2 * pi * steps / m)) / 3  # what a B-spline does to a wave
         kernel /= (spline[:, None] * spline[: n + 1]) ** 2
-        twice = torch.full((n + 1,), 2.0)  # waves that stand for their mirror image, too
-        twice[0] = twice[n] = 1
         self._points, self._spacing, self._shift = n, spacing, shift
         steps = torch.arange(4, device=self._device)
-        self._around = (steps[:, None] * m + steps)[:, :, None]  # (4, 4, 1)
+        self._around = (steps[:, None] * n + steps)[:, :, None]  # (4, 4, 1)
         self._kernel = kernel.float().to(self._device)
-        self._twice = twice.to(self._device)
 
 
 def _splines(t: Tensor) -> tuple[Tensor, Tensor]:

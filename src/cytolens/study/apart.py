@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding import measure_pairs, measure_separation, measure_similarity
-from cytolens.embedding.pairwise import MOST_PAIRS, closest_pairs, find_onset, find_onsets
 from cytolens.records import Activations, Cells, ClassSeparation, Onset, Progress, Similarity
+from cytolens.separation import measure_pairs, measure_separation, measure_similarity
+from cytolens.separation.pairwise import MOST_PAIRS, closest_pairs, find_onset, find_onsets
 from cytolens.statistics import Estimate
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.classifier import Classifier
-from cytolens.embedding import cluster, describe_clusters, measure_flow
+from cytolens.clusters import cluster, describe_clusters, measure_flow
 from cytolens.features import feature_images, whitened_directions
 from cytolens.figures.clusters import letter
 from cytolens.records import (

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.confounds import find_confounds
-from cytolens.embedding.knowledge import measure_knowledge
-from cytolens.embedding.suspects import find_suspects
 from cytolens.images.measurement import measure_cells
+from cytolens.knowledge.confounds import find_confounds
+from cytolens.knowledge.knowledge import measure_knowledge
+from cytolens.knowledge.suspects import find_suspects
 from cytolens.records import Activations, Cells, Confounds, Knowledge, Progress, Suspects
 
 Columns = dict[str, NDArray[Any]]

@@ -1,0 +1,213 @@
+"""What all measures of separation share: who is judged by whom, permuted labels, resamples."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.embedding.neighbours import checked_features
+from cytolens.errors import InputError
+from cytolens.resampling import (
+    Labels,
+    codes,
+    folds_of,
+    interval,
+    permuted_labels,
+    resampled_counts,
+)
+from cytolens.separation.measures import balanced_accuracies
+from cytolens.statistics import Estimate
+
+MOST_PAIRED = 2000  # cells for silhouette and discrimination value, which need all pairs
+MOST_ASKED = 5000  # cells asked for their neighbours (among all)
+MOST_NUMBERS = 5_000_000  # of features in all of the cells asked: 5,000 cells of 1,000
+MOST_FOLDS = 10
+MOST_SCATTERED = 200  # resamples of measures that need all features for each
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Labels, their permutations and folds, and which cells are used for what."""
+
+    labels: Labels  # (N,), 0…K-1
+    nulls: Labels  # (P, N), permuted labels
+    groups: Labels | None
+    folds: Labels  # (N,)
+    paired: Labels  # indices
+    asked: Labels  # indices
+    order: Labels  # random order of the cells, in which ties are broken
+    resamples: int
+    rng: np.random.Generator
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return int(self.labels.max()) + 1
+
+    @property
+    def labellings(self) -> Labels:
+        """The labels, then their permutations: (1 + P, N)."""
+        return np.concatenate([self.labels[None], self.nulls])
+
+    def counts(self, cells: Labels, resamples: int | None = None) -> NDArray[np.int64]:
+        """How often each of ``cells`` (n,) is drawn in each resample of them: (R, n)."""
+        groups = None if self.groups is None else self.groups[cells]
+        return resampled_counts(
+            np.arange(len(cells)), len(cells),
+            groups=groups, resamples=resamples or self.resamples, rng=self.rng,
+        )  # fmt: skip
+
+    def asking(self, features: NDArray[np.float32], cells: Labels) -> Labels:
+        """Those of ``cells`` asked for their neighbours: fewer of very many features each."""
+        most = max(MOST_NUMBERS // features.shape[1], 500)
+        return cells[some(self.labels[cells], most, np.random.default_rng(0))]
+
+    @cached_property
+    def paired_counts(self) -> NDArray[np.int64]:
+        """Resamples of the ``paired`` cells, the same for all measures: (R, n)."""
+        return self.counts(self.paired)
+
+    @cached_property
+    def all_counts(self) -> NDArray[np.float32]:
+        """A few resamples of all cells: (R, N)."""
+        few = min(self.resamples, MOST_SCATTERED)
+        return self.counts(np.arange(len(self.labels)), few).astype(np.float32)
+
+
+def make_plan(
+    labels: Labels,
+    groups: Labels | None,
+    *,
+    permutations: int,
+    resamples: int,
+    folds: int,
+    rng: np.random.Generator,
+) -> Plan:
+    """The plan for cells with ``labels`` 0…K-1 (N,) and ``groups`` 0…G-1, or None.
+
+    Folds are whole groups, at most `MOST_FOLDS`; without groups there are ``folds``, stratified.
+    """
+    most = MOST_FOLDS if groups is not None else folds
+    return Plan(
+        labels=labels,
+        nulls=permuted_labels(labels, groups=groups, permutations=permutations, rng=rng),
+        groups=groups,
+        folds=folds_of(labels, groups=groups, most=most, rng=rng),
+        paired=some(labels, MOST_PAIRED, rng),
+        asked=some(labels, MOST_ASKED, rng),
+        order=rng.permutation(len(labels)),
+        resamples=resamples,
+        rng=rng,
+    )
+
+
+def checked(
+    features: Any,
+    labels: NDArray[np.integer],
+    groups: NDArray[np.generic] | None,
+    untrained: Any,
+    name: str,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, Labels, Labels | None, Labels]:
+    """Features, untrained features, labels and groups of the cells used, and their indices.
+
+    Cells of a class with one cell are left out; groups are None where there is only one. Raises
+    InputError for fewer than two classes of two cells, lengths that differ, NaN or infinity.
+    """
+    given, rows = np.asarray(labels), np.asarray(features)
+    before = None if untrained is None else np.asarray(untrained)
+    if len(given) != len(rows) or (groups is not None and len(groups) != len(given)):
+        raise InputError(
+            f"{name} of {len(rows)} cells, {len(given)} labels"
+            + ("" if groups is None else f", {len(groups)} groups")
+            + ": lengths must agree"
+        )
+    if before is not None and len(before) != len(given):
+        raise InputError(f"untrained {name} of {len(before)} cells for {len(given)} labels")
+    _, inverse, sizes = np.unique(given, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero(sizes[inverse.ravel()] > 1)
+    if (sizes > 1).sum() < 2:
+        listed = ", ".join(map(str, sizes.tolist())) or "no"
+        raise InputError(
+            "separation needs two classes of at least two cells each; the classes here have "
+            f"{listed} cells"
+        )
+    y = codes(given[kept])
+    assert y is not None
+    group = None if groups is None else codes(np.asarray(groups)[kept])
+    if group is not None and group.max() == 0:
+        group = None
+    array = checked_features(rows[kept], name=name)
+    if before is not None:
+        before = checked_features(before[kept], name=f"untrained {name}")
+    return array, before, y, group, kept
+
+
+def some(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
+    """At most about ``most`` cells, in each class in proportion but no fewer than 10, in order."""
+    n = len(labels)
+    if n <= most:
+        return np.arange(n)
+    chosen: list[Labels] = []
+    for name in np.unique(labels):
+        cells = np.flatnonzero(labels == name)
+        wanted = min(len(cells), max(10, round(len(cells) * most / n)))
+        chosen.append(rng.choice(cells, wanted, replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def estimate_accuracy(
+    answers: Labels,
+    labellings: Labels,
+    groups: Labels | None,
+    before: float | None,
+    resamples: int,
+    rng: np.random.Generator,
+) -> Estimate:
+    """Balanced accuracy of the first row of ``answers`` (1 + P, n); the others are its null.
+
+    Resampling a class of which all cells are right (or wrong) would give an interval of no width:
+    there the share is drawn from its posterior with Jeffreys' prior (Brown, Cai & DasGupta 2001,
+    Statist. Sci. 16, section 3.1).
+    """
+    k = int(labellings.max()) + 1
+    values = [accuracy(given, labels) for given, labels in zip(answers, labellings)]
+    outcome = 2 * labellings[0] + (answers[0] == labellings[0])
+    counts = resampled_counts(outcome, 2 * k, groups=groups, resamples=resamples, rng=rng)
+    drawn = counts.reshape(-1, k, 2).astype(np.float64)
+    right, wrong = (np.bincount(labellings[0], outcome % 2 == which, k) for which in (1, 0))
+    for one in np.flatnonzero((right == 0) != (wrong == 0)):
+        share = rng.beta(right[one] + 0.5, wrong[one] + 0.5, size=len(drawn))
+        drawn[:, one] = np.stack([1 - share, share], axis=1)
+    low, high = interval(balanced_accuracies(drawn))
+    null = limit(np.array(values[1:]), 95)
+    return Estimate(values[0], min(low, values[0]), max(high, values[0]), null, before)
+
+
+def accuracy(answers: Labels, labels: Labels) -> float:
+    """Balanced accuracy of ``answers`` (n,)."""
+    k = int(labels.max()) + 1
+    counts = np.bincount(2 * labels + (answers == labels), minlength=2 * k)
+    return float(balanced_accuracies(counts.reshape(1, k, 2))[0])
+
+
+def limit(values: NDArray[np.float64], percent: float) -> float | None:
+    """A percentile of the values that are defined, None where none is."""
+    defined = values[np.isfinite(values)]
+    return float(np.percentile(defined, percent)) if defined.size else None
+
+
+def interval_about(value: float, values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of a positive number from resamples that are biased by a factor.
+
+    Resampling adds the noise of class means a second time, which moves ratios of scatter as a
+    whole: the spread of the resamples about their median is kept, on the logarithmic scale, and
+    laid about the value (Davison & Hinkley 1997, section 5.2, the basic interval without its
+    reflection). NaN where the value or all resamples are not positive numbers.
+    """
+    usable = values[np.isfinite(values) & (values > 0)]
+    if usable.size == 0 or not (np.isfinite(value) and value > 0):
+        return float("nan"), float("nan")
+    low, middle, high = np.exp(np.percentile(np.log(usable), [2.5, 50, 97.5]))
+    return float(value * low / middle), float(value * high / middle)

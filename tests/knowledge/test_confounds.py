@@ -1,0 +1,138 @@
+"""Alarms where a nuisance gives the label away and the network has it; silence elsewhere."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cytolens.errors import InputError
+from cytolens.knowledge.confounds import find_confounds, hold_fixed, label_from_nuisance
+
+N = 600
+
+
+def study(*, leak: float = 0.0, seen: bool = True, seed: int = 0) -> dict[str, Any]:
+    """Cells of two classes, a network that tells them, and a nuisance that leaks the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, N)
+    nuisance = rng.normal(size=N) + leak * labels
+    features = rng.normal(size=(N, 8))
+    features[:, 0] += 3 * labels
+    if seen:
+        features[:, 1] += 2 * nuisance
+    predicted = (features[:, 0] + rng.normal(size=N) > 1.5).astype(int)
+    return {
+        "nuisances": {"size": nuisance, **{f"other {k}": rng.normal(size=N) for k in range(6)}},
+        "labels": labels,
+        "features": {"conv": features.astype(np.float32)},
+        "held_out": np.arange(N),
+        "predicted": predicted,
+        "resamples": 200,
+        "permutations": 100,
+        "rng": seed,
+    }
+
+
+def test_a_planted_confound_is_caught_and_held_fixed() -> None:
+    alarm = find_confounds(**study(leak=1.5)).alarms[0]
+    assert alarm.nuisance == "size"
+    assert alarm.label_from_nuisance.value == pytest.approx(0.79, abs=0.05)
+    assert alarm.encoded_at == "conv"
+    assert alarm.encoded.value > 0.5
+    assert alarm.performance_fixed.value == pytest.approx(alarm.performance.value, abs=0.06)
+
+
+def test_without_a_confound_there_is_no_alarm() -> None:
+    assert sum(bool(find_confounds(**study(seed=seed)).alarms) for seed in range(6)) == 0
+
+
+def test_a_nuisance_that_the_network_does_not_have_raises_no_alarm() -> None:
+    found = find_confounds(**study(leak=1.0, seen=False))
+    assert found.alarms == ()
+    assert found.nuisances["size"].low > (found.nuisances["size"].null or 1)
+
+
+def test_a_network_that_goes_by_the_nuisance_alone_has_nothing_left_when_it_is_fixed() -> None:
+    given = study(leak=1.5)
+    given["predicted"] = (given["nuisances"]["size"] > 0.75).astype(int)
+    alarm = find_confounds(**given).alarms[0]
+    assert alarm.performance.value > 0.7
+    assert alarm.performance_fixed.value < 0.6
+
+
+def test_a_plate_that_is_the_class_cannot_be_told_from_it_and_is_an_alarm() -> None:
+    given = study()
+    given["nuisances"]["plate"] = np.where(given["labels"] == 1, "p1", "p2")
+    given["artefacts"] = ("plate",)
+    alarm = find_confounds(**given).alarms[0]
+    assert (alarm.nuisance, alarm.kind, alarm.matched) == ("plate", "artefact", 0.0)
+    assert alarm.label_from_nuisance.value == 1
+    assert np.isnan(alarm.performance_fixed.value)
+
+
+def test_a_file_name_that_names_the_class_is_left_out_with_a_note() -> None:
+    given = study()
+    given["nuisances"]["name"] = np.where(given["labels"] == 1, "act", "noact")
+    given["nuisances"]["number"] = np.argsort(np.argsort(given["labels"] + np.arange(N) / N))
+    found = find_confounds(**given, file_names=("name", "number"))
+    assert found.alarms == ()  # files are numbered class by class, which no network sees
+    assert "one to one" in found.left_out["name"]
+
+
+def test_a_nuisance_and_its_double_are_one_alarm() -> None:
+    given = study(leak=1.5)
+    given["nuisances"]["padding"] = -(given["nuisances"]["size"] ** 3)
+    found = find_confounds(**given)
+    assert [(a.nuisance, a.same_as) for a in found.alarms] == [("size", ("padding",))]
+
+
+def test_dependence_that_is_no_trend_is_seen_and_constants_are_named() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, N)
+    found, left_out = label_from_nuisance(
+        {
+            "width": rng.normal(size=N) * np.where(labels, 3, 0.5),
+            "constant": np.ones(N),
+            "missing": np.full(N, np.nan),
+            "holes": np.where(rng.random(N) < 0.3, np.nan, labels + rng.normal(size=N)),
+        },
+        labels,
+        rng=0,
+    )
+    assert found["width"].low > found["width"].null > 0.5
+    assert left_out == {"constant": "the same for all cells", "missing": "not known"}
+    assert found["holes"].value == pytest.approx(0.69, abs=0.05)
+
+
+def test_what_goes_with_groups_is_judged_in_groups_held_out() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(8), 60)
+    labels = rng.integers(0, 2, 480)
+    shift = np.where(labels == 1, rng.normal(size=8)[groups], rng.normal(size=8)[groups])
+    found, _ = label_from_nuisance(
+        {"shift": shift, "group": groups.astype(str)}, labels, groups=groups, rng=0
+    )
+    assert found["shift"].value < 0.75  # within a group it would be 1
+    assert found["group"].value < 0.6
+
+
+def test_a_class_of_three_cells_and_a_third_class_are_taken_along() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.zeros(60, int), np.ones(60, int), np.full(3, 2)]
+    values = labels + 0.3 * rng.normal(size=123)
+    found, _ = label_from_nuisance({"v": values}, labels, rng=0)
+    assert 0.5 < found["v"].value <= 1
+    whole, fixed, matched = hold_fixed(values, labels, rng.random(123) < 0.8, rng=0)
+    assert 0 < matched < 1
+    assert np.isfinite([whole.value, fixed.value]).all()
+
+
+def test_lengths_must_agree() -> None:
+    given = study()
+    given["nuisances"]["short"] = np.zeros(5)
+    with pytest.raises(InputError, match="short"):
+        find_confounds(**given)
+    given = study()
+    given["predicted"] = given["predicted"][:9]
+    with pytest.raises(InputError, match="9 of 600"):
+        find_confounds(**given)
