@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from cytolens.embedding.neighbours import Neighbours, limited_threads
@@ -31,7 +32,7 @@ SPACING = 0.5
 interpolation, on a grid of 2.25 times fewer points."""
 
 FEWEST_POINTS = 64  # of the grid along a side: small maps get a finer grid
-BLOCK = 32_768  # pairs at a time on a CPU: what is computed of them stays in its cache
+BLOCK = 131_072  # pairs at a time on a CPU: few calls, and what they compute stays in its cache
 PAIRS_PER_THREAD = 1_000_000  # fewer are not worth waking a thread for
 MOMENTUM = 0.8
 LONGEST_STEP = 5.0  # of one cell in one iteration, in the map's units
@@ -92,14 +93,16 @@ def optimise(
     bytes; on a GPU sums on the grid come in any order.
     """
     place = torch.device(device or "cpu")
-    y = torch.from_numpy(np.array(start, dtype=np.float32)).to(place)  # (N, 2)
+    y = torch.from_numpy(np.array(start, dtype=np.float32).T.copy()).to(place)  # (2, N)
     attraction, repulsion = _Attraction(joint, place), _Repulsion(place)
     gains = torch.ones_like(y)
     count, done = sum(phase.iterations for phase in phases), 0
     threads = min(threads, 1 + len(joint.data) // PAIRS_PER_THREAD)
-    with limited_threads(threads), ThreadPoolExecutor(threads) as workers:
+    # Each worker is one thread; the transforms between their turns take as many.
+    pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
+    with limited_threads(threads), pool as workers:
         for phase in phases:
-            rate = len(y) / phase.exaggeration
+            rate = y.shape[1] / phase.exaggeration
             step = torch.zeros_like(y)
             for _ in range(phase.iterations):
                 if watch is not None and done % 10 == 0:
@@ -110,13 +113,13 @@ def optimise(
                 turned = torch.sign(step) != torch.sign(gradient)
                 gains = torch.where(turned, gains + 0.2, gains * 0.8 + 0.01)
                 step = MOMENTUM * step - rate * gains * gradient
-                length = step.norm(dim=1, keepdim=True).clamp(min=1e-12)
-                step *= (LONGEST_STEP / length).clamp(max=1)
+                length = torch.hypot(step[0], step[1]).clamp_(min=1e-12)
+                step *= (LONGEST_STEP / length).clamp_(max=1)
                 y = y + step
-                y = y - y.mean(dim=0)
+                y = y - y.mean(dim=1, keepdim=True)
                 done += 1
         spent = attraction.divergence(y)
-    return y.cpu().numpy(), spent + log(repulsion(y)[1])
+    return y.T.cpu().contiguous().numpy(), spent + log(repulsion(y)[1])
 
 
 class _Attraction:
@@ -146,19 +149,23 @@ class _Attraction:
             self._blocks.append(tuple(torch.from_numpy(part).to(device) for part in parts))  # pyright: ignore[reportArgumentType]
             first = last
         self._one = torch.ones((), device=device)
+        self._largest = max((len(others) for _, others, _ in self._blocks), default=0)
 
     def __call__(self, y: Tensor, workers: ThreadPoolExecutor, threads: int) -> Tensor:
-        """The attraction of each cell (N, 2)."""
-        left, up = y.T.contiguous()
-        across, along = pull = torch.empty_like(y.T)
+        """The attraction of each cell (2, N)."""
+        left, up = y
+        across, along = pull = torch.empty_like(y)
 
         def work(share: int) -> None:
+            rooms = torch.empty((3, self._largest), device=y.device)  # asked for once: it is slow
             for cells, others, p in self._blocks[share::threads]:
-                dx = left.index_select(0, others).view_as(p)
-                dy = up.index_select(0, others).view_as(p)
+                dx, dy, q = (room[: len(others)] for room in rooms)
+                torch.index_select(left, 0, others, out=dx)
+                torch.index_select(up, 0, others, out=dy)
+                dx, dy, q = dx.view_as(p), dy.view_as(p), q.view_as(p)
                 dx.sub_(left.index_select(0, cells)[:, None])
                 dy.sub_(up.index_select(0, cells)[:, None])
-                q = torch.addcmul(self._one, dx, dx).addcmul_(dy, dy)
+                torch.addcmul(self._one, dx, dx, out=q).addcmul_(dy, dy)
                 torch.div(p, q, out=q)
                 across.index_copy_(0, cells, dx.mul_(q).sum(dim=1).neg_())
                 along.index_copy_(0, cells, dy.mul_(q).sum(dim=1).neg_())
@@ -167,14 +174,14 @@ class _Attraction:
             work(0)
         else:
             list(workers.map(work, range(threads)))
-        return pull.T
+        return pull
 
     def divergence(self, y: Tensor) -> float:
         """Σ p log p - p log q over the pairs: with log Z, the KL divergence."""
         spent = 0.0
         for cells, others, p in self._blocks:
-            away = y[others.long()].view(*p.shape, 2) - y[cells, None]
-            squared = away.square().sum(dim=2)
+            away = y.index_select(1, others).view(2, *p.shape) - y[:, cells, None]
+            squared = away.square().sum(dim=0)
             spent += float((torch.xlogy(p, p) + p * torch.log1p(squared)).sum(dtype=torch.float64))
         return spent
 
@@ -187,11 +194,11 @@ class _Repulsion:
         self._points, self._spacing = 0, 0.0
 
     def __call__(self, y: Tensor) -> tuple[Tensor, float]:
-        """The repulsion of each cell (N, 2), and Z."""
-        low, high = y.amin(dim=0), y.amax(dim=0)
+        """The repulsion of each cell (2, N), and Z."""
+        low, high = y.amin(dim=1, keepdim=True), y.amax(dim=1, keepdim=True)
         self._fit(float((high - low).max()))
-        n, count = self._points, len(y)
-        at = ((y - (low + high) / 2) / self._spacing + (n - 1) / 2).T.contiguous()  # (2, N)
+        n, count = self._points, y.shape[1]
+        at = (y - (low + high) / 2) / self._spacing + (n - 1) / 2
         corner = at.floor()
         (left, up), (left_slope, up_slope) = _splines(at - corner)  # (4, N) each
         first = (corner[0].long() - 1) * n + corner[1].long() - 1
@@ -207,7 +214,7 @@ class _Repulsion:
         around = potential.index_select(0, places).view(4, 4, count)
         along = (around * up_slope).sum(dim=1).mul_(left).sum(dim=0)
         across = (around.mul_(up)).sum(dim=1).mul_(left_slope).sum(dim=0)
-        push = torch.stack([across, along], dim=1) * (-0.5 / self._spacing)
+        push = torch.stack([across, along]) * (-0.5 / self._spacing)
         return push, max(z + self._shift * count**2 - count, 1e-12)  # none repels itself
 
     def _fit(self, extent: float) -> None:

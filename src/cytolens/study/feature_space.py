@@ -30,7 +30,13 @@ class FeatureSpace(Foundation):
         def make(progress: Progress) -> Any:
             features = {name: acts.rows(name, self.mapped) for name in acts}
             return {
-                method: embed(features, method=method, rng=chosen.seed, progress=progress)
+                method: embed(
+                    features,
+                    method=method,
+                    device=chosen.device,
+                    rng=chosen.seed,
+                    progress=progress,
+                )
                 for method in chosen.methods
             }
 

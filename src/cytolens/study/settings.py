@@ -218,6 +218,7 @@ _QUICK: dict[str, Any] = {
     "permutations": 20,
     "halves": 3,
     "gallery": 3,
+    "cards": 2,
     "atlas": 5,
     "kinds": 0,
     "steps": 24,
