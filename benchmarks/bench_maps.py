@@ -141,8 +141,10 @@ def chain(n: int, threads: int) -> None:
     print(f"\n{n:,} cells: one depth {once[0]:.1f} s ({once[1]:.1f} CPU s)")
     ratios = f"{all_[0] / once[0]:.2f} times ({all_[1] / once[1]:.2f} of the CPU time)"
     print(f"  {len(features)} depths {all_[0]:.1f} s ({all_[1]:.1f} CPU s): {ratios}", flush=True)
-    for layer, array in features.items():
-        single = alone if layer == "conv8" else embed({layer: array}, rng=0, threads=threads)
+    for layer in ("conv7", "conv1", "conv8"):
+        single = alone
+        if layer != "conv8":
+            single = embed({layer: features[layer]}, rng=0, threads=threads)
         ours, theirs = made[layer].quality, single[layer].quality
         print(
             f"  {layer}: recall@10 {ours['recall_10']:.3f}, alone {theirs['recall_10']:.3f}; "

@@ -87,9 +87,7 @@ def tsne(features: NDArray[np.float32], start: Start) -> Made:
         jitter = 1e-3 * start.rng.standard_normal((n, 2))  # parts cells that coincide
         places, phases = start.coordinates + jitter, CHAINED if n <= FEW else CHAINED_MANY
     else:
-        first = start.coordinates
-        first = _first_components(reduced) if first is None else first
-        places, phases = start_from(first, rng=start.rng), FIRST
+        places, phases = start_from(_first_places(start, reduced), rng=start.rng), FIRST
     coordinates, divergence = optimise(
         joint,
         places,
@@ -129,9 +127,7 @@ def umap(features: NDArray[np.float32], start: Start) -> Made:
         raise MissingExtra("UMAP", "umap") from error
     reduced = reduce_features(features)
     neighbours = min(15, len(features) - 1)
-    first = start.coordinates
-    if first is None:
-        first = _first_components(reduced)
+    first = _first_places(start, reduced)
     model = library.UMAP(
         n_neighbors=neighbours,
         min_dist=0.1,
@@ -161,9 +157,7 @@ def pacmap(features: NDArray[np.float32], start: Start) -> Made:
         raise MissingExtra("PaCMAP", "pacmap") from error
     reduced = reduce_features(features)
     neighbours = min(10, len(features) - 1)
-    first = start.coordinates
-    if first is None:
-        first = _first_components(reduced)
+    first = _first_places(start, reduced)
     model = library.PaCMAP(n_neighbors=neighbours, random_state=int(start.rng.integers(2**31)))
     begun = start_from(first, rng=start.rng, spread=1).astype(np.float32)
     return Made(
@@ -339,8 +333,10 @@ def _by_landmarks(
     return Made(coordinates, made.quality, settings)
 
 
-def _first_components(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Two principal components (N, 2), zeros where there is only one."""
+def _first_places(start: Start, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Where to start, else two principal components (N, 2), zeros where there is only one."""
+    if start.coordinates is not None:
+        return start.coordinates
     components, _ = principal_components(features, 2)
     return np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
 
