@@ -18,10 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolens.activations import extract
-from cytolens.classifier import TrainingSettings, predict, train, untrained
-from cytolens.images import cells_from_arrays, read_cells, simulate
-from cytolens.records import Cells, Confounds
+from cytolens.activations.extraction import extract
+from cytolens.classifier.model import predict, untrained
+from cytolens.classifier.training import TrainingSettings, train
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.reading import read_cells
+from cytolens.records.cells import Cells
+from cytolens.records.knowledge import Confounds
+from cytolens.simulation.simulate import simulate
 from cytolens.study import knowing
 
 PLANTS = ("brightness", "crop size", "position", "plate")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.clusters import cluster
-from cytolens.embedding import embed
-from cytolens.separation import measure_separation
+from cytolens.clusters.clustering import cluster
+from cytolens.embedding.methods import embed
+from cytolens.separation.separation import measure_separation
 
 WIDTHS = (2304, 16, 16, 32, 32, 64, 64, 128, 64)
 

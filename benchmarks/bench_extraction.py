@@ -21,9 +21,10 @@ import torch
 import zarr
 from torch import nn
 
-from cytolens.activations import evaluating, extract
+from cytolens.activations.capture import evaluating
+from cytolens.activations.extraction import extract
 from cytolens.classifier.networks import CellNet
-from cytolens.records import Cells, Preparation
+from cytolens.records.cells import Cells, Preparation
 
 SIZE = 48
 

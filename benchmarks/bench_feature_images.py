@@ -32,9 +32,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cytolens.activations import find_layers
+from cytolens.activations.layers import find_layers
 from cytolens.classifier.networks import build_network
-from cytolens.features import channel, feature_images, neuron
+from cytolens.features.objectives import channel, neuron
+from cytolens.features.optimisation import feature_images
 from peers import networks
 
 PEERS = Path(__file__).parent / "peers"

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_embedding import depths
-from cytolens.embedding import embed
-from cytolens.embedding.neighbours import find_neighbours
+from cytolens.embedding.methods import embed
 from cytolens.embedding.tsne import Phase, affinities, optimise
+from cytolens.numerics.neighbours import find_neighbours
 
 Array = NDArray[np.float32]
 

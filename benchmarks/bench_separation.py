@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import limited_threads
-from cytolens.separation import measure_pairs, measure_separation, measure_similarity
+from cytolens.numerics.neighbours import limited_threads
+from cytolens.separation.pairwise import measure_pairs
 from cytolens.separation.plan import make_plan
-from cytolens.separation.separation import MEASURES
+from cytolens.separation.separation import MEASURES, measure_separation
+from cytolens.separation.similarity import measure_similarity
 
 WIDTHS = (2304, 16, 16, 32, 64, 64, 128, 256, 512, 2)
 RESAMPLES, PERMUTATIONS = 500, 50

@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from cytolens.images.simulation import Plant, simulate  # after the threads are set
+from cytolens.simulation.simulate import Plant, simulate  # after the threads are set
 
 REPEATS = 5
 CELLS = 1024

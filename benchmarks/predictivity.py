@@ -24,15 +24,18 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_model, save_model
 
-from cytolens.activations import find_layers
-from cytolens.classifier import split_cells, train
+from cytolens.activations.layers import find_layers
 from cytolens.classifier.networks import build_network
-from cytolens.features import feature_images, fit_prior
+from cytolens.classifier.splitting import split_cells
+from cytolens.classifier.training import train
 from cytolens.features.comparison import measure_predictivity
 from cytolens.features.faithfulness import prepare_yardstick
-from cytolens.features.priors import PRIORS
-from cytolens.images import cells_from_arrays, read_cells, simulate
-from cytolens.records import Cells, Split
+from cytolens.features.optimisation import feature_images
+from cytolens.features.priors import PRIORS, fit_prior
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.reading import read_cells
+from cytolens.records.cells import Cells, Split
+from cytolens.simulation.simulate import simulate
 
 Points = NDArray[np.float32]
 

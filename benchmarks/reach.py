@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cytolens.classifier import cross_validate, linear_baseline
+from cytolens.classifier.baseline import linear_baseline
+from cytolens.classifier.crossvalidation import cross_validate
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.splitting import folds_of
-from cytolens.images import read_cells
-from cytolens.records import Cells, Split
+from cytolens.images.reading import read_cells
+from cytolens.records.cells import Cells, Split
 
 TO_REACH = {
     "tcells": {"balanced_accuracy": 0.87, "auc": 0.965},

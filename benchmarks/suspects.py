@@ -22,10 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolens.activations import extract
-from cytolens.classifier import TrainingSettings, predict, train
-from cytolens.images import cells_from_arrays, read_cells, simulate
-from cytolens.records import Cells
+from cytolens.activations.extraction import extract
+from cytolens.classifier.model import predict
+from cytolens.classifier.training import TrainingSettings, train
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.reading import read_cells
+from cytolens.records.cells import Cells
+from cytolens.simulation.simulate import simulate
 from cytolens.study import knowing
 
 SHARE, TOP = 0.02, 0.04

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 import cytolens as cl
-from cytolens.store import write_simulation
-from cytolens.study import Study, StudySettings
+from cytolens.store.files import write_simulation
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
 
 
 def build() -> nn.Module:

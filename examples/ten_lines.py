@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import cytolens as cl
-from cytolens.store import write_simulation
+from cytolens.store.files import write_simulation
 
 
 def main(n: int = 2000, out: Path | None = None) -> None:

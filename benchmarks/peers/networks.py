@@ -90,7 +90,7 @@ def cells_of(size: int, n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Simulated cells (n, 1, size, size) scaled to 0…1, and their classes (n,)."""
     import numpy as np
 
-    from cytolens.images import simulate
+    from cytolens.simulation.simulate import simulate
 
     made = simulate(n, size=48, rng=seed)
     images = torch.from_numpy(made.images.astype(np.float32))

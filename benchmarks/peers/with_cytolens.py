@@ -7,7 +7,8 @@ import numpy as np
 import timing
 import torch
 
-from cytolens.features import PARAMETRISATIONS, feature_images
+from cytolens.features.optimisation import feature_images
+from cytolens.features.parametrisations import PARAMETRISATIONS
 
 
 def prepare(task: str, folder: Path, options: dict[str, str]) -> timing.Make:

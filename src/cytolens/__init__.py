@@ -9,84 +9,84 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from cytolens.activations import capture as capture
-    from cytolens.activations import extract as extract
-    from cytolens.activations import find_layers as find_layers
-    from cytolens.classifier import evaluate as evaluate
-    from cytolens.classifier import train as train
-    from cytolens.classifier import wrap as wrap
-    from cytolens.clusters import cluster as cluster
-    from cytolens.clusters import describe_clusters as describe_clusters
-    from cytolens.clusters import measure_flow as measure_flow
-    from cytolens.embedding import embed as embed
+    from cytolens.activations.capture import capture as capture
+    from cytolens.activations.extraction import extract as extract
+    from cytolens.activations.layers import find_layers as find_layers
+    from cytolens.classifier.evaluation import evaluate as evaluate
+    from cytolens.classifier.training import train as train
+    from cytolens.classifier.wrapping import wrap as wrap
+    from cytolens.clusters.clustering import cluster as cluster
+    from cytolens.clusters.flow import measure_flow as measure_flow
+    from cytolens.clusters.subpopulations import describe_clusters as describe_clusters
+    from cytolens.embedding.methods import embed as embed
     from cytolens.errors import CytolensError as CytolensError
-    from cytolens.features import explain_cell as explain_cell
-    from cytolens.features import feature_images as feature_images
-    from cytolens.features import fit_prior as fit_prior
-    from cytolens.features import make_atlas as make_atlas
-    from cytolens.features import measure_complexity as measure_complexity
-    from cytolens.features import measure_faithfulness as measure_faithfulness
-    from cytolens.features import modulate as modulate
     from cytolens.features import objectives as objectives
-    from cytolens.features import prepare_yardstick as prepare_yardstick
-    from cytolens.figures import plot_embedding as plot_embedding
-    from cytolens.figures import plot_feature_images as plot_feature_images
-    from cytolens.figures import plot_separation as plot_separation
-    from cytolens.images import cells_from_arrays as cells_from_arrays
-    from cytolens.images import read_cells as read_cells
-    from cytolens.images import simulate as simulate
-    from cytolens.knowledge import find_confounds as find_confounds
-    from cytolens.knowledge import find_suspects as find_suspects
-    from cytolens.knowledge import measure_knowledge as measure_knowledge
-    from cytolens.records import Cells as Cells
-    from cytolens.separation import measure_pairs as measure_pairs
-    from cytolens.separation import measure_separation as measure_separation
-    from cytolens.separation import measure_similarity as measure_similarity
-    from cytolens.statistics import Estimate as Estimate
-    from cytolens.store import open_run as open_run
-    from cytolens.study import export as export
-    from cytolens.study import place as place
-    from cytolens.study import run as run
+    from cytolens.features.atlas import make_atlas as make_atlas
+    from cytolens.features.complexity import measure_complexity as measure_complexity
+    from cytolens.features.faithfulness import measure_faithfulness as measure_faithfulness
+    from cytolens.features.faithfulness import prepare_yardstick as prepare_yardstick
+    from cytolens.features.modulation import explain_cell as explain_cell
+    from cytolens.features.modulation import modulate as modulate
+    from cytolens.features.optimisation import feature_images as feature_images
+    from cytolens.features.priors import fit_prior as fit_prior
+    from cytolens.figures.depth import plot_separation as plot_separation
+    from cytolens.figures.gallery import plot_feature_images as plot_feature_images
+    from cytolens.figures.maps import plot_embedding as plot_embedding
+    from cytolens.images.arrays import cells_from_arrays as cells_from_arrays
+    from cytolens.images.reading import read_cells as read_cells
+    from cytolens.knowledge.confounds import find_confounds as find_confounds
+    from cytolens.knowledge.knowledge import measure_knowledge as measure_knowledge
+    from cytolens.knowledge.suspects import find_suspects as find_suspects
+    from cytolens.numerics.estimates import Estimate as Estimate
+    from cytolens.records.cells import Cells as Cells
+    from cytolens.separation.pairwise import measure_pairs as measure_pairs
+    from cytolens.separation.separation import measure_separation as measure_separation
+    from cytolens.separation.similarity import measure_similarity as measure_similarity
+    from cytolens.simulation.simulate import simulate as simulate
+    from cytolens.store.run_folder import open_run as open_run
+    from cytolens.study.exporting import export as export
+    from cytolens.study.placing import place as place
+    from cytolens.study.study import run as run
 
 _HOMES = {
     "CytolensError": "errors",
-    "Cells": "records",
-    "Estimate": "statistics",
-    "read_cells": "images",
-    "cells_from_arrays": "images",
-    "simulate": "images",
-    "train": "classifier",
-    "evaluate": "classifier",
-    "wrap": "classifier",
-    "find_layers": "activations",
-    "capture": "activations",
-    "extract": "activations",
-    "embed": "embedding",
-    "cluster": "clusters",
-    "describe_clusters": "clusters",
-    "measure_flow": "clusters",
-    "measure_separation": "separation",
-    "measure_pairs": "separation",
-    "measure_knowledge": "knowledge",
-    "find_confounds": "knowledge",
-    "find_suspects": "knowledge",
-    "measure_similarity": "separation",
-    "feature_images": "features",
-    "objectives": "features",
-    "fit_prior": "features",
-    "make_atlas": "features",
-    "measure_faithfulness": "features",
-    "prepare_yardstick": "features",
-    "modulate": "features",
-    "explain_cell": "features",
-    "measure_complexity": "features",
-    "plot_embedding": "figures",
-    "plot_separation": "figures",
-    "plot_feature_images": "figures",
-    "open_run": "store",
-    "place": "study",
-    "run": "study",
-    "export": "study",
+    "Cells": "records.cells",
+    "Estimate": "numerics.estimates",
+    "read_cells": "images.reading",
+    "cells_from_arrays": "images.arrays",
+    "simulate": "simulation.simulate",
+    "train": "classifier.training",
+    "evaluate": "classifier.evaluation",
+    "wrap": "classifier.wrapping",
+    "find_layers": "activations.layers",
+    "capture": "activations.capture",
+    "extract": "activations.extraction",
+    "embed": "embedding.methods",
+    "cluster": "clusters.clustering",
+    "describe_clusters": "clusters.subpopulations",
+    "measure_flow": "clusters.flow",
+    "measure_separation": "separation.separation",
+    "measure_pairs": "separation.pairwise",
+    "measure_knowledge": "knowledge.knowledge",
+    "find_confounds": "knowledge.confounds",
+    "find_suspects": "knowledge.suspects",
+    "measure_similarity": "separation.similarity",
+    "feature_images": "features.optimisation",
+    "objectives": "features.objectives",
+    "fit_prior": "features.priors",
+    "make_atlas": "features.atlas",
+    "measure_faithfulness": "features.faithfulness",
+    "prepare_yardstick": "features.faithfulness",
+    "modulate": "features.modulation",
+    "explain_cell": "features.modulation",
+    "measure_complexity": "features.complexity",
+    "plot_embedding": "figures.maps",
+    "plot_separation": "figures.depth",
+    "plot_feature_images": "figures.gallery",
+    "open_run": "store.run_folder",
+    "place": "study.placing",
+    "run": "study.study",
+    "export": "study.exporting",
 }
 __all__ = [
     "Cells",
@@ -133,7 +133,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'cytolens' has no attribute '{name}'")
-    return getattr(import_module(f"cytolens.{_HOMES[name]}"), name)
+    home = import_module(f"cytolens.{_HOMES[name]}")
+    return home if name == "objectives" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytolens.records import Cells, Preparation
+from cytolens.records.cells import Cells, Preparation
 
 
 def named(**modules: nn.Module) -> nn.Sequential:

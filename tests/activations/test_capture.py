@@ -6,7 +6,9 @@ import torch
 from made_networks import ResNetLike, reference_like, seeded, vgg_like
 from torch import Tensor, nn
 
-from cytolens.activations import capture, capture_maps, evaluating, find_layers
+from cytolens.activations.capture import capture, evaluating
+from cytolens.activations.layers import find_layers
+from cytolens.activations.maps import capture_maps
 from cytolens.errors import InputError, ModelError
 
 

@@ -7,7 +7,9 @@ import torch
 import zarr
 from made_networks import Functional, ResNetLike, cells_of, reference_like, seeded, vgg_like
 
-from cytolens.activations import extract, find_layers, reduce_activations
+from cytolens.activations.extraction import extract
+from cytolens.activations.layers import find_layers
+from cytolens.activations.reduction import reduce_activations
 from cytolens.errors import InputError, ModelError, SettingError
 
 

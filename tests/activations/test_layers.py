@@ -11,7 +11,8 @@ from made_networks import (
 )
 from torch import Tensor, nn
 
-from cytolens.activations import capture, evaluating, find_layers, resolve_layer
+from cytolens.activations.capture import capture, evaluating
+from cytolens.activations.layers import find_layers, resolve_layer
 from cytolens.errors import ModelError, SettingError
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from cytolens.records import Cells, Preparation
+from cytolens.records.cells import Cells, Preparation
 
 
 class Pictures:

@@ -6,17 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from cytolens.classifier import (
-    Classifier,
-    build_network,
-    from_checkpoint,
-    predict,
-    to_checkpoint,
-    untrained,
-    wrap,
-)
+from cytolens.classifier.checkpoints import from_checkpoint, to_checkpoint
+from cytolens.classifier.model import Classifier, predict, untrained
+from cytolens.classifier.networks import build_network
+from cytolens.classifier.wrapping import wrap
 from cytolens.errors import ModelError
-from cytolens.records import Checkpoint
+from cytolens.records.classifier import Checkpoint
 
 
 def reference(cells):

@@ -4,10 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from cytolens.classifier import evaluate
-from cytolens.classifier.evaluation import mean_over_folds, measure, resampled
+from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure, resampled
 from cytolens.errors import InputError
-from cytolens.statistics import bootstrap
+from cytolens.numerics.estimates import bootstrap
 
 
 def made(n=200, k=2, seed=0, decimals=2):

@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from cytolens.classifier import CellNet, build_network
-from cytolens.classifier.networks import stages_for
+from cytolens.classifier.networks import CellNet, build_network, stages_for
 from cytolens.errors import SettingError
 
 

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cells import make_cells
 
-from cytolens.classifier import describe_split, split_cells
-from cytolens.classifier.splitting import folds_of
+from cytolens.classifier.splitting import describe_split, folds_of, split_cells
 from cytolens.errors import SettingError
 
 

@@ -5,19 +5,16 @@ import pytest
 import torch
 from made_cells import make_cells
 
-from cytolens.classifier import (
-    Augmentation,
-    TrainingSettings,
-    cross_validate,
-    linear_baseline,
-    predict,
-    split_cells,
-    train,
-)
 from cytolens.classifier import training as loop
+from cytolens.classifier.augmentation import Augmentation
+from cytolens.classifier.baseline import linear_baseline
+from cytolens.classifier.crossvalidation import cross_validate
 from cytolens.classifier.evaluation import measure
+from cytolens.classifier.model import predict
+from cytolens.classifier.splitting import split_cells
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.errors import ModelError, SettingError
-from cytolens.records import Split
+from cytolens.records.cells import Split
 
 SMALL = TrainingSettings(
     epochs=6,

@@ -4,7 +4,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from cytolens.classifier import load_module, untrained, wrap
+from cytolens.classifier.model import untrained
+from cytolens.classifier.wrapping import load_module, wrap
 from cytolens.errors import ModelError
 
 FACTORY = """

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from cytolens.cli import main
-from cytolens.images import Optics, simulate
-from cytolens.store import write_simulation
-from cytolens.study import Study, StudySettings
+from cytolens.simulation.optics import Optics
+from cytolens.simulation.simulate import simulate
+from cytolens.store.files import write_simulation
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
 
 
 def exit_code(*words: str | Path) -> object:

@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from cytolens.clusters import cluster
 from cytolens.clusters import methods as module
 from cytolens.clusters.agreement import adjusted_rand, normalised_information, purity
+from cytolens.clusters.clustering import cluster
 from cytolens.clusters.methods import METHODS, NUMBERED
 from cytolens.errors import InputError, SettingError
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_mutual_info_score
 
-from cytolens.clusters import cluster, measure_flow
-from cytolens.clusters.flow import _crossings, _ordered, _places
+from cytolens.clusters.clustering import cluster
+from cytolens.clusters.flow import _crossings, _ordered, _places, measure_flow
 from cytolens.errors import InputError
 
 

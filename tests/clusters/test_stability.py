@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytolens.clusters import cluster
+from cytolens.clusters.clustering import cluster
 from cytolens.clusters.gaps import gap_of, measure_gaps, parts_of
 from cytolens.clusters.methods import METHODS
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cytolens.clusters import describe_clusters
+from cytolens.clusters.subpopulations import describe_clusters
 from cytolens.errors import InputError
 
 

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cytolens.embedding import thumbnail_layout
-from cytolens.embedding.layout import layout_of_part, most_mixed_part
+from cytolens.embedding.layout import layout_of_part, most_mixed_part, thumbnail_layout
 from cytolens.errors import SettingError
 
 

@@ -7,12 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from cytolens.embedding import embed
 from cytolens.embedding import methods as methods_module
 from cytolens.embedding.landmarks import choose_landmarks
-from cytolens.embedding.methods import METHODS, Made, Start, layer_neighbours
+from cytolens.embedding.methods import METHODS, Made, Start, embed, layer_neighbours
 from cytolens.errors import InputError, MissingExtra, SettingError
-from cytolens.records import Activations, Layer
+from cytolens.records.layers import Activations, Layer
 
 Array = NDArray[np.float32]
 

@@ -6,12 +6,12 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
-from cytolens.embedding import embed
 from cytolens.embedding import reference as module
+from cytolens.embedding.methods import embed
 from cytolens.embedding.placing import Field, Placer, affinities, placed_recall, placer
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
-from cytolens.records import Embedding
+from cytolens.records.maps import Embedding
 
 
 def blobs(n: int, f: int = 12, seed: int = 0, *, kinds: int = 5) -> tuple[np.ndarray, np.ndarray]:

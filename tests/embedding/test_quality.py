@@ -5,8 +5,8 @@ from scipy.stats import spearmanr
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
-from cytolens.embedding import measure_quality
-from cytolens.embedding.neighbours import principal_components
+from cytolens.embedding.quality import measure_quality
+from cytolens.numerics.neighbours import principal_components
 
 
 def features(n: int = 300, f: int = 8, seed: int = 0) -> np.ndarray:

@@ -10,8 +10,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from cytolens.embedding import tsne
-from cytolens.embedding.neighbours import find_neighbours
 from cytolens.embedding.tsne import Phase, affinities, optimise
+from cytolens.numerics.neighbours import find_neighbours
 
 
 @pytest.fixture(scope="module")

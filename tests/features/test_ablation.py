@@ -5,7 +5,7 @@ from optimised_networks import Functional, tiny
 from torch import Tensor, nn
 
 from cytolens.errors import SettingError
-from cytolens.features import measure_ablation
+from cytolens.features.importance import measure_ablation
 
 CELLS = np.random.default_rng(0).random((13, 1, 16, 16), dtype=np.float32)
 

@@ -4,8 +4,9 @@ import torch
 from optimised_networks import tiny
 
 from cytolens.errors import InputError, SettingError
-from cytolens.features import make_atlas, whitened_directions
-from cytolens.records import Embedding
+from cytolens.features.atlas import make_atlas
+from cytolens.features.directions import whitened_directions
+from cytolens.records.maps import Embedding
 
 DRAW = np.random.default_rng(0)
 CENTRES = np.array([[-8.0, -8.0], [8.0, -8.0], [8.0, 8.0]])

@@ -6,12 +6,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from cytolens.activations import resolve_layer
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
-from cytolens.features import correlate, describe_channels, rank_channels
-from cytolens.images import cells_from_arrays
-from cytolens.records import Cells, ChannelRanking
-from cytolens.statistics import Estimate
+from cytolens.features.context import correlate, describe_channels
+from cytolens.features.ranking import rank_channels
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.features import ChannelRanking
 
 SIDE = 24
 

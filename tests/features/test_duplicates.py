@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cytolens.errors import InputError, SettingError
-from cytolens.features import group_duplicates
+from cytolens.features.duplicates import group_duplicates
 
 
 def independent(n: int = 400, channels: int = 6) -> np.ndarray:

@@ -9,18 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations import resolve_layer
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
-from cytolens.features import (
-    feature_images,
-    fit_prior,
-    measure_faithfulness,
-    prepare_yardstick,
-)
 from cytolens.features.comparison import measure_predictivity, prepare_comparison
-from cytolens.features.faithfulness import answers
-from cytolens.records import Faithfulness, FeatureImages
-from cytolens.statistics import resample
+from cytolens.features.faithfulness import answers, measure_faithfulness, prepare_yardstick
+from cytolens.features.optimisation import feature_images
+from cytolens.features.priors import fit_prior
+from cytolens.numerics.estimates import resample
+from cytolens.records.features import Faithfulness, FeatureImages
 
 Images = NDArray[np.float32]
 SHAPE = (1, 24, 24)

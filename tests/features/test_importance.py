@@ -4,7 +4,7 @@ import torch
 from optimised_networks import Functional, tiny
 
 from cytolens.errors import SettingError
-from cytolens.features import measure_contributions, measure_importance
+from cytolens.features.importance import measure_contributions, measure_importance
 
 CELLS = np.random.default_rng(0).random((12, 1, 16, 16), dtype=np.float32)
 

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from cytolens.errors import InputError
-from cytolens.features import measure_kept, modulate
-from cytolens.features.insertion import deletion, descending, displaced, insertion
-from cytolens.records import FeatureImages
+from cytolens.features.insertion import deletion, descending, displaced, insertion, measure_kept
+from cytolens.features.modulation import modulate
+from cytolens.records.features import FeatureImages
 
 SIZE = 20
 HALF = np.zeros((1, SIZE, SIZE), bool)

@@ -9,11 +9,12 @@ import torch
 from optimised_networks import tiny
 from torch import Tensor, nn
 
-from cytolens.activations import find_layers, resolve_layer
-from cytolens.features import channel, feature_images, layer, neuron, private_copy
+from cytolens.activations.layers import find_layers, resolve_layer
+from cytolens.features import private_copy
 from cytolens.features.canvas import prepare_canvas
 from cytolens.features.lean_convolutions import FewInputs, OwnChannel
-from cytolens.features.objectives import Objective
+from cytolens.features.objectives import Objective, channel, layer, neuron
+from cytolens.features.optimisation import feature_images
 from cytolens.features.private_copy import responding
 
 GEOMETRIES: list[dict[str, Any]] = [

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from cytolens.errors import InputError, SettingError
 from cytolens.features.gain import gain_of, upscale
 from cytolens.features.modulation import explain_cell, modulate
-from cytolens.records import FeatureImages
+from cytolens.records.features import FeatureImages
 
 SIZE = 40
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cytolens.errors import SettingError
-from cytolens.features import Response, channel, class_logit, direction, layer, neuron
+from cytolens.features.objectives import Response, channel, class_logit, direction, layer, neuron
 from cytolens.features.regularisers import REGULARISERS, blur, departure, l1, l2, total_variation
 from cytolens.features.regularisers import weigh as weigh_regularisers
 

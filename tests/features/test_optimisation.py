@@ -8,21 +8,13 @@ from optimised_networks import Functional, gabor_network, tiny
 from torch import nn
 from torch.nn.functional import leaky_relu
 
-from cytolens.activations import resolve_layer
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import ModelError, SettingError
-from cytolens.features import (
-    PARAMETRISATIONS,
-    STILL,
-    Objective,
-    channel,
-    class_logit,
-    direction,
-    feature_images,
-    layer,
-    neuron,
-)
-from cytolens.features.parametrisations import Canvas, Painting, pixels
-from cytolens.records import FeatureImages
+from cytolens.features.objectives import Objective, channel, class_logit, direction, layer, neuron
+from cytolens.features.optimisation import feature_images
+from cytolens.features.parametrisations import PARAMETRISATIONS, Canvas, Painting, pixels
+from cytolens.features.transforms import STILL
+from cytolens.records.features import FeatureImages
 
 SHAPE = (1, 16, 16)
 

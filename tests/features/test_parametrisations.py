@@ -5,10 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cytolens.errors import InputError, SettingError
-from cytolens.features import PARAMETRISATIONS, STILL, Canvas, Transforms
-from cytolens.features.canvas import prepare_canvas
-from cytolens.features.parametrisations import find_parametrisation, fourier, fourier_scale
-from cytolens.features.transforms import draw_views, transform
+from cytolens.features.canvas import Canvas, prepare_canvas
+from cytolens.features.parametrisations import (
+    PARAMETRISATIONS,
+    find_parametrisation,
+    fourier,
+    fourier_scale,
+)
+from cytolens.features.transforms import STILL, Transforms, draw_views, transform
 
 LIKE = torch.empty((), dtype=torch.float64)
 

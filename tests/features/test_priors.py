@@ -10,21 +10,13 @@ from optimised_networks import tiny
 from torch import Tensor, nn
 
 from cytolens.errors import CytolensError, InputError, SettingError
-from cytolens.features import (
-    PRIORS,
-    Objective,
-    Prior,
-    channel,
-    class_logit,
-    direction,
-    feature_images,
-    fit_prior,
-    neuron,
-)
 from cytolens.features.canvas import Canvas
+from cytolens.features.objectives import Objective, channel, class_logit, direction, neuron
+from cytolens.features.optimisation import feature_images
 from cytolens.features.parametrisations import along, phases
+from cytolens.features.priors import PRIORS, Prior, fit_prior
 from cytolens.features.texture import describe, texture_filters
-from cytolens.records import FeatureImages
+from cytolens.records.features import FeatureImages
 
 Images = NDArray[np.float32]
 SHAPE = (1, 16, 16)

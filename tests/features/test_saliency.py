@@ -4,9 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from cytolens.errors import InputError, ModelError, SettingError
-from cytolens.features import explaining_layer, measure_saliency
-from cytolens.features.saliency import contrasting
-from cytolens.records import Layer
+from cytolens.features.saliency import contrasting, explaining_layer, measure_saliency
+from cytolens.records.layers import Layer
 
 SIZE = 24
 

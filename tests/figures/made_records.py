@@ -7,21 +7,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cytolens.records import (
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Preparation
+from cytolens.records.classifier import Evaluation
+from cytolens.records.clusters import Clusters
+from cytolens.records.features import (
     Atlas,
     CellExplanation,
-    Cells,
     ChannelContext,
     ChannelRanking,
-    Clusters,
-    Embedding,
-    Evaluation,
     FeatureImages,
-    Layer,
     ModulatedImages,
-    Preparation,
 )
-from cytolens.statistics import Estimate
+from cytolens.records.layers import Layer
+from cytolens.records.maps import Embedding
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 NAN = float("nan")

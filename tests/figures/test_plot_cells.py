@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from made_records import make_cells, texts
 
-from cytolens.figures import plot_cells
+from cytolens.figures.cells import plot_cells
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 

@@ -14,10 +14,11 @@ from made_records import (
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from cytolens.figures import plot_atlas, plot_channel_cards, plot_feature_gallery, render_png
-from cytolens.figures.channels import _OUTLINE
-from cytolens.figures.style import colours
-from cytolens.statistics import Estimate
+from cytolens.figures.atlas import plot_atlas
+from cytolens.figures.channels import _OUTLINE, plot_channel_cards
+from cytolens.figures.gallery import plot_feature_gallery
+from cytolens.figures.style import colours, render_png
+from cytolens.numerics.estimates import Estimate
 
 
 def outlines(figure) -> list[Rectangle]:

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from made_records import make_cells, make_clusters, make_embedding, make_images, texts
 
-from cytolens.clusters import measure_flow
-from cytolens.figures import plot_class_parts, plot_clusters, plot_flow, render_png
-from cytolens.figures.clusters import letter
-from cytolens.records import (
-    Cells,
+from cytolens.clusters.flow import measure_flow
+from cytolens.figures.clusters import letter, plot_class_parts, plot_clusters
+from cytolens.figures.flow import plot_flow
+from cytolens.figures.style import render_png
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import (
     ClassParts,
     ClusterDescription,
     ClusterGroups,
@@ -16,7 +18,6 @@ from cytolens.records import (
     ClusterStability,
     Difference,
 )
-from cytolens.statistics import Estimate
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 

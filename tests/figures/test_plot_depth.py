@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 from made_records import NAN, make_complexity, make_layers, make_separation, texts
 
-from cytolens.figures import plot_complexity, plot_separation
-from cytolens.statistics import Estimate
+from cytolens.figures.depth import plot_complexity, plot_separation
+from cytolens.numerics.estimates import Estimate
 
 
 def test_separation_has_a_panel_per_measure_from_input_to_logits() -> None:

@@ -14,14 +14,9 @@ from made_records import (
     texts,
 )
 
-from cytolens.figures import (
-    plot_cell_explanation,
-    plot_clusters,
-    plot_feature_gallery,
-    plot_feature_images,
-    plot_modulated,
-)
-from cytolens.figures.gallery import z_score
+from cytolens.figures.clusters import plot_clusters
+from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images, z_score
+from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 

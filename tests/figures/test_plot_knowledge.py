@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from made_records import NAN, make_cells, make_layers
 
-from cytolens.figures import plot_knowledge, plot_suspects, render_png
-from cytolens.figures.knowledge import MOST_ROWS, is_clear, rows_of
-from cytolens.records import Knowledge, Suspects
-from cytolens.statistics import Estimate
+from cytolens.figures.knowledge import MOST_ROWS, is_clear, plot_knowledge, rows_of
+from cytolens.figures.style import render_png
+from cytolens.figures.suspects import plot_suspects
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.knowledge import Knowledge, Suspects
 
 
 def made(names: list[str], depth: int = 5, *, value: float = 0.6) -> Knowledge:

@@ -18,20 +18,14 @@ from PIL import Image
 from scipy import ndimage
 
 from cytolens.errors import SettingError
-from cytolens.figures import (
-    plot_cluster_outlines,
-    plot_embedding,
-    plot_embedding_panel,
-    plot_maps_by_depth,
-    plot_thumbnails,
-    render_svg,
-)
+from cytolens.figures.cluster_map import plot_cluster_outlines
 from cytolens.figures.density import extent_of, level_holding, pixel_of, smooth_density
-from cytolens.figures.map_panels import follow_colours
-from cytolens.figures.maps import RARE
+from cytolens.figures.map_panels import follow_colours, plot_embedding_panel, plot_maps_by_depth
+from cytolens.figures.maps import RARE, plot_embedding
 from cytolens.figures.outlines import describe_cluster, draw_cluster_outlines
 from cytolens.figures.overlays import continuous, overlay, overlay_of_values
-from cytolens.figures.style import PALETTE, render_pdf, render_png
+from cytolens.figures.style import PALETTE, render_pdf, render_png, render_svg
+from cytolens.figures.thumbnails import plot_thumbnails
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 

@@ -3,9 +3,10 @@ from itertools import combinations
 import numpy as np
 from made_records import NAN, make_layers, texts
 
-from cytolens.figures import plot_pairs
-from cytolens.records import ClassSeparation, Layer, Onset
-from cytolens.statistics import Estimate
+from cytolens.figures.pairs import plot_pairs
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.layers import Layer
+from cytolens.records.separation import ClassSeparation, Onset
 
 CLASSES = ("G1", "G2", "M", "S")
 

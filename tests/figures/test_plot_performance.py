@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from made_records import NAN, make_evaluation, make_history, texts
 
-from cytolens.figures import plot_confusion, plot_measures, plot_reliability, plot_training
-from cytolens.statistics import Estimate
+from cytolens.figures.performance import (
+    plot_confusion,
+    plot_measures,
+    plot_reliability,
+    plot_training,
+)
+from cytolens.numerics.estimates import Estimate
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 from made_records import texts
 
-from cytolens.figures import plot_similarity
-from cytolens.records import Similarity
+from cytolens.figures.similarity import plot_similarity
+from cytolens.records.separation import Similarity
 
 
 def make_similarity(depth: int = 6, *, untrained: bool = True) -> Similarity:

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 from made_records import make_cells, make_history
 
-from cytolens.figures import plot_cells, plot_training, render_png, render_svg
-from cytolens.figures.style import colours, interval, legend_text, number, shorten, spread
+from cytolens.figures.cells import plot_cells
+from cytolens.figures.performance import plot_training
+from cytolens.figures.style import (
+    colours,
+    interval,
+    legend_text,
+    number,
+    render_png,
+    render_svg,
+    shorten,
+    spread,
+)
 from cytolens.figures.tiles import look, look_of, round_length
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
 
 
 def test_nothing_global_is_changed() -> None:

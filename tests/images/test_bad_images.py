@@ -12,7 +12,7 @@ from imagecodecs import png_encode
 from made_crops import make_crops
 
 from cytolens.errors import InputError
-from cytolens.images import read_cells
+from cytolens.images.reading import read_cells
 
 Folders = Callable[..., Path]
 GOOD = make_crops(1, 20, 18)[0]

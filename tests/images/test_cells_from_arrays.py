@@ -10,7 +10,11 @@ import zarr
 from made_crops import make_crops
 
 from cytolens.errors import InputError, SettingError
-from cytolens.images import ArrayImages, array_files, cells_from_arrays, pad_or_crop, read_cells
+from cytolens.images import array_files
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.preparation import pad_or_crop
+from cytolens.images.reading import read_cells
+from cytolens.images.sources import ArrayImages
 
 Npz = Callable[..., Path]
 

@@ -13,7 +13,7 @@ from made_crops import make_crops, write_crop
 from PIL import Image
 
 from cytolens.errors import InputError, SettingError
-from cytolens.images import read_cells
+from cytolens.images.reading import read_cells
 
 Folders = Callable[..., Path]
 

@@ -8,8 +8,9 @@ import tifffile
 from PIL import Image
 
 from cytolens.errors import InputError
-from cytolens.images import cells_from_arrays, read_alike
-from cytolens.records import Cells
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.new_cells import read_alike
+from cytolens.records.cells import Cells
 
 
 def crops(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from cytolens.images import cells_from_arrays, pad_or_crop, prepare
-from cytolens.images.preparation import border_background, fit_size, measured_masks
-from cytolens.records import Preparation
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.preparation import (
+    border_background,
+    fit_size,
+    measured_masks,
+    pad_or_crop,
+    prepare,
+)
+from cytolens.records.cells import Preparation
 
 CROPS = arrays.arrays(
     np.uint16,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cytolens.errors import InputError
-from cytolens.images import read_cells
+from cytolens.images.reading import read_cells
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="no shared data here")

@@ -8,7 +8,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from cytolens.errors import InputError
 from cytolens.knowledge.knowledge import measure_knowledge, weighted_areas
-from cytolens.knowledge.ridge import held_out_fits
+from cytolens.numerics.ridge import held_out_fits
 
 N = 400
 

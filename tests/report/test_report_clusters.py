@@ -4,10 +4,12 @@ from functools import cache
 import numpy as np
 from made_records import make_cells, make_clusters, make_embedding, make_layers
 
-from cytolens.clusters import cluster, describe_clusters, measure_flow
-from cytolens.records import ClassParts
-from cytolens.report import StudyResults
+from cytolens.clusters.clustering import cluster
+from cytolens.clusters.flow import measure_flow
+from cytolens.clusters.subpopulations import describe_clusters
+from cytolens.records.clusters import ClassParts
 from cytolens.report.clusters import chapter, clusters_table, layers_table, sentences
+from cytolens.report.results import StudyResults
 
 
 @cache

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from made_records import NAN, make_cells, make_layers
 
-from cytolens.records import Alarm, Confounds, Knowledge, Suspects
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
 from cytolens.report import findings, knowledge
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 ALARM = Alarm(
     nuisance="crop_size",

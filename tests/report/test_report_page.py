@@ -5,15 +5,15 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from cytolens.report import (
+from cytolens.report.page import (
     Fact,
     ReportContent,
     ReportFigure,
     ReportTable,
     Section,
+    fit,
     render_report,
 )
-from cytolens.report.page import fit
 
 
 def png(width: int = 40, height: int = 20, *, noise: bool = False) -> bytes:

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from made_records import make_cells, make_layers, make_separation
 
-from cytolens.records import ClassSeparation, Onset, Similarity
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.separation import ClassSeparation, Onset, Similarity
 from cytolens.report import separation
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 GOOD = Estimate(0.9, 0.85, 0.95, null=0.55, untrained=0.6)
 NAN = float("nan")

@@ -21,12 +21,13 @@ from made_records import (
     make_separation,
 )
 
-from cytolens.figures import render_png
-from cytolens.records import Skipped, Split
-from cytolens.report import StudyResults, draw, render_report, tell
+from cytolens.figures.style import render_png
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Skipped, Split
 from cytolens.report.findings import answer, facts, rise_of_separation, warnings
-from cytolens.report.story import _story
-from cytolens.statistics import Estimate
+from cytolens.report.page import render_report
+from cytolens.report.results import StudyResults
+from cytolens.report.story import _story, draw, tell
 
 FIGURES = [
     "cells",

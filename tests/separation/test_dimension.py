@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 from skdim.id import TwoNN
 
-from cytolens.separation import measure_separation
 from cytolens.separation.dimension import neighbour_ratios, two_nearest_dimension
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 

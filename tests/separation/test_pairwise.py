@@ -3,16 +3,16 @@ import pytest
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.records import ClassSeparation
-from cytolens.separation import measure_pairs, measure_separation
-from cytolens.separation.pairwise import closest_pairs, find_onset, find_onsets
-from cytolens.separation.probe import (
+from cytolens.numerics.estimates import Estimate
+from cytolens.numerics.probe import (
     PENALTIES,
-    _shrinkage_over_blocks,  # pyright: ignore[reportPrivateUsage]
+    _shrinkage_over_blocks,
     held_out_predictions,
     probe_features,
 )
-from cytolens.statistics import Estimate
+from cytolens.records.separation import ClassSeparation
+from cytolens.separation.pairwise import closest_pairs, find_onset, find_onsets, measure_pairs
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 Labels = NDArray[np.int64]

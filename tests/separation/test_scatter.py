@@ -3,9 +3,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from cytolens.separation import measure_separation
 from cytolens.separation.plan import interval_about
 from cytolens.separation.scatter import scatter_ratios
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 

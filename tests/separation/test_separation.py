@@ -9,11 +9,12 @@ from sklearn.metrics import balanced_accuracy_score, silhouette_samples, silhoue
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from cytolens.embedding.neighbours import find_neighbours
 from cytolens.errors import InputError
-from cytolens.resampling import folds_of, permuted_labels, resampled_counts
-from cytolens.separation import measure_separation
-from cytolens.separation.measures import (
+from cytolens.numerics.estimates import resample
+from cytolens.numerics.neighbours import find_neighbours
+from cytolens.numerics.probe import held_out_predictions, probe_features
+from cytolens.numerics.resampling import folds_of, permuted_labels, resampled_counts
+from cytolens.numerics.separability import (
     balanced_accuracies,
     discrimination_value,
     halved_scores,
@@ -21,8 +22,7 @@ from cytolens.separation.measures import (
     silhouettes,
     votes,
 )
-from cytolens.separation.probe import held_out_predictions, probe_features
-from cytolens.statistics import resample
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 ON_SCALE = ("silhouette", "knn_accuracy", "probe_accuracy", "gdv")

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.separation import measure_separation
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 BOUNDED = ("silhouette", "knn_accuracy", "probe_accuracy", "gdv")

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.records import Similarity
-from cytolens.separation import measure_similarity
+from cytolens.records.separation import Similarity
+from cytolens.separation.similarity import measure_similarity
 
 Array = NDArray[np.float64]
 

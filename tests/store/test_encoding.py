@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from cytolens.errors import RunError
-from cytolens.records import Embedding, Split
-from cytolens.statistics import Estimate
-from cytolens.store import decode, encode
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Split
+from cytolens.records.maps import Embedding
+from cytolens.store.encoding import decode, encode
 
 
 def test_records_mappings_and_arrays_come_back_as_they_were():

@@ -11,11 +11,13 @@ import pytest
 from PIL import Image
 
 from cytolens.errors import RunError, SettingError
-from cytolens.images import cells_from_arrays
-from cytolens.records import Clusters, Embedding
-from cytolens.statistics import Estimate
-from cytolens.store import FORMATS, CellTable, to_anndata, write_export
-from cytolens.store.cell_table import observations
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
+from cytolens.store.anndata_table import to_anndata
+from cytolens.store.cell_table import CellTable, observations
+from cytolens.store.exports import FORMATS, write_export
 from cytolens.store.parquet_lists import append_lists
 
 N = 60

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cytolens.store import write_bytes, write_json
+from cytolens.store.files import write_bytes, write_json
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path):

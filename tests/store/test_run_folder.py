@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from cytolens.errors import RunError
-from cytolens.images import ArrayImages
-from cytolens.records import Activations, Cells, Checkpoint, Layer, Preparation
-from cytolens.store import RunFolder, open_run
+from cytolens.images.sources import ArrayImages
+from cytolens.records.cells import Cells, Preparation
+from cytolens.records.classifier import Checkpoint
+from cytolens.records.layers import Activations, Layer
+from cytolens.store.run_folder import RunFolder, open_run
 
 
 @pytest.fixture

@@ -2,8 +2,9 @@ import json
 
 import numpy as np
 
-from cytolens.images import cells_from_arrays
-from cytolens.records import Activations, Cells, Layer
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.records.cells import Cells
+from cytolens.records.layers import Activations, Layer
 from cytolens.study import apart
 
 PLACE = ("", 0, "output")

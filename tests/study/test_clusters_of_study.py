@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from cytolens.images import Optics, simulate
-from cytolens.store import write_simulation
-from cytolens.study import Study, StudySettings
+from cytolens.simulation.optics import Optics
+from cytolens.simulation.simulate import simulate
+from cytolens.store.files import write_simulation
 from cytolens.study.clustering import layer_entries, shown_layer, study_entries
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
 
 SMALL = StudySettings(
     epochs=1, gallery=1, steps=2, map_cells=100, permutations=20, halves=2, methods=["pca"],

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from cytolens.images import cells_from_arrays, read_cells, simulate
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
-from cytolens.records import Cells, Confounds, Suspects
-from cytolens.statistics import area_under_curve
+from cytolens.numerics.estimates import area_under_curve
+from cytolens.records.cells import Cells
+from cytolens.records.knowledge import Confounds, Suspects
+from cytolens.simulation.simulate import simulate
 from cytolens.study import knowing
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"

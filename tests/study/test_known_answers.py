@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from cytolens.activations import find_layers
-from cytolens.classifier import TrainingSettings, train, untrained
-from cytolens.features import explain_cell
-from cytolens.images import Optics, Plant, cells_from_arrays, simulate
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.model import untrained
+from cytolens.classifier.training import TrainingSettings, train
+from cytolens.features.modulation import explain_cell
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.simulation.optics import Optics
+from cytolens.simulation.simulate import Plant, simulate
 from cytolens.study.pictures import explaining_layer
 
 PIXEL = 0.5  # µm

@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import cytolens
 from cytolens.errors import InputError, RunError, SettingError
-from cytolens.images import Optics, simulate
-from cytolens.records import PlacedCells
-from cytolens.store import RunFolder, write_simulation
-from cytolens.study import Study, StudySettings, place, telling_placed
-from cytolens.study.placing import FinishedRun
+from cytolens.images.new_cells import read_alike
+from cytolens.records.maps import PlacedCells
+from cytolens.simulation.optics import Optics
+from cytolens.simulation.simulate import simulate
+from cytolens.store.files import write_simulation
+from cytolens.store.run_folder import RunFolder
+from cytolens.study import telling_placed
+from cytolens.study.placing import FinishedRun, place
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
 
 SMALL = StudySettings(
     epochs=2,
@@ -103,7 +107,7 @@ def test_crops_are_prepared_as_those_of_the_run(finished: Path, tmp_path: Path):
     rows = np.array([3, 100, 200])
     bright = made(3, 9) * 7  # of the same call, but must not change the limits
     np.savez(tmp_path / "few.npz", images=np.concatenate([run.cells.images.read_raw(rows), bright]))
-    cells = cytolens.images.read_alike(tmp_path / "few.npz", run.cells)
+    cells = read_alike(tmp_path / "few.npz", run.cells)
     np.testing.assert_array_equal(cells.read(np.arange(3)), run.cells.read(rows))
     features, _ = run.features(cells)
     for layer in run.activations:
@@ -162,11 +166,11 @@ def test_the_run_is_left_as_it_was_and_the_result_is_a_folder(
 def test_labels_are_used_where_there_are_some(finished: Path, tmp_path: Path):
     simulated = simulate(30, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=4)
     path = write_simulation(tmp_path / "labelled", simulated)
-    cells = cytolens.images.read_alike(path, FinishedRun(finished).cells)
+    cells = read_alike(path, FinishedRun(finished).cells)
     assert cells.labels.tolist() == simulated.labels.tolist()
     known = FinishedRun(finished).cells
     other = replace(known, class_names=("something", "else"))
-    assert (cytolens.images.read_alike(path, other).labels == -1).all()
+    assert (read_alike(path, other).labels == -1).all()
 
 
 def test_a_folder_that_holds_other_things_is_not_replaced(

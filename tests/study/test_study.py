@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from cytolens.errors import SettingError
-from cytolens.images import Optics, simulate
-from cytolens.store import write_simulation
-from cytolens.study import Study, StudySettings
+from cytolens.simulation.optics import Optics
+from cytolens.simulation.simulate import simulate
+from cytolens.store.files import write_simulation
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
 from cytolens.study.telling import gather
 
 SMALL = StudySettings(

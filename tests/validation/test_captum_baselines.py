@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cytolens.activations import find_layers
+from cytolens.activations.layers import find_layers
 from cytolens.errors import MissingExtra
 from cytolens.validation.baselines import gradcam, integrated_gradients, require_captum
 

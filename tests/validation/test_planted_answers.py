@@ -10,11 +10,11 @@ from torch import nn
 
 from cytolens.cli import main
 from cytolens.errors import ModelError, SettingError
-from cytolens.images import Plant
-from cytolens.records import KnownAnswer
-from cytolens.statistics import Estimate
-from cytolens.validation import Case, ValidationSettings, find_known_answer, settings_for
-from cytolens.validation.suite import write_page
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.features import KnownAnswer
+from cytolens.simulation.simulate import Plant
+from cytolens.validation.known_answers import Case, find_known_answer
+from cytolens.validation.suite import ValidationSettings, settings_for, write_page
 from cytolens.validation.telling import standing, summarise, verdict
 
 OWN = """

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cytolens.images import Plant
-from cytolens.validation import plant_pairs
+from cytolens.simulation.simulate import Plant
+from cytolens.validation.planting import plant_pairs
 
 N = 80
 

@@ -14,7 +14,8 @@ from cytolens.activations.capture import Place, capture, device_of, evaluating
 from cytolens.activations.layers import find_layers
 from cytolens.activations.reduction import n_features, reduce_activations, reduction_named
 from cytolens.errors import InputError, ModelError
-from cytolens.records import Activations, Cells, Layer, Progress
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.layers import Activations, Layer
 
 Sink = Callable[[str, tuple[int, int], np.dtype[Any]], Any]
 """Called with (layer name, (N, F), dtype); gives an array-like that takes ``array[a:b] = rows``."""

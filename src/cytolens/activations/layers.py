@@ -17,7 +17,7 @@ from torch import nn
 from cytolens.activations.capture import NON_LINEARITIES, Place
 from cytolens.activations.trace import LINEAR, NON_LINEAR, NORM, Node, Trace, trace
 from cytolens.errors import ModelError, choose
-from cytolens.records import Layer
+from cytolens.records.layers import Layer
 
 INPUT, PRE_SOFTMAX, LOGITS = "input", "pre_softmax", "logits"
 _JOINS = {"add", "cat", "concat", "concatenate"}

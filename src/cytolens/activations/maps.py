@@ -8,7 +8,7 @@ from torch import nn
 from cytolens.activations.capture import capture, device_of, evaluating
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
-from cytolens.records import Layer
+from cytolens.records.layers import Layer
 
 
 def capture_maps(

@@ -8,8 +8,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cytolens.classifier.model import seed_from
-from cytolens.records import Cells, Split
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, Split
 
 LARGEST = 32  # pixels; larger crops are mean-pooled to at most this
 COMPONENTS = 100

@@ -14,7 +14,8 @@ from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import CellNet, build_network
 from cytolens.classifier.wrapping import load_module, load_weights
 from cytolens.errors import ModelError
-from cytolens.records import Checkpoint, Preparation, Settings
+from cytolens.records.cells import Preparation, Settings
+from cytolens.records.classifier import Checkpoint
 
 VERSION = 1
 

@@ -14,8 +14,9 @@ from cytolens.classifier.evaluation import Array, evaluate, mean_over_folds, mea
 from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import folds_of
 from cytolens.classifier.training import TrainingSettings, clock, train
-from cytolens.records import Cells, Evaluation, Progress, Split
-from cytolens.statistics import Estimate, Rng, generator
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.classifier import Evaluation
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.records import Evaluation
-from cytolens.statistics import Estimate, Rng, generator, resample
+from cytolens.numerics.estimates import Estimate, Rng, generator, resample
+from cytolens.records.classifier import Evaluation
 
 Array = NDArray[np.float64]
 BINS = 10  # of confidence, in the reliability table and the calibration error

@@ -12,8 +12,8 @@ from torch import nn
 
 from cytolens.classifier.networks import seeded
 from cytolens.errors import ModelError
-from cytolens.records import Cells, Preparation, Settings
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, Preparation, Settings
 
 Device = str | torch.device | None
 

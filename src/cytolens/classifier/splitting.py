@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import SettingError
-from cytolens.records import Cells, Split
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, Split
 
 Indices = NDArray[np.int64]
 CANDIDATES = 2000  # choices of groups that are compared

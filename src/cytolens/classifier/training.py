@@ -17,10 +17,10 @@ from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, seed_from, untrained
 from cytolens.classifier.networks import build_network
 from cytolens.classifier.splitting import split_cells
-from cytolens.classifier.wrapping import wrap
+from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
-from cytolens.records import Cells, ImageSource, Index, Progress, Split
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, ImageSource, Index, Progress, Split
 
 BALANCES = ("class", "none")
 IN_MEMORY = 2**30  # bytes of prepared training crops that are kept; more is read batch by batch
@@ -210,14 +210,7 @@ def _new_classifier(
     cells: Cells, settings: TrainingSettings, own: nn.Module | None, *, seed: int
 ) -> Classifier:
     if own is not None:
-        brought = wrap(
-            own,
-            class_names=cells.class_names,
-            channel_names=cells.channel_names,
-            input_shape=cells.shape,
-            preparation=cells.preparation,
-            spec={"training": asdict(settings)},
-        )
+        brought = wrap_for(own, cells, spec={"training": asdict(settings)})
         fresh = untrained(brought, rng=seed)
         fresh.network.eval().requires_grad_(False)
         return fresh

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cytolens.classifier.model import Classifier, device_of, evaluating
 from cytolens.errors import ModelError
-from cytolens.records import Preparation, Settings
+from cytolens.records.cells import Cells, Preparation, Settings
 
 SAFE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
@@ -53,6 +53,18 @@ def wrap(
         input_shape=(shape[0], shape[1], shape[2]),
         preparation=preparation,
         spec={"kind": "wrapped", "module": type(module).__qualname__, **(spec or {})},
+    )
+
+
+def wrap_for(module: nn.Module, cells: Cells, *, spec: Settings | None = None) -> Classifier:
+    """`wrap` with the classes, channels, size and preparation of ``cells``."""
+    return wrap(
+        module,
+        class_names=cells.class_names,
+        input_shape=cells.shape,
+        channel_names=cells.channel_names,
+        preparation=cells.preparation,
+        spec=spec,
     )
 
 

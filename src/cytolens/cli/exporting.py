@@ -23,9 +23,10 @@ def export(
 ) -> None:
     """The cells on the maps, with all that was found of them, for another tool."""
     from cytolens.errors import choose
-    from cytolens.store import FORMATS, open_run
-    from cytolens.study import Study
+    from cytolens.store.exports import FORMATS
+    from cytolens.store.run_folder import open_run
     from cytolens.study.exporting import export_study
+    from cytolens.study.study import Study
 
     name = choose("format", to, list(FORMATS))
     study = Study(open_run(run).path, announce=terminal.announce)

@@ -45,7 +45,7 @@ def simulate(
             "frequency": plant_frequency,
         },
     )
-    from cytolens.store import write_simulation
+    from cytolens.store.files import write_simulation
 
     terminal.say(str(write_simulation(out, made)))
 
@@ -61,8 +61,9 @@ def make_cells(
     plant_options: dict[str, Any] | None = None,
 ) -> Any:
     """A Simulation, with progress on the terminal."""
-    from cytolens.images import Optics, Plant
-    from cytolens.images import simulate as make
+    from cytolens.simulation.optics import Optics
+    from cytolens.simulation.simulate import Plant
+    from cytolens.simulation.simulate import simulate as make
 
     chosen = {k: v for k, v in (plant_options or {}).items() if v is not None}
     planted = None if plant is None else Plant(kind=plant, **chosen)
@@ -88,7 +89,8 @@ def demo(
 ) -> None:
     """The whole study on simulated cells, ending with the path of report.html."""
     from cytolens.cli.studying import open_study
-    from cytolens.store import RunFolder, write_json, write_simulation
+    from cytolens.store.files import write_json, write_simulation
+    from cytolens.store.run_folder import RunFolder
 
     RunFolder(out)  # refuses a folder that holds other things, before any work
     data = out.with_name(out.name + "-cells")

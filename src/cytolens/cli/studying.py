@@ -171,8 +171,8 @@ def open_study(data: Path, out: Path | None, given: dict[str, Any]) -> Any:
     """The study of a run folder (with its settings, but for those given), or of new data."""
     if not data.exists():
         raise InputError(f"'{data}' does not exist; give the cells, or the folder of a run")
-    from cytolens.store import RunFolder
-    from cytolens.study import Study
+    from cytolens.store.run_folder import RunFolder
+    from cytolens.study.study import Study
 
     chosen = {name: value for name, value in given.items() if value not in (None, [])}
     is_run = (data / "run.json").is_file()

@@ -11,8 +11,12 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainin
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from cytolens.records import Clusters, Embedding, Layer, Onset, PlacedCells, Progress
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Progress
+from cytolens.records.clusters import Clusters
+from cytolens.records.layers import Layer
+from cytolens.records.maps import Embedding, PlacedCells
+from cytolens.records.separation import Onset
 
 _WIDE = 200  # columns, where the output goes to a file and nothing may be cut
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)

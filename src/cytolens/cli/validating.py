@@ -31,8 +31,8 @@ def validate(
     device: str = typer.Option(None, help="where to train: cpu, cuda; default: a GPU if seen"),
 ) -> None:
     """Do explanations point at what a classifier uses? Known answers on simulated cells."""
-    from cytolens.validation import ValidationSettings, settings_for
-    from cytolens.validation import validate as run
+    from cytolens.validation.suite import ValidationSettings, settings_for
+    from cytolens.validation.suite import validate as run
 
     chosen: ValidationSettings = settings_for(
         kinds=kinds, cells=cells, seed=seed, model=model, quick=quick, device=device

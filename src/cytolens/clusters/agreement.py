@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.resampling import Labels, interval, permuted_labels, resampled_counts
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.numerics.resampling import Labels, interval, permuted_labels, resampled_counts
 
 Floats = NDArray[np.float64]
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from cytolens.clusters.agreement import measure_agreement
 from cytolens.clusters.methods import Method, find_method
 from cytolens.clusters.stability import measure_stability
-from cytolens.embedding.neighbours import checked_features, is_constant, limited_threads
 from cytolens.errors import InputError, SettingError
-from cytolens.records import ClusterGroups, Clusters
-from cytolens.resampling import Labels, codes, permuted_labels
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.neighbours import checked_features, is_constant, limited_threads
+from cytolens.numerics.resampling import Labels, codes, permuted_labels
+from cytolens.records.clusters import ClusterGroups, Clusters
 
 
 def cluster(

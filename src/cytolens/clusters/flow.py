@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from cytolens.clusters.agreement import informations
 from cytolens.errors import InputError
-from cytolens.records import ClusterFlow, Clusters
-from cytolens.resampling import Labels, interval, resampled_counts
-from cytolens.statistics import Estimate, Rng, generator
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.resampling import Labels, interval, resampled_counts
+from cytolens.records.clusters import ClusterFlow, Clusters
 
 _SWEEPS = 8  # to and fro
 

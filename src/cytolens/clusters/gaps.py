@@ -9,7 +9,7 @@ from scipy.optimize import isotonic_regression
 from scipy.spatial.distance import pdist
 from sklearn.metrics.pairwise import euclidean_distances
 
-from cytolens.resampling import Labels
+from cytolens.numerics.resampling import Labels
 
 Floats = NDArray[np.float64]
 

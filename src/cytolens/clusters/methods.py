@@ -12,16 +12,16 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from cytolens.embedding.neighbours import (
+from cytolens.errors import SettingError, choose
+from cytolens.numerics.neighbours import (
     find_neighbours,
     nearest_of,
     principal_components,
     reduce_features,
 )
-from cytolens.errors import SettingError, choose
-from cytolens.records import Settings
-from cytolens.resampling import Labels
-from cytolens.separation.measures import pair_distances, silhouettes
+from cytolens.numerics.resampling import Labels
+from cytolens.numerics.separability import pair_distances, silhouettes
+from cytolens.records.cells import Settings
 
 JUDGED_ON = 2000  # cells on which a number of clusters is judged
 DENSE_DIMENSIONS = 10  # density means little in more

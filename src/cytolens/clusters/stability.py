@@ -9,10 +9,10 @@ from sklearn.metrics import adjusted_rand_score
 
 from cytolens.clusters.gaps import measure_gaps, parts_of
 from cytolens.clusters.methods import NUMBERED, Method, find_method, kmeans
-from cytolens.embedding.neighbours import is_constant, principal_components
-from cytolens.records import ClusterStability
-from cytolens.resampling import Labels, interval
-from cytolens.statistics import Estimate, Rng, generator
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.neighbours import is_constant, principal_components
+from cytolens.numerics.resampling import Labels, interval
+from cytolens.records.clusters import ClusterStability
 
 Floats = NDArray[np.float64]
 

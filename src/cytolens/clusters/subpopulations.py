@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from cytolens.errors import InputError
-from cytolens.records import ClusterDescription, Difference
-from cytolens.resampling import Labels, codes, permuted_labels
-from cytolens.statistics import Estimate, Rng, generator, spearman
+from cytolens.numerics.estimates import Estimate, Rng, generator, spearman
+from cytolens.numerics.resampling import Labels, codes, permuted_labels
+from cytolens.records.clusters import ClusterDescription, Difference
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import distance_to_nearest
+from cytolens.numerics.neighbours import distance_to_nearest
 
 DRAWN = 0.8
 """Share of the landmarks drawn at random: these keep the densities of the map true. The others

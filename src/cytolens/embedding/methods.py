@@ -10,7 +10,11 @@ from numpy.typing import NDArray
 
 from cytolens.embedding.alignment import align, displacement, flip, start_from
 from cytolens.embedding.landmarks import choose_landmarks
-from cytolens.embedding.neighbours import (
+from cytolens.embedding.placing import Placer, Reference
+from cytolens.embedding.quality import measure_quality
+from cytolens.errors import InputError, MissingExtra, SettingError, choose
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.neighbours import (
     Neighbours,
     checked_features,
     find_neighbours,
@@ -19,11 +23,9 @@ from cytolens.embedding.neighbours import (
     principal_components,
     reduce_features,
 )
-from cytolens.embedding.placing import Placer, Reference
-from cytolens.embedding.quality import measure_quality
-from cytolens.errors import InputError, MissingExtra, SettingError, choose
-from cytolens.records import Activations, Embedding, Progress, Settings
-from cytolens.statistics import Rng, generator
+from cytolens.records.cells import Progress, Settings
+from cytolens.records.layers import Activations
+from cytolens.records.maps import Embedding
 
 FEWEST_CELLS = 5
 MOST_MAPPED = 200_000
@@ -121,10 +123,7 @@ def umap(features: NDArray[np.float32], start: Start) -> Made:
     An extra: raises MissingExtra where umap-learn is not installed. On one thread, since its
     result depends on the threads else.
     """
-    try:
-        library = importlib.import_module("umap")
-    except ImportError as error:
-        raise MissingExtra("UMAP", "umap") from error
+    library = _library("umap", "UMAP")
     reduced = reduce_features(features)
     neighbours = min(15, len(features) - 1)
     first = _first_places(start, reduced)
@@ -151,10 +150,7 @@ def pacmap(features: NDArray[np.float32], start: Start) -> Made:
 
     An extra: raises MissingExtra where pacmap is not installed.
     """
-    try:
-        library = importlib.import_module("pacmap")
-    except ImportError as error:
-        raise MissingExtra("PaCMAP", "pacmap") from error
+    library = _library("pacmap", "PaCMAP")
     reduced = reduce_features(features)
     neighbours = min(10, len(features) - 1)
     first = _first_places(start, reduced)
@@ -331,6 +327,14 @@ def _by_landmarks(
         "reduced_to": reduced.shape[1] if reduced is not features else None,
     }
     return Made(coordinates, made.quality, settings)
+
+
+def _library(module: str, name: str) -> Any:
+    """A library that is an extra of the same name as its module."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtra(name, module) from error
 
 
 def _first_places(start: Start, features: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
-from cytolens.statistics import Estimate, Rng, bootstrap
+from cytolens.numerics.estimates import Estimate, Rng, bootstrap
 
 Array = NDArray[np.float64]
 NEIGHBOURS = 10  # one stray training cell must not excuse a cell

@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
-from cytolens.records import Embedding
+from cytolens.records.maps import Embedding
 
 Array = NDArray[np.float64]
 

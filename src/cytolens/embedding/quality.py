@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from cytolens.embedding.neighbours import is_constant
-from cytolens.statistics import spearman
+from cytolens.numerics.estimates import spearman
+from cytolens.numerics.neighbours import is_constant
 
 QUERIES = 1000
 """Cells asked for their neighbours; the standard error of recall@10 is then about 0.007."""

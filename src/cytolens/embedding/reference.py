@@ -14,13 +14,13 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import (
+from cytolens.errors import InputError
+from cytolens.numerics.neighbours import (
     EXACT_UP_TO,
     checked_features,
     limited_threads,
     thread_count,
 )
-from cytolens.errors import InputError
 
 Array = NDArray[np.float64]
 T = TypeVar("T")

@@ -9,7 +9,9 @@ from torch import nn
 from cytolens.errors import InputError, SettingError
 from cytolens.features.directions import whitened_directions
 from cytolens.features.optimisation import feature_images
-from cytolens.records import Atlas, Embedding, FeatureImages, Layer
+from cytolens.records.features import Atlas, FeatureImages
+from cytolens.records.layers import Layer
+from cytolens.records.maps import Embedding
 
 
 def make_atlas(

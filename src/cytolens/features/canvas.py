@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from cytolens.errors import InputError, SettingError
-from cytolens.records import Cells
+from cytolens.records.cells import Cells
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cytolens.errors import InputError
-from cytolens.statistics import Estimate, Rng, generator, mean_of, spearman
+from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of, spearman
 
 NYQUIST = 0.5  # cycles per pixel, the finest grating that pixels can carry
 _ORIENTATIONS = 18  # bins of 10 degrees

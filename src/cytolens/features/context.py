@@ -7,10 +7,12 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
-from cytolens.activations import capture_maps
+from cytolens.activations.maps import capture_maps
 from cytolens.errors import InputError
-from cytolens.records import Cells, ChannelContext, ChannelRanking, Layer
-from cytolens.statistics import Estimate, Rng, area_under_curve, generator, resample
+from cytolens.numerics.estimates import Estimate, Rng, area_under_curve, generator, resample
+from cytolens.records.cells import Cells
+from cytolens.records.features import ChannelContext, ChannelRanking
+from cytolens.records.layers import Layer
 
 Floats = NDArray[np.float64]
 

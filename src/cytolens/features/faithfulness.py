@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from cytolens.activations import capture, device_of, evaluating
+from cytolens.activations.capture import capture, device_of, evaluating
 from cytolens.errors import InputError
 from cytolens.features.comparison import Comparison, measure_predictivity, prepare_comparison
 from cytolens.features.objectives import LEAK
@@ -24,8 +24,9 @@ from cytolens.features.priors import Prior
 from cytolens.features.private_copy import dtype_of, places_of
 from cytolens.features.texture import moments_of
 from cytolens.features.transforms import Transforms, draw_views, transform
-from cytolens.records import Faithfulness, FeatureImages, Layer
-from cytolens.statistics import Rng, generator, mean_of
+from cytolens.numerics.estimates import Rng, generator, mean_of
+from cytolens.records.features import Faithfulness, FeatureImages
+from cytolens.records.layers import Layer
 
 BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations import Place, capture, device_of, evaluating, resolve_layer
-from cytolens.activations.capture import NON_LINEARITIES
+from cytolens.activations.capture import NON_LINEARITIES, Place, capture, device_of, evaluating
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.canvas import batches_of
 from cytolens.features.decision import decision
 from cytolens.features.private_copy import dtype_of
-from cytolens.records import Cells, Layer, Progress
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.layers import Layer
 
 
 def measure_contributions(

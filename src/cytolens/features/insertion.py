@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations import capture_maps
+from cytolens.activations.maps import capture_maps
 from cytolens.errors import InputError
 from cytolens.features.gain import apply_gain
-from cytolens.records import FeatureImages, ModulatedImages
-from cytolens.statistics import Estimate, Rng, generator, mean_of
+from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
+from cytolens.records.features import FeatureImages, ModulatedImages
 
 TENTHS = tuple(k / 10 for k in range(1, 10))  # of the pixels
 

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations import capture, device_of, evaluating, resolve_layer
+from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError, ModelError, SettingError
 from cytolens.features.decision import decision
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
@@ -22,7 +23,8 @@ from cytolens.features.saliency import (
     measure_saliency,
     require_positions,
 )
-from cytolens.records import CellExplanation, FeatureImages, Layer, ModulatedImages
+from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages
+from cytolens.records.layers import Layer
 
 
 def modulate(

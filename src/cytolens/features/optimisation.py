@@ -14,7 +14,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from cytolens.activations import device_of, resolve_layer
+from cytolens.activations.capture import device_of
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.ascent import Climb, ascend, look
 from cytolens.features.canvas import Canvas, batches_of, prepare_canvas
@@ -30,8 +31,10 @@ from cytolens.features.priors import Guidance, Prior, guide
 from cytolens.features.private_copy import Respond, dtype_of, responding
 from cytolens.features.regularisers import weigh
 from cytolens.features.transforms import Transforms
-from cytolens.records import Cells, FeatureImages, Layer, Progress
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.features import FeatureImages
+from cytolens.records.layers import Layer
 
 REGULARISATION: Mapping[str, float] = {"departure": 1.0, "total_variation": 4.0, "blur": 40.0}
 """Default weights; see `regularisers` for their unit."""

@@ -29,9 +29,9 @@ from cytolens.features.canvas import batches_of
 from cytolens.features.objectives import Objective, Response
 from cytolens.features.parametrisations import Parametrisation, along, fourier, phases
 from cytolens.features.texture import VIEWS, describe, texture_filters, view_of
-from cytolens.images import prepared_background
-from cytolens.records import Cells, Progress
-from cytolens.statistics import Rng, generator
+from cytolens.images.preparation import prepared_background
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells, Progress
 
 PRIORS = ("cells", "components", "accentuation", "spectrum", "range")
 DRIVING = 0.1

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from cytolens.activations import Place, capture, device_of, evaluating
+from cytolens.activations.capture import Place, capture, device_of, evaluating
 from cytolens.errors import ModelError
 from cytolens.features.canvas import Canvas
 from cytolens.features.lean_convolutions import FewInputs, OwnChannel
 from cytolens.features.objectives import Focus, Response
 from cytolens.features.tiles import Tile, find_tile
-from cytolens.records import Layer
+from cytolens.records.layers import Layer
 
 
 class Respond(Protocol):

@@ -6,8 +6,10 @@ from torch import nn
 
 from cytolens.features.duplicates import DUPLICATE, group_duplicates
 from cytolens.features.importance import measure_ablation, measure_importance
-from cytolens.records import Cells, ChannelRanking, Layer, Progress
-from cytolens.statistics import Estimate, Rng, generator, spearman
+from cytolens.numerics.estimates import Estimate, Rng, generator, spearman
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.features import ChannelRanking
+from cytolens.records.layers import Layer
 
 
 def rank_channels(

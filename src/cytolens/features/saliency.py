@@ -22,18 +22,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytolens.activations import (
-    Place,
-    capture,
-    device_of,
-    evaluating,
-    find_layers,
-    resolve_layer,
-)
+from cytolens.activations.capture import Place, capture, device_of, evaluating
+from cytolens.activations.layers import find_layers, resolve_layer
 from cytolens.errors import InputError, ModelError, SettingError
 from cytolens.features.decision import decision
 from cytolens.features.gain import Background, background_levels, upscale
-from cytolens.records import Layer
+from cytolens.records.layers import Layer
 
 LARGEST_FIELD = 1 / 3  # of the crop's height, the receptive field of the layer to explain at
 SMOOTHING = 1 / 32  # of the crop's smaller side, standard deviation of the smoothing

@@ -17,7 +17,8 @@ from cytolens.figures.tiles import (
     put_dead,
     put_intensity_scales,
 )
-from cytolens.records import Atlas, Cells
+from cytolens.records.cells import Cells
+from cytolens.records.features import Atlas
 
 _SIDE = (WIDTH - 0.4) / 2  # inches, of one plane
 _SMALLEST = 0.5  # of the largest tile's side

@@ -6,8 +6,8 @@ from matplotlib.patches import Rectangle
 
 from cytolens.figures.style import INK, SMALL, WIDTH, colours, shorten, styled
 from cytolens.figures.tiles import canvas, foot_height, look_of, put, put_bar, put_intensity_scales
-from cytolens.records import Cells
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Cells
 
 _LEFT = 1.35  # inches for the names of the classes
 

@@ -32,7 +32,8 @@ from cytolens.figures.tiles import (
     put_dead,
     put_intensity_scales,
 )
-from cytolens.records import Cells, ChannelContext, FeatureImages
+from cytolens.records.cells import Cells
+from cytolens.records.features import ChannelContext, FeatureImages
 
 _TILE = 0.92  # inches, of the feature image
 _BELOW = 0.48  # the same where several image channels are shown below each other

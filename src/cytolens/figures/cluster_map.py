@@ -10,7 +10,9 @@ from cytolens.figures.outlines import describe_cluster, draw_cluster_outlines
 from cytolens.figures.overlays import overlay
 from cytolens.figures.style import SMALL, WIDTH, colours, spread, styled
 from cytolens.figures.tiles import canvas, look_of, put, put_bar, put_classes
-from cytolens.records import Cells, Clusters, Embedding
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 
 _MAP = 4.1  # inches
 _TILE = 0.42

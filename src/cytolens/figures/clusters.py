@@ -22,14 +22,10 @@ from cytolens.figures.style import (
     styled,
 )
 from cytolens.figures.tiles import Look, canvas, look, look_of, put, put_bar, put_dead
-from cytolens.records import (
-    Cells,
-    ClassParts,
-    ClusterDescription,
-    Clusters,
-    Embedding,
-    FeatureImages,
-)
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import ClassParts, ClusterDescription, Clusters
+from cytolens.records.features import FeatureImages
+from cytolens.records.maps import Embedding
 
 _MAP = 2.45  # inches
 _TILE = 0.47

@@ -22,8 +22,8 @@ from cytolens.figures.style import (
     spread,
     styled,
 )
-from cytolens.records import Layer
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.layers import Layer
 
 ByLayer = Mapping[str, Mapping[str, Estimate]]
 _DIRECTION = {

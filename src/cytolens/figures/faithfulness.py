@@ -18,7 +18,8 @@ from cytolens.figures.style import (
     spread,
     styled,
 )
-from cytolens.records import Faithfulness, Layer
+from cytolens.records.features import Faithfulness
+from cytolens.records.layers import Layer
 
 _BESIDE = {
     "predictivity": ("feature image", TRAINED, "-"),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolens.figures.style import SMALL, WIDTH, colours, number, shorten, styled
 from cytolens.figures.tiles import canvas, put_classes
-from cytolens.records import ClusterFlow
+from cytolens.records.clusters import ClusterFlow
 
 _HEIGHT = 3.0  # inches of all cells together
 _BAR = 0.13

@@ -18,7 +18,8 @@ from cytolens.figures.tiles import (
     put_dead,
     put_intensity_scales,
 )
-from cytolens.records import ChannelRanking, Faithfulness, FeatureImages, Layer
+from cytolens.records.features import ChannelRanking, Faithfulness, FeatureImages
+from cytolens.records.layers import Layer
 
 _REASONS = {"does not predict": "no pred.", "unnatural": "odd"}  # short enough for a tile
 _LEFT = 1.15  # inches for the names of the layers

@@ -10,8 +10,9 @@ from matplotlib.patches import Rectangle
 
 from cytolens.figures.style import INK, SMALL, WIDTH, number, shorten, styled
 from cytolens.figures.tiles import canvas
-from cytolens.records import Knowledge, Layer
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.knowledge import Knowledge
+from cytolens.records.layers import Layer
 
 CLASS = "class"
 SECTIONS = {

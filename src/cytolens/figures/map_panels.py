@@ -26,7 +26,9 @@ from cytolens.figures.overlays import (
     overlay_of_values,
 )
 from cytolens.figures.style import SMALL, WIDTH, colours, number, shorten, styled
-from cytolens.records import Cells, Clusters, Embedding
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 
 _GAP = 0.12  # inches between maps
 _TITLE = 0.22

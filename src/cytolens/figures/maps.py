@@ -26,7 +26,9 @@ from cytolens.figures.style import (
     styled,
 )
 from cytolens.figures.thumbnails import Layout, plot_thumbnails
-from cytolens.records import Cells, Clusters, Embedding
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 
 VECTOR_LIMIT = 2_000  # points; above, SVG and PDF hold them as a picture
 SHADE_LIMIT = 20_000  # points; above, density is drawn instead of points

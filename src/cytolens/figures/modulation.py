@@ -22,7 +22,7 @@ from cytolens.figures.tiles import (
     put_intensity_scales,
     put_scale,
 )
-from cytolens.records import CellExplanation, FeatureImages, ModulatedImages
+from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages
 
 _LEFT = 0.95  # inches for the names of the rows
 GAIN_MAP = "viridis"

@@ -7,7 +7,8 @@ from matplotlib.patheffects import withStroke
 
 from cytolens.figures.density import Extent, draw_contours, extent_of
 from cytolens.figures.style import SMALL, colours, shorten
-from cytolens.records import Clusters, Embedding
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 
 CORE = 0.75  # share of a cluster's cells that its outline holds
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cytolens.errors import SettingError, choose
 from cytolens.figures.style import FAINT, UNTRAINED, colours
-from cytolens.records import Cells, Clusters
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import Clusters
 
 _MOST = 10  # categories with a colour of their own; the rest are drawn as "other"
 _NONE = "#C9C9C9"

@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cytolens.figures.style import INK, SMALL, WIDTH, depth_axis, number, shorten, styled
-from cytolens.records import ClassSeparation, Layer, Onset
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.layers import Layer
+from cytolens.records.separation import ClassSeparation, Onset
 
 MOST_ROWS = 40  # more would not be legible on a page
 

@@ -24,8 +24,8 @@ from cytolens.figures.style import (
     shorten,
     styled,
 )
-from cytolens.records import Evaluation
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.classifier import Evaluation
 
 _FOLDS = "#009E73"
 
@@ -72,8 +72,9 @@ def plot_training(history: Sequence[Mapping[str, float]], *, best: int | None = 
         ruled(axes)
         axes.margins(x=0.03)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
-        if panel == 0 and keys:
-            axes.legend(loc="lower left" if best is not None else "best")
+        if panel == 0 and keys:  # above the panels, where it hides no curve
+            handles = axes.get_legend_handles_labels()
+            figure.legend(*handles, loc="outside upper right", ncols=2)
     return figure
 
 

@@ -28,8 +28,9 @@ from cytolens.figures.style import (
     styled,
 )
 from cytolens.figures.tiles import canvas, look_of, put
-from cytolens.records import Cells, Embedding, PlacedCells
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.maps import Embedding, PlacedCells
 
 VECTOR_LIMIT = 2_000  # points; above, SVG holds them as a picture
 _MARGIN = 0.12  # of the map's width; new cells may lie beside the old ones

@@ -20,7 +20,7 @@ from cytolens.figures.style import (
     styled,
 )
 from cytolens.figures.tiles import canvas, look, put, put_bar, put_scale
-from cytolens.records import KnownAnswer
+from cytolens.records.features import KnownAnswer
 
 METHODS: Mapping[str, tuple[str, str]] = {
     "ours": ("cytolens", PALETTE[0]),

@@ -18,7 +18,7 @@ from cytolens.figures.style import (
     shorten,
     styled,
 )
-from cytolens.records import Similarity
+from cytolens.records.separation import Similarity
 
 
 @styled

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,7 +7,8 @@ from matplotlib.patches import Rectangle
 
 from cytolens.figures.style import SMALL, WIDTH, colours, shorten, styled
 from cytolens.figures.tiles import canvas, foot_height, look_of, put, put_bar
-from cytolens.records import Cells, Suspects
+from cytolens.records.cells import Cells
+from cytolens.records.knowledge import Suspects
 
 _COLUMNS = 8
 _TILE = (WIDTH - 0.2) / _COLUMNS

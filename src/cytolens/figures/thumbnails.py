@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cytolens.figures.style import INK, METHODS, SMALL, WIDTH, colours, shorten, styled
 from cytolens.figures.tiles import Look, canvas, look_of, put_bar, put_classes
-from cytolens.records import Cells, Embedding
+from cytolens.records.cells import Cells
+from cytolens.records.maps import Embedding
 
 Layout = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -41,7 +42,9 @@ def plot_thumbnails(
     """
     drawn = look_of(cells)
     if layout is None:
-        from cytolens.embedding import thumbnail_layout  # only where it is needed: it is heavy
+        from cytolens.embedding.layout import (
+            thumbnail_layout,  # only where it is needed: it is heavy
+        )
 
         index, places = thumbnail_layout(embedding.coordinates, grid=_GRID)
         window = _window(embedding, cells) if part else None

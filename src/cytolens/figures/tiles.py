@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cytolens.figures.style import INK, SMALL, colours, number, shorten
-from cytolens.records import Cells
+from cytolens.records.cells import Cells
 
 Limits = Sequence[float] | NDArray[np.floating]
 _RED_GREEN_BLUE = (("red", "green", "blue"), ("r", "g", "b"))

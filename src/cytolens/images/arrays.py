@@ -11,7 +11,7 @@ from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.columns import encode_labels, split_columns
 from cytolens.images.crops import ArrayCrops, Crops, ListCrops, find_channel_axis
 from cytolens.images.image_files import COLOURS, check_extent
-from cytolens.records import Cells, Progress
+from cytolens.records.cells import Cells, Progress
 
 
 def cells_from_arrays(

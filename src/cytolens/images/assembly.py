@@ -19,7 +19,7 @@ from cytolens.images.preparation import (
     fit_size,
 )
 from cytolens.images.sources import CropImages
-from cytolens.records import Cells, Preparation, Progress, Skipped
+from cytolens.records.cells import Cells, Preparation, Progress, Skipped
 
 FEWEST = 10  # cells in a class
 _LISTED = 20  # duplicates named one by one

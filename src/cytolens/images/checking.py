@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.crops import Crop, Crops
 from cytolens.images.preparation import LIMIT_PERCENTILES, border_background
-from cytolens.records import Progress, Skipped
+from cytolens.records.cells import Progress, Skipped
 
 SAMPLED_CELLS = 4096  # whose pixels set intensity limits and background
 SAMPLED_PIXELS = 1024  # of each of these, evenly spaced

@@ -23,7 +23,7 @@ from cytolens.images.crops import BATCH_BYTES
 from cytolens.images.file_crops import FileCrops, read_pictures
 from cytolens.images.image_files import ENDINGS, Picture, read_pages
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
-from cytolens.records import Skipped
+from cytolens.records.cells import Skipped
 
 _PROBED = 32  # files, evenly spaced, that say what channels and pixel size there are
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}

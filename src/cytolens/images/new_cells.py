@@ -13,7 +13,7 @@ from cytolens.images.folders import Listing, found_in_files, list_images
 from cytolens.images.image_files import COLOURS, ENDINGS
 from cytolens.images.reading import find_cells
 from cytolens.images.sources import CropImages
-from cytolens.records import Cells, Progress
+from cytolens.records.cells import Cells, Progress
 
 UNKNOWN = -1  # the label of a cell that has none, or one that the study does not know
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import SettingError, choose
-from cytolens.records import Preparation
+from cytolens.records.cells import Preparation
 
 INTENSITIES = ("dataset", "image", "none")
 LARGEST_SIDE = 4096  # pixels; a larger "crop" is a field of view, or a decompression bomb

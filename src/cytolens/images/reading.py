@@ -10,7 +10,7 @@ from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.folders import find_in_folder
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
-from cytolens.records import Cells, Progress
+from cytolens.records.cells import Cells, Progress
 
 
 def read_cells(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.crops import Crops
 from cytolens.images.preparation import measured_masks, pad_or_crop, prepare
-from cytolens.records import Index, Preparation
+from cytolens.records.cells import Index, Preparation
 
 
 @dataclass(frozen=True)

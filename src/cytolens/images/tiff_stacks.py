@@ -13,7 +13,7 @@ from cytolens.images.assembly import Found
 from cytolens.images.columns import NO_LABELS, split_columns
 from cytolens.images.file_crops import THREADS, FileCrops
 from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
-from cytolens.records import Skipped
+from cytolens.records.cells import Skipped
 
 CHANNEL_PAGES = 8  # as many pages, in every file alike, may be channels that nobody named
 _PROBED = 16  # files, evenly spaced, that say whether there are stacks at all

@@ -10,8 +10,8 @@ from scipy.stats import rankdata
 from cytolens.errors import InputError
 from cytolens.knowledge.knowledge import measure_knowledge
 from cytolens.knowledge.values import as_values
-from cytolens.records import Alarm, Confounds
-from cytolens.resampling import (
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.resampling import (
     Labels,
     codes,
     folds_of,
@@ -19,8 +19,8 @@ from cytolens.resampling import (
     permuted_labels,
     resampled_counts,
 )
-from cytolens.separation.measures import balanced_accuracies
-from cytolens.statistics import Estimate, Rng, generator
+from cytolens.numerics.separability import balanced_accuracies
+from cytolens.records.knowledge import Alarm, Confounds
 
 Floats = NDArray[np.float64]
 

@@ -8,14 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cytolens.embedding.neighbours import checked_features, limited_threads
 from cytolens.errors import InputError
-from cytolens.knowledge.ridge import held_out_fits
 from cytolens.knowledge.values import as_values
-from cytolens.records import Knowledge, Progress
-from cytolens.resampling import Labels, codes, folds_of, interval, permuted_labels
-from cytolens.separation.probe import probe_features
-from cytolens.statistics import Estimate, Rng, generator, resample
+from cytolens.numerics.estimates import Estimate, Rng, generator, resample
+from cytolens.numerics.neighbours import checked_features, limited_threads
+from cytolens.numerics.probe import probe_features
+from cytolens.numerics.resampling import Labels, codes, folds_of, interval, permuted_labels
+from cytolens.numerics.ridge import held_out_fits
+from cytolens.records.cells import Progress
+from cytolens.records.knowledge import Knowledge
 
 Floats = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import find_neighbours
-from cytolens.resampling import Labels
+from cytolens.numerics.neighbours import find_neighbours
+from cytolens.numerics.resampling import Labels
 
 Floats = NDArray[np.float64]
 

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import checked_features, find_neighbours, limited_threads
 from cytolens.errors import InputError
 from cytolens.knowledge.oddness import find_odd
-from cytolens.knowledge.ridge import held_out_fits
-from cytolens.records import Progress, Suspects
-from cytolens.resampling import Labels, codes, folds_of
-from cytolens.separation.probe import probe_features
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.neighbours import checked_features, find_neighbours, limited_threads
+from cytolens.numerics.probe import probe_features
+from cytolens.numerics.resampling import Labels, codes, folds_of
+from cytolens.numerics.ridge import held_out_fits
+from cytolens.records.cells import Progress
+from cytolens.records.knowledge import Suspects
 
 Floats = NDArray[np.float64]
 

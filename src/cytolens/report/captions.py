@@ -5,18 +5,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cytolens.figures.style import interval, measure_name, number
-from cytolens.records import (
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.classifier import Evaluation
+from cytolens.records.features import (
     Atlas,
     CellExplanation,
-    Cells,
     ChannelContext,
     ChannelRanking,
-    Evaluation,
     Faithfulness,
     FeatureImages,
     ModulatedImages,
 )
-from cytolens.statistics import Estimate
 
 _SCALED = {
     "dataset": "Intensities are on one scale for the whole data set, so brightness can be "

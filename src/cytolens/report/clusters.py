@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cytolens import figures
-from cytolens.figures.clusters import letter
+from cytolens.figures.clusters import letter, plot_class_parts, plot_clusters
+from cytolens.figures.flow import plot_flow
 from cytolens.figures.style import interval, number
-from cytolens.records import ClassParts, ClusterDescription, Clusters, FeatureImages
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.clusters import ClassParts, ClusterDescription, Clusters
+from cytolens.records.features import FeatureImages
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 if TYPE_CHECKING:
     from cytolens.report.story import Chapter, Drawing
@@ -33,20 +34,20 @@ def chapter(results: StudyResults) -> "Chapter":
         images = _of(results.cluster_images, layer)
         described = results.populations.get("described", ())
         plot = partial(
-            figures.plot_clusters, found, results.main_maps[layer], cells, images,
+            plot_clusters, found, results.main_maps[layer], cells, images,
             described=described,
         )  # fmt: skip
         text = of_clusters(found, described, images=images is not None)
         drawings.append(("clusters", f"Clusters of {layer}", text, plot, False))
     if cells is not None and results.populations.get("classes"):
         parted, images = results.populations["classes"], results.populations["images"]
-        plot = partial(figures.plot_class_parts, parted, cells, images)
+        plot = partial(plot_class_parts, parted, cells, images)
         title = f"The parts of each class at {results.populations['layer']}"
         text = of_parts(parted, images=images is not None)
         drawings.append(("class_parts", title, text, plot, False))
     flow = results.populations.get("flow")
     if flow is not None and cells is not None and len(flow.layers) > 1:
-        plot = partial(figures.plot_flow, flow, cells.labels, cells.class_names)
+        plot = partial(plot_flow, flow, cells.labels, cells.class_names)
         title = "Which clusters become which, from layer to layer"
         drawings.append(("cluster_flow", title, of_flow(flow.agreement), plot, False))
     tables = (

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cytolens.figures.style import interval, measure_name, number
-from cytolens.records import Evaluation
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.classifier import Evaluation
 from cytolens.report import knowledge
 from cytolens.report.page import Fact
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 _PREFERRED = ("probe_accuracy", "knn_accuracy", "silhouette")
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cytolens import figures
-from cytolens.figures.knowledge import CLASS, is_clear
+from cytolens.figures.knowledge import CLASS, is_clear, plot_knowledge
 from cytolens.figures.style import interval, number
-from cytolens.records import Alarm, Confounds, Knowledge, Suspects
+from cytolens.figures.suspects import plot_suspects
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 if TYPE_CHECKING:
     from cytolens.report.story import Chapter, Drawing
@@ -29,11 +29,11 @@ def chapter(results: StudyResults) -> "Chapter":
     drawings: list[Drawing] = []
     knowledge, suspects, cells = results.knowledge, results.suspects, results.cells
     if knowledge is not None and knowledge.measures and results.layers:
-        plot = partial(figures.plot_knowledge, results.layers, knowledge)
+        plot = partial(plot_knowledge, results.layers, knowledge)
         title = "What can be read from each layer"
         drawings.append(("knowledge", title, of_knowledge(knowledge), plot, False))
     if suspects is not None and cells is not None and len(suspects.labels) + len(suspects.odd):
-        plot = partial(figures.plot_suspects, suspects, cells)
+        plot = partial(plot_suspects, suspects, cells)
         title = "Suspect labels and odd cells"
         drawings.append(("suspects", title, of_suspects(suspects), plot, False))
     found = (confounds_table(results), suspects_table(results), odd_table(results))

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cytolens import figures
+from cytolens.figures.cluster_map import plot_cluster_outlines
+from cytolens.figures.map_panels import plot_embedding_panel, plot_maps_by_depth
+from cytolens.figures.maps import SHADE_LIMIT
 from cytolens.figures.outlines import CORE
 from cytolens.figures.style import METHODS, shorten
-from cytolens.records import Clusters, Embedding
+from cytolens.figures.thumbnails import plot_thumbnails
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 from cytolens.report import quality
 from cytolens.report.results import StudyResults
 
@@ -40,17 +44,17 @@ def chapter(results: StudyResults) -> "Chapter":
     if cells is not None and layer is not None:
         embedding, clusters = results.main_maps[layer], results.clusters.get(layer)
         plot = partial(
-            figures.plot_embedding_panel, embedding, cells, clusters=clusters,
+            plot_embedding_panel, embedding, cells, clusters=clusters,
             probabilities=results.mapped_probabilities, covariate=results.covariate,
             values=results.map_values,
         )  # fmt: skip
         title = f"The map of {layer}, by what is known of the cells"
         drawings.append(("map_panel", title, of_panel(embedding, results), plot, False))
         if clusters is not None and clusters.n:
-            plot = partial(figures.plot_cluster_outlines, embedding, clusters, cells)
+            plot = partial(plot_cluster_outlines, embedding, clusters, cells)
             title = "The clusters on the map, and their typical cells"
             drawings.append(("map_clusters", title, of_clusters(clusters), plot, False))
-        plot = partial(figures.plot_thumbnails, embedding, cells)
+        plot = partial(plot_thumbnails, embedding, cells)
         title = "The cells themselves on the map"
         drawings.append(("map_thumbnails", title, of_thumbnails(embedding), plot, False))
     depths = {found.name: found.depth for found in results.layers}
@@ -59,7 +63,7 @@ def chapter(results: StudyResults) -> "Chapter":
         if cells is not None and len(ordered) > 1:
             main = by_layer is results.main_maps
             plot = partial(
-                figures.plot_maps_by_depth, ordered, cells, clusters=results.clusters,
+                plot_maps_by_depth, ordered, cells, clusters=results.clusters,
                 probabilities=results.mapped_probabilities, depths=depths or None,
                 only_class=not main,
             )  # fmt: skip
@@ -79,9 +83,9 @@ def of_panel(embedding: Embedding, results: StudyResults) -> str:
         "Lines on the map by class hold 50 % and 90 % of each class; those around clusters hold "
         f"{100 * CORE:.0f} %."
     )
-    if n > figures.SHADE_LIMIT:
+    if n > SHADE_LIMIT:
         text += (
-            f" With more than {figures.SHADE_LIMIT:,} cells, a pixel has the mean colour of its "
+            f" With more than {SHADE_LIMIT:,} cells, a pixel has the mean colour of its "
             "cells, denser where there are more; categories of less than 2 % of the cells are "
             "drawn as points above that."
         )

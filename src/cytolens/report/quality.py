@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cytolens.figures.style import METHODS, number
-from cytolens.records import Embedding
+from cytolens.records.maps import Embedding
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
 

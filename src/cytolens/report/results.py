@@ -7,28 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.records import (
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Split
+from cytolens.records.classifier import Evaluation
+from cytolens.records.clusters import Clusters
+from cytolens.records.features import (
     Atlas,
     CellExplanation,
-    Cells,
     ChannelContext,
     ChannelRanking,
-    ClassSeparation,
-    Clusters,
-    Confounds,
-    Embedding,
-    Evaluation,
     Faithfulness,
     FeatureImages,
-    Knowledge,
-    Layer,
     ModulatedImages,
-    Onset,
-    Similarity,
-    Split,
-    Suspects,
 )
-from cytolens.statistics import Estimate
+from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.records.layers import Layer
+from cytolens.records.maps import Embedding
+from cytolens.records.separation import ClassSeparation, Onset, Similarity
 
 ByLayer = Mapping[str, Mapping[str, Estimate]]
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cytolens import figures
-from cytolens.figures.pairs import MOST_ROWS
+from cytolens.figures.depth import plot_separation
+from cytolens.figures.pairs import MOST_ROWS, plot_pairs
+from cytolens.figures.similarity import plot_similarity
 from cytolens.figures.style import interval, measure_name, number
-from cytolens.records import Onset, Similarity
+from cytolens.records.separation import Onset, Similarity
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
 from cytolens.report.tables import layers_table
@@ -39,15 +40,15 @@ def chapter(results: StudyResults) -> "Chapter":
     """Where the classes come apart, which pairs first, and how alike the layers are."""
     drawings: list[Drawing] = []
     if results.separation and results.layers:
-        plot = partial(figures.plot_separation, results.layers, results.separation)
+        plot = partial(plot_separation, results.layers, results.separation)
         title = "Separation of the classes, from the input to the logits"
         drawings.append(("separation", title, of_separation(results), plot, False))
     if results.pairs and results.layers:
-        plot = partial(figures.plot_pairs, results.layers, results.pairs, results.onsets)
+        plot = partial(plot_pairs, results.layers, results.pairs, results.onsets)
         title = "Which classes come apart where"
         drawings.append(("pairs", title, of_pairs(results), plot, False))
     if results.similarity is not None and len(results.similarity.layers) > 1:
-        plot = partial(figures.plot_similarity, results.similarity)
+        plot = partial(plot_similarity, results.similarity)
         title = "How alike the layers are"
         drawings.append(("similarity", title, of_similarity(results.similarity), plot, False))
     heading = "Where the classes come apart"

@@ -7,7 +7,20 @@ from functools import partial
 from matplotlib.figure import Figure
 
 import cytolens
-from cytolens import figures
+from cytolens.figures.atlas import plot_atlas
+from cytolens.figures.cells import plot_cells
+from cytolens.figures.channels import plot_channel_cards
+from cytolens.figures.depth import plot_complexity
+from cytolens.figures.faithfulness import plot_faithfulness
+from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images
+from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
+from cytolens.figures.performance import (
+    plot_confusion,
+    plot_measures,
+    plot_reliability,
+    plot_training,
+)
+from cytolens.figures.style import render_png
 from cytolens.report import captions, clusters, findings, knowledge, maps, separation, tables
 from cytolens.report.page import ReportContent, ReportFigure, ReportTable, Section, fit
 from cytolens.report.results import StudyResults
@@ -34,7 +47,7 @@ def tell(
     chapter out.
     """
     if pictures is None:
-        pictures = {name: figures.render_png(made) for name, made in draw(results).items()}
+        pictures = {name: render_png(made) for name, made in draw(results).items()}
     fitted = fit(pictures)
     sections: list[Section] = []
     for anchor, heading, text, drawings, found in _story(results):
@@ -90,7 +103,7 @@ def _cells(results: StudyResults) -> Chapter:
     drawings: list[Drawing] = []
     cells = results.cells
     if cells is not None:
-        plot = partial(figures.plot_cells, cells)
+        plot = partial(plot_cells, cells)
         drawings.append(("cells", "Cells of each class", captions.cells(cells), plot, False))
     return "cells", "The cells", (), drawings, ()
 
@@ -103,7 +116,7 @@ def _classifier(results: StudyResults) -> Chapter:
             test, baseline=results.baseline is not None, folds=len(results.fold_evaluations)
         )
         plot = partial(
-            figures.plot_measures, test, results.baseline, results.folds,
+            plot_measures, test, results.baseline, results.folds,
             fold_evaluations=results.fold_evaluations,
         )  # fmt: skip
         drawings.append(("measures", "How well it does on held-out cells", text, plot, False))
@@ -114,12 +127,12 @@ def _classifier(results: StudyResults) -> Chapter:
         )
         drawings += [
             ("confusion", "Class against prediction", captions.confusion(test),
-             partial(figures.plot_confusion, test, names), len(names) <= 4),
+             partial(plot_confusion, test, names), len(names) <= 4),
             ("reliability", "Confidence against truth", captions.reliability(test),
-             partial(figures.plot_reliability, test), True),
+             partial(plot_reliability, test), True),
         ]  # fmt: skip
     if results.history:
-        plot = partial(figures.plot_training, results.history)
+        plot = partial(plot_training, results.history)
         text = captions.training(len(results.history))
         drawings.append(("training", "Training", text, plot, False))
     found = (tables.measures_table(results), tables.folds_table(results))
@@ -132,12 +145,12 @@ def _features(results: StudyResults) -> Chapter:
     pixel = None if results.cells is None else results.cells.pixel_size
     if results.class_images is not None:
         images = results.class_images
-        plot = partial(figures.plot_feature_images, images, channel_names=names, pixel_size=pixel)
+        plot = partial(plot_feature_images, images, channel_names=names, pixel_size=pixel)
         text = captions.class_images(images)
         drawings.append(("class_images", "Feature images of the classes", text, plot, False))
     if results.galleries:
         plot = partial(
-            figures.plot_feature_gallery, results.galleries, layers=results.layers,
+            plot_feature_gallery, results.galleries, layers=results.layers,
             rankings=results.rankings, faithfulness=results.faithfulness, channel_names=names,
             pixel_size=pixel,
         )  # fmt: skip
@@ -148,12 +161,12 @@ def _features(results: StudyResults) -> Chapter:
         )
         drawings.append(("gallery", "Feature images by depth", text, plot, False))
     if results.faithfulness:
-        plot = partial(figures.plot_faithfulness, results.layers, results.faithfulness)
+        plot = partial(plot_faithfulness, results.layers, results.faithfulness)
         text = captions.faithfulness(list(results.faithfulness.values()))
         drawings.append(("faithfulness", "How far to believe them", text, plot, False))
     for images in results.kinds:
         plot = partial(
-            figures.plot_feature_images, images, channel_names=names, pixel_size=pixel,
+            plot_feature_images, images, channel_names=names, pixel_size=pixel,
             columns=results.settings.get("kinds") or 4,
         )  # fmt: skip
         title = f"What else drives the channels of {images.layer}"
@@ -161,14 +174,14 @@ def _features(results: StudyResults) -> Chapter:
         drawings.append((name, title, captions.kinds(), plot, True))
     if results.unconstrained:
         plot = partial(
-            figures.plot_feature_gallery, results.unconstrained, layers=results.layers,
+            plot_feature_gallery, results.unconstrained, layers=results.layers,
             channel_names=names, pixel_size=pixel,
         )  # fmt: skip
         text = captions.unconstrained()
         drawings.append(("unconstrained", "The same without a prior", text, plot, False))
     if results.complexity and results.layers:
         plot = partial(
-            figures.plot_complexity, results.layers, results.complexity, results.complexity_trend
+            plot_complexity, results.layers, results.complexity, results.complexity_trend
         )
         title = "Complexity of the feature images by depth"
         text = captions.complexity(results.complexity_trend)
@@ -177,7 +190,7 @@ def _features(results: StudyResults) -> Chapter:
     for images in results.galleries:
         if len(images.targets) > 12:  # more than the gallery by depth can show
             plot = partial(
-                figures.plot_feature_images, images, channel_names=names, pixel_size=pixel,
+                plot_feature_images, images, channel_names=names, pixel_size=pixel,
                 receptive_field=fields.get(images.layer), columns=12,
             )  # fmt: skip
             title = f"All feature images of {images.layer}"
@@ -192,7 +205,7 @@ def _channels(results: StudyResults) -> Chapter:
     cells = results.cells
     layers = {layer.name: layer for layer in results.layers}
     if results.atlas is not None and results.mapped_cells is not None:
-        plot = partial(figures.plot_atlas, results.atlas, results.mapped_cells)
+        plot = partial(plot_atlas, results.atlas, results.mapped_cells)
         title = f"Activation atlas of {results.atlas.layer}"
         drawings.append(("atlas", title, captions.atlas(results.atlas), plot, False))
     described = [(name, found) for name, found in results.contexts.items() if found]
@@ -202,7 +215,7 @@ def _channels(results: StudyResults) -> Chapter:
             continue
         field = None if layer is None else layer.receptive_field
         whole = field is None or field >= max(cells.shape[1:])
-        plot = partial(figures.plot_channel_cards, found, images, cells, whole_field=whole)
+        plot = partial(plot_channel_cards, found, images, cells, whole_field=whole)
         text = captions.channel_cards(found, results.rankings.get(name), first=place == 0)
         title = f"What the channels of {name} are for"
         drawings.append((f"channels_{_file_name(name)}", title, text, plot, False))
@@ -218,7 +231,7 @@ def _modulated(results: StudyResults) -> Chapter:
         images = results.gallery(shown.layer)
         limits = None if images is None else images.settings.get("value_range")
         plot = partial(
-            figures.plot_cell_explanation, shown, channel_names=names, pixel_size=pixel,
+            plot_cell_explanation, shown, channel_names=names, pixel_size=pixel,
             value_range=limits,
         )  # fmt: skip
         title = f"Why {shown.name} is called {shown.predicted_class}"
@@ -229,7 +242,7 @@ def _modulated(results: StudyResults) -> Chapter:
         images = results.gallery(found.layer)
         if images is None or len(images.targets) != len(found.targets):
             continue
-        plot = partial(figures.plot_modulated, images, found, channel_names=names, pixel_size=pixel)
+        plot = partial(plot_modulated, images, found, channel_names=names, pixel_size=pixel)
         title = f"Modulated feature images of {found.layer}"
         name = f"modulated_{_file_name(found.layer)}"
         drawings.append(

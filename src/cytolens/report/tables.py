@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cytolens.figures.style import interval, measure_name, number
+from cytolens.numerics.estimates import Estimate
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
-from cytolens.statistics import Estimate
 
 
 def measures_table(results: StudyResults) -> ReportTable | None:

@@ -2,9 +2,3 @@
 
 What `measure_separation` measures is in `separation.MEASURES`.
 """
-
-from cytolens.separation.pairwise import measure_pairs
-from cytolens.separation.separation import measure_separation
-from cytolens.separation.similarity import measure_similarity
-
-__all__ = ["measure_pairs", "measure_separation", "measure_similarity"]

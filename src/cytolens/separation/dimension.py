@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import find_neighbours
-from cytolens.resampling import Labels
+from cytolens.numerics.neighbours import find_neighbours
+from cytolens.numerics.resampling import Labels
 
 LEFT_OUT = 0.1
 """Share of the largest ratios that the fit leaves out, as in the paper: outliers."""

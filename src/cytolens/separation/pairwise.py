@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import checked_features, limited_threads
-from cytolens.records import ClassSeparation, Onset
-from cytolens.resampling import Labels, codes, folds_of, permuted_labels
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.neighbours import checked_features, limited_threads
+from cytolens.numerics.probe import held_out_predictions, probe_features
+from cytolens.numerics.resampling import Labels, codes, folds_of, permuted_labels
+from cytolens.records.separation import ClassSeparation, Onset
 from cytolens.separation.plan import MOST_FOLDS, accuracy, checked, estimate_accuracy
-from cytolens.separation.probe import held_out_predictions, probe_features
-from cytolens.statistics import Estimate, Rng, generator
 
 MOST_PROBED = 5000  # cells, in equal parts of each class as far as there are
 FEWEST = 5  # cells of a class below which it is left out

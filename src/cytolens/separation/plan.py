@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import checked_features
 from cytolens.errors import InputError
-from cytolens.resampling import (
+from cytolens.numerics.estimates import Estimate
+from cytolens.numerics.neighbours import checked_features
+from cytolens.numerics.resampling import (
     Labels,
     codes,
     folds_of,
@@ -17,8 +18,7 @@ from cytolens.resampling import (
     permuted_labels,
     resampled_counts,
 )
-from cytolens.separation.measures import balanced_accuracies
-from cytolens.statistics import Estimate
+from cytolens.numerics.separability import balanced_accuracies
 
 MOST_PAIRED = 2000  # cells for silhouette and discrimination value, which need all pairs
 MOST_ASKED = 5000  # cells asked for their neighbours (among all)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.resampling import Labels
+from cytolens.numerics.resampling import Labels
 
 Array = NDArray[np.float32]
 _ROWS = 128  # class means that are taken in one product: fast, and small in memory

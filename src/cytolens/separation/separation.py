@@ -7,21 +7,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import (
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.neighbours import (
     find_neighbours,
     find_neighbours_elsewhere,
     is_constant,
     limited_threads,
 )
-from cytolens.resampling import Labels, interval
-from cytolens.separation.dimension import neighbour_ratios, two_nearest_dimension
-from cytolens.separation.measures import (
+from cytolens.numerics.probe import held_out_predictions, probe_features
+from cytolens.numerics.resampling import Labels, interval
+from cytolens.numerics.separability import (
     discrimination_value,
     halved_scores,
     pair_distances,
     silhouettes,
     votes,
 )
+from cytolens.separation.dimension import neighbour_ratios, two_nearest_dimension
 from cytolens.separation.plan import (
     Plan,
     accuracy,
@@ -31,9 +33,7 @@ from cytolens.separation.plan import (
     limit,
     make_plan,
 )
-from cytolens.separation.probe import held_out_predictions, probe_features
 from cytolens.separation.scatter import scatter_ratios
-from cytolens.statistics import Estimate, Rng, generator
 
 NEIGHBOURS = 11  # odd, so that two classes do not tie
 SHUFFLES = 2  # of the features, beside the intrinsic dimension

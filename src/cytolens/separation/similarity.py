@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding.neighbours import checked_features, is_constant, limited_threads
 from cytolens.errors import InputError
-from cytolens.records import Similarity
-from cytolens.resampling import codes, resampled_counts
-from cytolens.statistics import Rng, generator
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.neighbours import checked_features, is_constant, limited_threads
+from cytolens.numerics.resampling import codes, resampled_counts
+from cytolens.records.separation import Similarity
 
 MOST_COMPARED = 1000
 """Cells that layers are compared on: all pairs of these are needed, and no more in expectation."""

@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cytolens.records import Cells, Clusters, Embedding
+from cytolens.records.cells import Cells
+from cytolens.records.clusters import Clusters
+from cytolens.records.maps import Embedding
 
 Palette = Callable[[str, Sequence[str]], Sequence[str]]
 """Colours (hex) of the categories of a column, given its name and theirs."""

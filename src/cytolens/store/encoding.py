@@ -4,22 +4,20 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens import records, statistics
+from cytolens import records
 from cytolens.errors import RunError
+from cytolens.numerics.estimates import Estimate
 
 _TREE = "tree"
-_RECORDS: dict[str, type] = {
-    name: kind
-    for module in (records, statistics)
-    for name, kind in vars(module).items()
-    if isinstance(kind, type) and is_dataclass(kind)
-}
+_ROOM = "cytolens.records"
 
 
 def encode(value: Any) -> bytes:
@@ -58,9 +56,10 @@ def _to_tree(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
         key = f"a{len(arrays)}"
         arrays[key] = value
         return {"$array": key}
-    if is_dataclass(value) and type(value).__name__ in _RECORDS:
+    name = _name_of(type(value))
+    if name is not None:
         parts = {f.name: _to_tree(getattr(value, f.name), arrays) for f in fields(value)}
-        return {"$record": type(value).__name__, "fields": parts}
+        return {"$record": name, "fields": parts}
     if isinstance(value, Mapping):
         return {"$map": [[str(key), _to_tree(item, arrays)] for key, item in value.items()]}
     if isinstance(value, tuple):
@@ -82,4 +81,25 @@ def _from_tree(tree: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     if "$map" in tree:
         return {key: _from_tree(item, arrays) for key, item in tree["$map"]}
     parts = {name: _from_tree(item, arrays) for name, item in tree["fields"].items()}
-    return _RECORDS[tree["$record"]](**parts)
+    return _record_of(tree["$record"])(**parts)
+
+
+def _name_of(kind: type) -> str | None:
+    """ "maps.Embedding" for a record of that topic; None for anything that is no record."""
+    if kind is Estimate:
+        return "Estimate"
+    room, _, topic = kind.__module__.rpartition(".")
+    return f"{topic}.{kind.__name__}" if room == _ROOM and is_dataclass(kind) else None
+
+
+def _record_of(name: str) -> type:
+    """The record of that name. Raises KeyError for any other name: a file can name records only."""
+    if name == "Estimate":
+        return Estimate
+    topic, _, kind = name.partition(".")
+    if topic not in {module.name for module in iter_modules(records.__path__)}:
+        raise KeyError(name)
+    found = vars(import_module(f"{_ROOM}.{topic}"))[kind]
+    if not isinstance(found, type) or _name_of(found) != name:
+        raise KeyError(name)
+    return found

@@ -70,7 +70,7 @@ def write_embedding_atlas(table: CellTable, path: Path, *, show: Pictures | None
     the network's. ``image`` holds a PNG as a data URI, for up to 20,000 cells. Raises RunError
     where there is no map.
     """
-    from cytolens.embedding.neighbours import find_neighbours  # only where it is needed: faiss
+    from cytolens.numerics.neighbours import find_neighbours  # only where it is needed: faiss
 
     found = table.main_map
     if found is None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cytolens.errors import SettingError
-from cytolens.records import Simulation
+from cytolens.records.cells import Simulation
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -25,8 +25,10 @@ import zarr
 from safetensors.numpy import load_file, save
 
 from cytolens.errors import RunError
-from cytolens.images import ArrayImages
-from cytolens.records import Activations, Cells, Checkpoint, Layer, Progress
+from cytolens.images.sources import ArrayImages
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.classifier import Checkpoint
+from cytolens.records.layers import Activations, Layer
 from cytolens.store.encoding import decode, encode
 from cytolens.store.files import write_bytes, write_json
 

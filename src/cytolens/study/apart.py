@@ -6,10 +6,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.records import Activations, Cells, ClassSeparation, Onset, Progress, Similarity
-from cytolens.separation import measure_pairs, measure_separation, measure_similarity
-from cytolens.separation.pairwise import MOST_PAIRS, closest_pairs, find_onset, find_onsets
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.layers import Activations
+from cytolens.records.separation import ClassSeparation, Onset, Similarity
+from cytolens.separation.pairwise import (
+    MOST_PAIRS,
+    closest_pairs,
+    find_onset,
+    find_onsets,
+    measure_pairs,
+)
+from cytolens.separation.separation import measure_separation
+from cytolens.separation.similarity import measure_similarity
 
 
 def separation_by_depth(

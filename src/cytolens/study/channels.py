@@ -7,19 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.classifier import Classifier
-from cytolens.features import describe_channels, make_atlas, rank_channels
-from cytolens.records import (
-    Activations,
-    Atlas,
-    Cells,
-    ChannelContext,
-    ChannelRanking,
-    Embedding,
-    FeatureImages,
-    Layer,
-    Progress,
-)
+from cytolens.classifier.model import Classifier
+from cytolens.features.atlas import make_atlas
+from cytolens.features.context import describe_channels
+from cytolens.features.ranking import rank_channels
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.features import Atlas, ChannelContext, ChannelRanking, FeatureImages
+from cytolens.records.layers import Activations, Layer
+from cytolens.records.maps import Embedding
 from cytolens.study.settings import StudySettings
 
 _RANKED_ON = 96  # cells: a forward pass per channel for each

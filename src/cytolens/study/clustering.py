@@ -6,21 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.classifier import Classifier
-from cytolens.clusters import cluster, describe_clusters, measure_flow
-from cytolens.features import feature_images, whitened_directions
+from cytolens.classifier.model import Classifier
+from cytolens.clusters.clustering import cluster
+from cytolens.clusters.flow import measure_flow
+from cytolens.clusters.subpopulations import describe_clusters
+from cytolens.features.directions import whitened_directions
+from cytolens.features.optimisation import feature_images
 from cytolens.figures.clusters import letter
-from cytolens.records import (
-    Activations,
-    Cells,
-    ClassParts,
-    ClusterDescription,
-    Clusters,
-    FeatureImages,
-    Layer,
-    Progress,
-)
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.clusters import ClassParts, ClusterDescription, Clusters
+from cytolens.records.features import FeatureImages
+from cytolens.records.layers import Activations, Layer
 from cytolens.study.pictures import gallery_layers
 from cytolens.study.settings import StudySettings
 

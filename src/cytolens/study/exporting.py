@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from cytolens.figures.style import FAINT, UNTRAINED, colours
 from cytolens.figures.tiles import look_of
-from cytolens.records import Cells, Split
-from cytolens.report import StudyResults
+from cytolens.records.cells import Cells, Split
+from cytolens.report.results import StudyResults
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad
 

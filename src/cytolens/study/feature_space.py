@@ -5,17 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.embedding import embed
-from cytolens.records import (
-    Clusters,
-    Confounds,
-    Embedding,
-    Knowledge,
-    Progress,
-    Similarity,
-    Suspects,
-)
-from cytolens.statistics import Estimate
+from cytolens.embedding.methods import embed
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Progress
+from cytolens.records.clusters import Clusters
+from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.records.maps import Embedding
+from cytolens.records.separation import Similarity
 from cytolens.study import apart, clustering, knowing
 from cytolens.study.foundation import Foundation
 

@@ -8,17 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.activations import extract, find_layers
-from cytolens.classifier import Classifier, from_checkpoint, load_module, untrained
+from cytolens.activations.extraction import extract
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.checkpoints import from_checkpoint
+from cytolens.classifier.model import Classifier, untrained
+from cytolens.classifier.wrapping import load_module
 from cytolens.errors import SettingError
-from cytolens.records import (
-    Activations,
-    Cells,
-    Layer,
-    Progress,
-    Split,
-)
-from cytolens.store import RunFolder
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.layers import Activations, Layer
+from cytolens.store.run_folder import RunFolder
 from cytolens.study import learning, pictures
 from cytolens.study.keeping import Announce, StageKeeper, signature, versions
 from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, StudySettings

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import cytolens
-from cytolens.records import Progress
-from cytolens.store import RunFolder
+from cytolens.records.cells import Progress
+from cytolens.store.run_folder import RunFolder
 
 Announce = Callable[[str], AbstractContextManager[Progress]]
 """Called with a stage's title when it starts; the context gives its progress."""

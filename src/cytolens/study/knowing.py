@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.images.measurement import measure_cells
 from cytolens.knowledge.confounds import find_confounds
 from cytolens.knowledge.knowledge import measure_knowledge
 from cytolens.knowledge.suspects import find_suspects
-from cytolens.records import Activations, Cells, Confounds, Knowledge, Progress, Suspects
+from cytolens.properties.measurement import measure_cells
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.records.layers import Activations
 
 Columns = dict[str, NDArray[Any]]
 

@@ -8,22 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.classifier import (
-    Classifier,
-    TrainingSettings,
-    cross_validate,
-    evaluate,
-    linear_baseline,
-    predict,
-    split_cells,
-    to_checkpoint,
-    train,
-    wrap,
-)
+from cytolens.classifier.baseline import linear_baseline
+from cytolens.classifier.checkpoints import to_checkpoint
+from cytolens.classifier.crossvalidation import cross_validate
+from cytolens.classifier.evaluation import evaluate
+from cytolens.classifier.model import Classifier, predict
+from cytolens.classifier.splitting import split_cells
+from cytolens.classifier.training import TrainingSettings, train
+from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError
-from cytolens.images import read_cells
-from cytolens.records import Cells, Progress, Split
-from cytolens.store import RunFolder
+from cytolens.images.reading import read_cells
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.store.run_folder import RunFolder
 from cytolens.study.settings import CELLS, StudySettings
 
 
@@ -44,13 +40,7 @@ def learn(
 ) -> None:
     """Train the reference network, or wrap the user's ``own``; keep it with split and history."""
     if own is not None:
-        model = wrap(
-            own,
-            class_names=cells.class_names,
-            input_shape=cells.shape,
-            channel_names=cells.channel_names,
-            preparation=cells.preparation,
-        )
+        model = wrap_for(own, cells)
         split, history = split_cells(cells, rng=chosen.seed), ()
     else:
         made = train(

@@ -7,38 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.activations import capture_maps
-from cytolens.classifier import Classifier, untrained
+from cytolens.activations.maps import capture_maps
+from cytolens.classifier.model import Classifier, untrained
 from cytolens.errors import SettingError
-from cytolens.features import (
-    complexity_of,
-    explain_cell,
-    explaining_layer,
-    feature_images,
-    fit_prior,
-    measure_complexity,
-    measure_faithfulness,
-    measure_kept,
-    modulate,
-    prepare_yardstick,
-    rank_correlation,
-    whitened_directions,
-)
-from cytolens.images import prepared_background
-from cytolens.records import (
-    Activations,
+from cytolens.features.complexity import complexity_of, measure_complexity, rank_correlation
+from cytolens.features.directions import whitened_directions
+from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
+from cytolens.features.insertion import measure_kept
+from cytolens.features.modulation import explain_cell, modulate
+from cytolens.features.optimisation import feature_images
+from cytolens.features.priors import fit_prior
+from cytolens.features.saliency import explaining_layer
+from cytolens.images.preparation import prepared_background
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.clusters import Clusters
+from cytolens.records.features import (
     CellExplanation,
-    Cells,
     ChannelRanking,
-    Clusters,
     Faithfulness,
     FeatureImages,
-    Layer,
     ModulatedImages,
-    Progress,
-    Split,
 )
-from cytolens.statistics import Estimate
+from cytolens.records.layers import Activations, Layer
 from cytolens.study.settings import StudySettings
 
 _PRIOR_CELLS = 1000  # training cells that the prior rests on

@@ -14,16 +14,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.activations import extract
-from cytolens.classifier import Classifier, from_checkpoint, load_module, predict
+from cytolens.activations.extraction import extract
+from cytolens.classifier.checkpoints import from_checkpoint
+from cytolens.classifier.model import Classifier, predict
+from cytolens.classifier.wrapping import load_module
 from cytolens.embedding.novelty import Novelty, calibrate, expected_rate, share_of
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
 from cytolens.errors import RunError
-from cytolens.images import read_alike
-from cytolens.records import Activations, Cells, Embedding, PlacedCells, Progress, Split
-from cytolens.statistics import Estimate, mean_of
-from cytolens.store import RunFolder, open_run
+from cytolens.images.new_cells import read_alike
+from cytolens.numerics.estimates import Estimate, mean_of
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.layers import Activations
+from cytolens.records.maps import Embedding, PlacedCells
+from cytolens.store.run_folder import RunFolder, open_run
 from cytolens.study.keeping import Announce
 from cytolens.study.settings import StudySettings
 

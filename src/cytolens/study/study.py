@@ -9,13 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cytolens.records import (
-    Atlas,
-    ChannelContext,
-    ChannelRanking,
-    Faithfulness,
-    Progress,
-)
+from cytolens.records.cells import Progress
+from cytolens.records.features import Atlas, ChannelContext, ChannelRanking, Faithfulness
 from cytolens.study import channels, pictures
 from cytolens.study.feature_space import FeatureSpace
 from cytolens.study.keeping import Announce

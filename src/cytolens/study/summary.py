@@ -3,20 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cytolens.records import (
-    Cells,
-    ChannelContext,
-    ChannelRanking,
-    Confounds,
-    Evaluation,
-    Faithfulness,
-    FeatureImages,
-    Knowledge,
-    Layer,
-    Similarity,
-    Suspects,
-)
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.classifier import Evaluation
+from cytolens.records.features import ChannelContext, ChannelRanking, Faithfulness, FeatureImages
+from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.records.layers import Layer
+from cytolens.records.separation import Similarity
 from cytolens.study import apart, clustering, knowing
 
 _CORRELATES = 4  # properties per channel, the strongest

@@ -2,10 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from cytolens.figures import render_png, render_svg
-from cytolens.records import Progress
-from cytolens.report import StudyResults, draw, render_report, tell
-from cytolens.store import write_bytes, write_json, write_text
+from cytolens.figures.style import render_png, render_svg
+from cytolens.records.cells import Progress
+from cytolens.report.page import render_report
+from cytolens.report.results import StudyResults
+from cytolens.report.story import draw, tell
+from cytolens.store.files import write_bytes, write_json, write_text
 from cytolens.study import knowing
 from cytolens.study.exporting import main_channel, write_cells
 from cytolens.study.summary import summarise

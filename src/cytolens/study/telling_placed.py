@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from cytolens import __version__
-from cytolens.classifier import evaluate
+from cytolens.classifier.evaluation import evaluate
 from cytolens.errors import SettingError
-from cytolens.figures import render_png, render_svg
 from cytolens.figures.placed import (
     oddest,
     plot_odd_by_depth,
@@ -21,20 +20,21 @@ from cytolens.figures.placed import (
     plot_placed,
     plot_placed_by_depth,
 )
-from cytolens.figures.style import METHODS, interval, number
-from cytolens.records import Cells, PlacedCells, Progress
-from cytolens.report import (
+from cytolens.figures.style import METHODS, interval, number, render_png, render_svg
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.maps import PlacedCells
+from cytolens.report.page import (
     Fact,
     ReportContent,
     ReportFigure,
     ReportTable,
     Section,
-    StudyResults,
+    fit,
     render_report,
 )
-from cytolens.report.page import fit
-from cytolens.statistics import Estimate
-from cytolens.store import write_bytes, write_json, write_text
+from cytolens.report.results import StudyResults
+from cytolens.store.files import write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from cytolens.study.placing import FinishedRun

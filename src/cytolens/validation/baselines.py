@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations import capture, device_of, evaluating
+from cytolens.activations.capture import capture, device_of, evaluating
 from cytolens.errors import MissingExtra
 from cytolens.features.gain import Background, background_levels
-from cytolens.records import Layer
+from cytolens.records.layers import Layer
 
 STEPS = 50  # of the path of integrated gradients: captum's default
 BATCH = 16  # cells at a time

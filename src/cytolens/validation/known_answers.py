@@ -9,15 +9,19 @@ from numpy.typing import NDArray
 from scipy.special import logit
 from torch import nn
 
-from cytolens.activations import device_of, evaluating, find_layers
-from cytolens.classifier import Classifier, TrainingSettings, predict, train, untrained
+from cytolens.activations.capture import device_of, evaluating
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.model import Classifier, predict, untrained
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.errors import ModelError
-from cytolens.features import explaining_layer, measure_saliency
 from cytolens.features.insertion import Evidence, deletion, displaced, insertion
-from cytolens.features.saliency import contrasting
-from cytolens.images import Plant, prepared_background
-from cytolens.records import KnownAnswer, Layer, Progress
-from cytolens.statistics import Estimate, mean_of
+from cytolens.features.saliency import contrasting, explaining_layer, measure_saliency
+from cytolens.images.preparation import prepared_background
+from cytolens.numerics.estimates import Estimate, mean_of
+from cytolens.records.cells import Progress
+from cytolens.records.features import KnownAnswer
+from cytolens.records.layers import Layer
+from cytolens.simulation.simulate import Plant
 from cytolens.validation.baselines import gradcam, integrated_gradients
 from cytolens.validation.measures import chance_of, overlap, points_at
 from cytolens.validation.planting import CLASS_NAMES, plant_pairs

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.images import Plant, cells_from_arrays, simulate
-from cytolens.records import Cells, Progress, Simulation, Split
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.records.cells import Cells, Progress, Simulation, Split
+from cytolens.simulation.simulate import Plant, simulate
 
 CLASS_NAMES = ("plain", "planted")
 DIFFICULTY = 0.5  # of the simulator: lobed nuclei, some of them out of focus

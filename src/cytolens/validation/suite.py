@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from cytolens import __version__
-from cytolens.classifier import load_module
+from cytolens.classifier.wrapping import load_module
 from cytolens.errors import SettingError
-from cytolens.figures import render_png, render_svg
-from cytolens.images import Plant
-from cytolens.records import KnownAnswer, Progress
-from cytolens.report import render_report
-from cytolens.store import RunFolder, write_bytes, write_json, write_text
+from cytolens.figures.style import render_png, render_svg
+from cytolens.records.cells import Progress
+from cytolens.records.features import KnownAnswer
+from cytolens.report.page import render_report
+from cytolens.simulation.simulate import Plant
+from cytolens.store.files import write_bytes, write_json, write_text
+from cytolens.store.run_folder import RunFolder
 from cytolens.validation.baselines import require_captum
 from cytolens.validation.known_answers import Case, find_known_answer
 from cytolens.validation.telling import draw, summarise, tell

@@ -7,11 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cytolens import __version__
-from cytolens.figures import plot_known_answer, plot_pointing
+from cytolens.figures.pointing import plot_known_answer, plot_pointing
 from cytolens.figures.style import interval, number
-from cytolens.records import KnownAnswer
-from cytolens.report import Fact, ReportContent, ReportFigure, ReportTable, Section
-from cytolens.statistics import Estimate
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.features import KnownAnswer
+from cytolens.report.page import Fact, ReportContent, ReportFigure, ReportTable, Section
 from cytolens.validation.known_answers import FEWEST
 
 RIVALS = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients"}

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import helmert
 
-from cytolens.embedding.neighbours import principal_components
+from cytolens.numerics.neighbours import principal_components
 
 MOST_FEATURES = 256
 """Features above which the probe sees the first principal components instead: pixels."""

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.resampling import Labels
-from cytolens.separation.probe import PENALTIES
+from cytolens.numerics.probe import PENALTIES
+from cytolens.numerics.resampling import Labels
 
 Floats = NDArray[np.float64]
 

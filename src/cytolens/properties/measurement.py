@@ -15,7 +15,7 @@ from skimage.feature import graycomatrix
 from skimage.measure import label, regionprops
 
 from cytolens.errors import choose
-from cytolens.records import Cells, Progress
+from cytolens.records.cells import Cells, Progress
 
 Floats = NDArray[np.float64]
 

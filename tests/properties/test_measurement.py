@@ -7,8 +7,8 @@ from skimage.feature import graycomatrix
 from skimage.measure import regionprops
 
 from cytolens.errors import SettingError
-from cytolens.images import cells_from_arrays
-from cytolens.images.measurement import (
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.properties.measurement import (
     CHECKS,
     OF_THE_CROP,
     PROPERTIES,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cytolens.statistics import Estimate, bootstrap, generator, resample
+from cytolens.numerics.estimates import Estimate, bootstrap, generator, resample
 
 
 def test_interval_of_a_mean_has_the_textbook_width():

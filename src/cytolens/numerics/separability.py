@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import euclidean_distances
 
-from cytolens.embedding.neighbours import is_constant
-from cytolens.resampling import Labels
+from cytolens.numerics.neighbours import is_constant
+from cytolens.numerics.resampling import Labels
 
 
 def silhouettes(distances: NDArray[np.float64], labellings: Labels) -> NDArray[np.float64]:

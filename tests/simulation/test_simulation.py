@@ -10,9 +10,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cytolens.errors import SettingError
-from cytolens.images.optics import Optics, expose, flat_through_lens, transfer_functions
-from cytolens.images.simulation import BATCH, Plant, simulate
-from cytolens.records import Simulation
+from cytolens.records.cells import Simulation
+from cytolens.simulation.optics import Optics, expose, flat_through_lens, transfer_functions
+from cytolens.simulation.simulate import BATCH, Plant, simulate
 
 KINDS = ("granule", "rim", "bar", "texture")
 QUIET = Optics(read_noise=0, background=0, photons=1e9, gain=1e-5, focus_sd_um=0)

@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import SettingError, choose
-from cytolens.images.morphology import (
+from cytolens.numerics.estimates import Rng, generator
+from cytolens.records.cells import Progress, Simulation
+from cytolens.simulation.morphology import (
     CLASS_NAMES,
     CellTypes,
     Dye,
@@ -16,9 +18,7 @@ from cytolens.images.morphology import (
     draw_shapes,
     render,
 )
-from cytolens.images.optics import Optics, expose, flat_through_lens, through_lens
-from cytolens.records import Progress, Simulation
-from cytolens.statistics import Rng, generator
+from cytolens.simulation.optics import Optics, expose, flat_through_lens, through_lens
 
 BATCH = 64  # cells rendered together: 48 px arrays of one batch stay in a core's cache
 DEFAULT_OPTICS = Optics()

@@ -3,9 +3,9 @@ import pytest
 from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
-from cytolens.embedding import measure_quality
-from cytolens.embedding import neighbours as module
-from cytolens.embedding.neighbours import (
+from cytolens.embedding.quality import measure_quality
+from cytolens.numerics import neighbours as module
+from cytolens.numerics.neighbours import (
     find_neighbours,
     find_neighbours_elsewhere,
     limited_threads,

@@ -1,0 +1,1 @@
+"""What several rooms measure with: estimates, resampling, neighbours, probes. Arrays only."""

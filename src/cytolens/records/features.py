@@ -1,0 +1,153 @@
+"""Feature images, what is made of them, and the numbers that say how far to believe them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Settings
+
+
+@dataclass(frozen=True)
+class FeatureImages:
+    """Images made by optimisation, one per target."""
+
+    layer: str
+    targets: tuple[str, ...]  # "channel 5", "cluster 2", "G2 - Prophase" …
+    channels: NDArray[np.int64]  # (K,), index of the target channel; -1 where it is a direction
+    images: NDArray[np.float32]  # (K, C, H, W), in prepared intensities
+    activation: NDArray[np.float32]  # (K,), objective reached on the image, untransformed
+    natural: NDArray[np.float32]  # (K, 3): objective over cells: mean, s.d., maximum; or NaN
+    activation_maps: NDArray[np.float32]  # (K, h, w), of the target on its own image, rectified
+    history: NDArray[np.float32]  # (K, steps), objective by step
+    dead: NDArray[np.bool_]  # (K,), the target never rises above zero, on any cell or image
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class ModulatedImages:
+    """Feature images multiplied by up-scaled activation maps: only the salient parts remain."""
+
+    layer: str
+    targets: tuple[str, ...]
+    images: NDArray[np.float32]  # (K, C, H, W)
+    gain: NDArray[np.float32]  # (K, H, W), the up-scaled map, 0…1
+    source: str  # "self", or the name of the cell
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class CellExplanation:
+    """Why one cell is given its class: deciding channels, their modulated images, their sum."""
+
+    cell: int
+    name: str
+    image: NDArray[np.float32]  # (C, H, W)
+    true_class: str
+    predicted_class: str
+    probability: float
+    layer: str
+    channels: NDArray[np.int64]  # (K,), deciding channels, strongest first
+    contributions: NDArray[np.float32]  # (K,), gradient × activation toward the predicted class
+    modulated: ModulatedImages
+    total: NDArray[np.float32]  # (C, H, W), contribution-weighted sum of the modulated images
+    saliency: NDArray[np.float32]  # (H, W), where the evidence for the class lies, 0…1
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """How well explanations find a feature that was planted, and that the classifier uses."""
+
+    kind: str  # of the plant: "granule", "bar", "rim", "texture"
+    setting: str  # "default", "low contrast", "small", "low contrast, small"
+    size_um: float
+    contrast: float  # over the nucleus, before the lens
+    layer: str  # the deepest one that the saliency was taken from
+    n: int  # held-out cells, planted, whose class rests on the plant
+    measures: Mapping[str, Estimate]  # accuracy, drop, chance, pointing, gradcam_pointing, iou …
+    ahead: Mapping[str, Estimate]  # by the name of a baseline's measure: ours minus it, paired
+    images: NDArray[np.float32]  # (K, C, H, W), examples
+    masks: NDArray[np.bool_]  # (K, H, W), where the plant is
+    saliency: Mapping[str, NDArray[np.float32]]  # by method, (K, H, W), 0…1
+    pixel_size: float  # µm
+
+
+@dataclass(frozen=True)
+class ChannelRanking:
+    """Which channels of a layer decide, and which of them say the same."""
+
+    layer: str
+    importance: NDArray[np.float64]  # (C,), mean |gradient × activation|, in logits
+    ablation: NDArray[np.float64]  # (C,), mean |change of the decision|, in logits; NaN: not taken
+    agreement: Estimate  # rank correlation of the two, over channels
+    groups: tuple[NDArray[np.int64], ...]  # near-duplicates, most important first, in and of groups
+    threshold: float  # correlation that near-duplicates exceed pairwise
+
+    @property
+    def representatives(self) -> NDArray[np.int64]:
+        """The most important channel of each group (G,), in the order of their importance."""
+        return np.array([group[0] for group in self.groups], dtype=np.int64)
+
+    def members(self, channel: int) -> NDArray[np.int64]:
+        """The channels that say the same as this one, among them itself."""
+        alone = np.array([channel], dtype=np.int64)
+        return next((group for group in self.groups if channel in group), alone)
+
+
+@dataclass(frozen=True)
+class ChannelContext:
+    """What a channel answers to, told by cells: the company that its feature image needs."""
+
+    layer: str
+    channel: int
+    importance: float  # mean |gradient × activation|, in logits
+    ablation: float  # mean |change of the decision| without it, in logits; NaN where not measured
+    members: NDArray[np.int64]  # channels that it stands for, itself the first
+    best: NDArray[np.int64]  # (k,), cells with the highest mean activation, none twice
+    activation: NDArray[np.float32]  # (k,), theirs
+    peaks: NDArray[np.float64]  # (k, 2), y and x of the strongest position, px; NaN if dense
+    fields: NDArray[np.float64]  # (k, 4), top, left, height, width of what is seen there, px
+    edges: NDArray[np.float64]  # (B + 1,), bins of the mean activation
+    histogram: NDArray[np.float64]  # (class, B), density
+    auc: Mapping[str, float]  # by class, against the rest
+    correlations: Mapping[str, Estimate]  # Spearman's, by property, strongest first
+    n: int  # cells that this was measured on
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The plane of a map cut into tiles, each with the feature image of the mean activation there.
+
+    Positions are (row, column) of a square grid over the map, row 0 at the largest y.
+    """
+
+    layer: str
+    method: str  # of the map
+    grid: int  # rows, and columns
+    limits: tuple[float, float, float, float]  # left, right, bottom, top of the grid on the map
+    positions: NDArray[np.int64]  # (K, 2)
+    counts: NDArray[np.int64]  # (K,), cells on the tile
+    shares: NDArray[np.float64]  # (K, class), of these, adding up to 1
+    typical: NDArray[np.int64]  # (K,), the cell whose features are nearest to their mean
+    images: FeatureImages  # K of them
+    left_out: int  # cells on tiles with too few of them
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How far the feature images of a layer can be believed; see `features.measure_faithfulness`.
+
+    ``table`` has a number per image: ``predictivity`` and, for comparison, ``best_cell``,
+    ``nine_best_cells``, ``unconstrained``, ``random_cell``; ``activation_ratio``,
+    ``activation_ratio_in_views``, ``z``, ``selectivity``, ``stability``, ``natural_spectrum``,
+    ``natural_path``, ``naturalness``.
+    """
+
+    layer: str
+    channels: NDArray[np.int64]  # (K,)
+    table: Mapping[str, NDArray[np.float64]]  # (K,) each
+    estimates: Mapping[str, Estimate]  # means over images that are not silent
+    failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
+    n: int  # held-out cells

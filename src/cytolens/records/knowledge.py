@@ -1,0 +1,66 @@
+"""What else can be read from a layer, confounds, and suspect cells."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.numerics.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """How well properties of the cells can be read from each layer, on held-out cells.
+
+    A number that comes with a cell is judged by R², a category by the AUC ("measures").
+    """
+
+    layers: Mapping[str, Mapping[str, Estimate]]  # by layer, by property
+    measures: Mapping[str, str]  # "r2" or "auc", by property
+    counts: Mapping[str, int]  # cells whose value is known, by property
+    by_cells: tuple[str, ...]  # properties for which cells, not groups, were held out
+    left_out: Mapping[str, str]  # properties that could not be judged, and why
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A nuisance that gives the label away, and that the network encodes."""
+
+    nuisance: str
+    kind: str  # "artefact", or "may be biology"
+    same_as: tuple[str, ...]  # nuisances that order the cells as this one does
+    label_from_nuisance: Estimate  # balanced accuracy on held-out cells
+    encoded_at: str  # the layer that it is read from best
+    encoded: Estimate  # R² or AUC there; null: of a network that knows the class alone
+    measure: str  # "r2" or "auc", what `encoded` is
+    performance: Estimate  # balanced accuracy of the network on the cells that could be matched
+    performance_fixed: Estimate  # the same within strata of the nuisance
+    matched: float  # share of the cells in strata with more than one class
+
+
+@dataclass(frozen=True)
+class Confounds:
+    """What each nuisance alone says about the label, and which of them are alarming."""
+
+    nuisances: Mapping[str, Estimate]  # balanced accuracy; null: of the largest among all of them
+    kinds: Mapping[str, str]  # "artefact" or "may be biology", by nuisance
+    alarms: tuple[Alarm, ...]  # the strongest first
+    left_out: Mapping[str, str]  # nuisances that could not be judged, and why
+    n: int  # cells
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Cells whose label, or which themselves, deserve a second look; the first the most."""
+
+    judged: NDArray[np.int64]  # (N,), cells looked at
+    labels: NDArray[np.int64]  # (S,), cells whose label is doubted
+    given: NDArray[np.int64]  # (S,), class
+    suggested: NDArray[np.int64]  # (S,), class
+    score: NDArray[np.float64]  # (S,), log odds of the suggested against the given class
+    votes: Mapping[str, NDArray[np.float64]]  # (S,) probability of the given class, by voter
+    odd: NDArray[np.int64]  # (O,), cells that are odd
+    reasons: tuple[str, ...]  # (O,)
+    oddness: NDArray[np.float64]  # (O,), robust standard deviations from the others
+    remarks: tuple[str, ...] = ()  # what could not be looked for, and why

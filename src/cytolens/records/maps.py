@@ -1,0 +1,50 @@
+"""Maps of the feature space, and new cells placed on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Settings
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """A map: one place in the plane per cell."""
+
+    layer: str
+    method: str  # "tsne", "pca", "umap"
+    coordinates: NDArray[np.float32]  # (N, 2)
+    quality: Mapping[str, float]  # e.g. recall_10, kl_divergence, trustworthiness
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class PlacedCells:
+    """New cells on the maps of a run, each placed and judged as if it were alone."""
+
+    names: NDArray[np.str_]  # (n,)
+    class_names: tuple[str, ...]
+    probabilities: NDArray[np.float64]  # (n, class)
+    places: Mapping[str, Mapping[str, NDArray[np.float32]]]  # [method][layer], (n, 2)
+    kept: Mapping[str, Mapping[str, Estimate]]  # [method][layer], recall@10 of the placed cells
+    schemes: Mapping[str, Mapping[str, str]]  # [method][layer], how places were found
+    distances: Mapping[str, NDArray[np.float64]]  # by layer, to the tenth nearest training cell
+    percentiles: Mapping[str, NDArray[np.float64]]  # by layer, among held-out cells of the run
+    odd: Mapping[str, NDArray[np.bool_]]  # by layer, farther than nearly all of these
+    share: Mapping[str, Estimate]  # by layer, of new cells that are odd; "any": at any depth
+    clean: Mapping[str, Estimate]  # the same of held-out cells of the run
+    expected: float  # share of odd cells at a depth that the thresholds are set for
+    calibrated_on: tuple[int, int, int]  # training, threshold-setting and clean cells
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The depths at which cells were judged, in depth order."""
+        return tuple(self.distances)
+
+    @property
+    def depths_odd(self) -> NDArray[np.int64]:
+        """At how many depths each cell (n,) is odd."""
+        return np.stack([self.odd[layer] for layer in self.layers]).sum(axis=0, dtype=np.int64)

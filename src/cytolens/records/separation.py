@@ -1,0 +1,64 @@
+"""How far the classes come apart, and how alike the layers are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.numerics.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class ClassSeparation:
+    """How well a linear probe tells single classes apart at a layer, on cells held out from it."""
+
+    layer: str
+    by_class: Mapping[str, Estimate]  # balanced accuracy of a class against all others
+    pairs: tuple[tuple[str, str], ...]
+    by_pair: tuple[Estimate, ...]  # balanced accuracy, in the order of the pairs
+    left_out: tuple[str, ...]  # classes of too few cells
+    remark: str = ""  # what was not measured, and why
+
+
+@dataclass(frozen=True)
+class Onset:
+    """From which depth on two classes, or a class and the rest, are apart."""
+
+    classes: tuple[str, ...]  # two; or one, against the rest
+    clear: str | None  # first layer from which on the interval stays above the null
+    nine_tenths: str | None  # first layer with nine tenths of the way from chance to the best
+    best: str | None  # the layer where they are furthest apart
+    value: Estimate  # there
+
+    @property
+    def name(self) -> str:
+        """Both classes, or the one and "rest"."""
+        return " | ".join(self.classes if len(self.classes) > 1 else (*self.classes, "rest"))
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Centred kernel alignment of layers over the same cells: 1 alike, 0 nothing in common."""
+
+    layers: tuple[str, ...]
+    value: NDArray[np.float64]  # (L, L)
+    low: NDArray[np.float64]  # (L, L), of the 95 % interval
+    high: NDArray[np.float64]
+    null: NDArray[np.float64]  # (L, L), 95 % limit with cells permuted
+    untrained: NDArray[np.float64]  # (4, L), with the same layer untrained: value, low, high, null
+    control: NDArray[np.float64]  # (L, L), of the layers of the untrained network
+    n: int  # cells
+
+    def with_untrained(self, layer: str) -> Estimate:
+        """The layer against the same before training."""
+        value, low, high, null = self.untrained[:, self.layers.index(layer)]
+        return Estimate(float(value), float(low), float(high), float(null))
+
+    def between(self, layer: str, other: str) -> Estimate:
+        """One layer against another; ``untrained`` is the same pair of the untrained network."""
+        at = self.layers.index(layer), self.layers.index(other)
+        return Estimate(
+            *(float(part[at]) for part in (self.value, self.low, self.high, self.null)),
+            untrained=float(self.control[at]),
+        )
