@@ -1,9 +1,7 @@
 """A network per held-out part: what the training procedure is worth, not one lucky split."""
 
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -14,20 +12,9 @@ from cytolens.classifier.evaluation import Array, evaluate, mean_over_folds, mea
 from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import folds_of
 from cytolens.classifier.training import TrainingSettings, clock, train
-from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress, Split
-from cytolens.records.classifier import Evaluation
-
-
-@dataclass(frozen=True)
-class Folds:
-    """Networks trained with each part held out in turn, and how well they did on it."""
-
-    names: tuple[str, ...]  # the held-out groups, or "fold 1" …
-    evaluations: tuple[Evaluation, ...]  # each on its held-out cells
-    measures: Mapping[str, Estimate]  # mean over the folds
-    probabilities: NDArray[np.float32]  # (N, class), of the network that has not seen the cell
-    note: str  # what the intervals are over
+from cytolens.records.classifier import Evaluation, Folds
 
 
 def cross_validate(

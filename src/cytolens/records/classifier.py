@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.cells import Settings
+from cytolens.records.cells import Settings, Split
 
 
 @dataclass(frozen=True)
@@ -28,3 +28,32 @@ class Evaluation:
     reliability: NDArray[np.float64]  # (bin, 3): mean confidence, accuracy, number of cells
     n: int
     note: str = ""  # what the intervals are over
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A trained (or brought) network as data, the split of the cells, and how training went."""
+
+    checkpoint: Checkpoint
+    split: Split
+    history: tuple[Mapping[str, float], ...]  # by epoch; empty for a network that was brought
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says of every cell, and how well it does on the test cells."""
+
+    probabilities: NDArray[np.float32]  # (N, class)
+    test: Evaluation  # on the test cells
+    baseline: Evaluation  # of a linear model on the pixels of the same cells
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Networks trained with each part held out in turn, and how well they did on it."""
+
+    names: tuple[str, ...]  # the held-out groups, or "fold 1" …
+    evaluations: tuple[Evaluation, ...]  # each on its held-out cells
+    measures: Mapping[str, Estimate]  # mean over the folds
+    probabilities: NDArray[np.float32]  # (N, class), of the network that has not seen the cell
+    note: str  # what the intervals are over

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings
+from cytolens.records.features import FeatureImages
 
 
 @dataclass(frozen=True)
@@ -122,3 +123,14 @@ class ClusterFlow:
         """What the clusters of a layer have in common with those of the next; None of the last."""
         at = self.layers.index(layer) if layer in self.layers else len(self.agreement)
         return self.agreement[at] if at < len(self.agreement) else None
+
+
+@dataclass(frozen=True)
+class Populations:
+    """What the clusters of the layer shown are, and the parts of each class there."""
+
+    layer: str
+    described: tuple[ClusterDescription, ...]  # each cluster against all other cells
+    classes: tuple[ClassParts, ...]  # each class clustered on its own
+    images: FeatureImages | None  # of these parts, in their order; None where none can be made
+    flow: ClusterFlow  # of clusters from layer to layer

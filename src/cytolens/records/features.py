@@ -151,3 +151,36 @@ class Faithfulness:
     estimates: Mapping[str, Estimate]  # means over images that are not silent
     failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
     n: int  # held-out cells
+
+
+@dataclass(frozen=True)
+class Galleries:
+    """All feature images of a study; tuples are in depth order."""
+
+    channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once
+    unconstrained: tuple[FeatureImages, ...]  # the same channels without a prior
+    untrained: tuple[FeatureImages, ...]  # the same channels before training, without a prior
+    kinds: tuple[FeatureImages, ...]  # several of each of the first channels, by kind of cell
+    classes: FeatureImages  # one per class against the others
+    clusters: FeatureImages | None  # one per cluster of the layer shown
+
+    def of(self, layer: str) -> FeatureImages | None:
+        """The gallery of one layer."""
+        return next((images for images in self.channels if images.layer == layer), None)
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """How complex the feature images are, by layer and measure, and the trend with depth."""
+
+    layers: Mapping[str, Mapping[str, Estimate]]
+    trend: Mapping[str, Estimate]  # rank correlation with depth
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """Modulated feature images by depth, and the cells that they explain."""
+
+    galleries: tuple[ModulatedImages, ...]  # in depth order
+    kept: Mapping[str, Mapping[str, Estimate]]  # by layer: how much activation the kept parts keep
+    explanations: tuple[CellExplanation, ...]

@@ -64,3 +64,12 @@ class Suspects:
     reasons: tuple[str, ...]  # (O,)
     oddness: NDArray[np.float64]  # (O,), robust standard deviations from the others
     remarks: tuple[str, ...] = ()  # what could not be looked for, and why
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What was measured, without any network, on some of the cells."""
+
+    cells: NDArray[np.int64]  # (n,), the cells that were measured, in order
+    values: Mapping[str, NDArray[np.float64]]  # by property, (n,)
+    checks: Mapping[str, NDArray[np.float64]]  # what says whether each is one whole cell, (n,)

@@ -62,3 +62,11 @@ class Similarity:
             *(float(part[at]) for part in (self.value, self.low, self.high, self.null)),
             untrained=float(self.control[at]),
         )
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which classes are apart from which at every depth, and from which depth on."""
+
+    layers: Mapping[str, ClassSeparation]  # by layer; empty for two classes
+    onsets: tuple[Onset, ...]  # of pairs and classes, the earliest first
