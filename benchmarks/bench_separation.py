@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.neighbours import limited_threads
+from cytolens.numerics.threads import limited_threads
 from cytolens.separation.pairwise import measure_pairs
 from cytolens.separation.plan import make_plan
 from cytolens.separation.separation import MEASURES, measure_separation

@@ -16,7 +16,7 @@ import numpy as np
 from cytolens.classifier.baseline import linear_baseline
 from cytolens.classifier.crossvalidation import cross_validate
 from cytolens.classifier.evaluation import measure
-from cytolens.classifier.splitting import folds_of
+from cytolens.classifier.splitting import held_out_parts
 from cytolens.images.reading import read_cells
 from cytolens.records.cells import Cells, Split
 
@@ -41,7 +41,7 @@ def read(name: str, data: Path) -> tuple[Cells, str | int]:
 def linear(cells: Cells, folds: str | int, *, seed: int) -> dict[str, float]:
     """Mean over folds of the linear baseline."""
     found: list[dict[str, float]] = []
-    for held_out in folds_of(cells, folds, rng=seed).values():
+    for held_out in held_out_parts(cells, folds, rng=seed).values():
         rest = np.setdiff1d(np.arange(len(cells)), held_out)
         split = Split(train=rest, validation=rest[:0], test=held_out)
         found.append(measure(linear_baseline(cells, split, rng=seed), cells.labels[held_out]))

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cells import make_cells
 
-from cytolens.classifier.splitting import describe_split, folds_of, split_cells
+from cytolens.classifier.splitting import describe_split, held_out_parts, split_cells
 from cytolens.errors import SettingError
 
 
@@ -90,7 +90,7 @@ def test_the_description_names_the_held_out_groups():
 
 def test_folds_by_group_hold_out_each_group_once():
     cells = plain(np.arange(60) % 2, np.repeat(list("abc"), 20))
-    folds = folds_of(cells, "group")
+    folds = held_out_parts(cells, "group")
     assert list(folds) == ["a", "b", "c"]
     assert all(set(cells.groups[index]) == {name} for name, index in folds.items())
 
@@ -100,7 +100,7 @@ def test_folds_by_group_hold_out_each_group_once():
 def test_numbered_folds_cut_no_group_and_none_is_empty(count, sizes):
     groups = np.repeat(np.arange(len(sizes)), sizes)
     cells = plain(np.arange(len(groups)) % 2, groups)
-    folds = list(folds_of(cells, count, rng=0).values())
+    folds = list(held_out_parts(cells, count, rng=0).values())
     assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(len(cells)))
     assert min(map(len, folds)) > 0
     assert sum(len(set(cells.groups[index])) for index in folds) == len(sizes)
@@ -108,11 +108,11 @@ def test_numbered_folds_cut_no_group_and_none_is_empty(count, sizes):
 
 def test_numbered_folds_without_groups_are_stratified():
     cells = plain(np.repeat([0, 1], [50, 25]))
-    for index in folds_of(cells, 5, rng=0).values():
+    for index in held_out_parts(cells, 5, rng=0).values():
         assert np.array_equal(np.bincount(cells.labels[index]), [10, 5])
 
 
 @pytest.mark.parametrize("folds", ["donor", 1, 500, "group"])
 def test_impossible_folds_are_refused(folds):
     with pytest.raises(SettingError, match="folds"):
-        folds_of(plain(np.arange(40) % 2), folds)
+        held_out_parts(plain(np.arange(40) % 2), folds)

@@ -6,7 +6,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.neighbors import NearestNeighbors
 
 from cytolens.embedding.quality import measure_quality
-from cytolens.numerics.neighbours import principal_components
+from cytolens.numerics.features import principal_components
 
 
 def features(n: int = 300, f: int = 8, seed: int = 0) -> np.ndarray:

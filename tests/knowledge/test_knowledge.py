@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from cytolens.errors import InputError
-from cytolens.knowledge.knowledge import measure_knowledge, weighted_areas
+from cytolens.knowledge.knowledge import measure_knowledge
+from cytolens.numerics.auc import weighted_areas
 from cytolens.numerics.ridge import held_out_fits
 
 N = 400

@@ -5,15 +5,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from cytolens.embedding.quality import measure_quality
 from cytolens.numerics import neighbours as module
-from cytolens.numerics.neighbours import (
-    find_neighbours,
-    find_neighbours_elsewhere,
-    limited_threads,
-    nearest_of,
-    principal_components,
-    reduce_features,
-    thread_count,
-)
+from cytolens.numerics.features import principal_components, reduce_features
+from cytolens.numerics.neighbours import find_neighbours, find_neighbours_elsewhere, nearest_of
+from cytolens.numerics.threads import limited_threads, thread_count
 
 
 def features(n: int = 200, f: int = 6, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from cytolens.errors import InputError
 from cytolens.numerics.estimates import resample
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.numerics.probe import held_out_predictions, probe_features
-from cytolens.numerics.resampling import folds_of, permuted_labels, resampled_counts
+from cytolens.numerics.resampling import assign_folds, permuted_labels, resampled_counts
 from cytolens.numerics.separability import (
     balanced_accuracies,
     discrimination_value,
@@ -148,7 +148,7 @@ def test_ties_in_the_vote_go_to_the_nearer():
 
 def test_without_penalty_the_probe_is_fishers_discriminant():
     features, labels = blobs(300, apart=2)
-    folds = folds_of(labels, groups=None, most=5, rng=np.random.default_rng(0))
+    folds = assign_folds(labels, groups=None, most=5, rng=np.random.default_rng(0))
     found = held_out_predictions(probe_features(features), labels[None], folds)[0]
     for fold in range(5):
         oracle = LinearDiscriminantAnalysis(priors=[1 / 3] * 3)
@@ -348,10 +348,10 @@ def test_labels_are_exchanged_within_groups_or_groups_exchange_them_whole():
 def test_no_fold_cuts_a_group_and_classes_are_spread_over_folds():
     rng = np.random.default_rng(0)
     groups, labels = rng.integers(0, 30, 400), rng.integers(0, 3, 400)
-    folds = folds_of(labels, groups=groups, most=10, rng=rng)
+    folds = assign_folds(labels, groups=groups, most=10, rng=rng)
     assert len(np.unique(folds)) == 10
     assert all(len(np.unique(folds[groups == name])) == 1 for name in range(30))
-    plain = folds_of(labels, groups=None, most=5, rng=rng)
+    plain = assign_folds(labels, groups=None, most=5, rng=rng)
     counts = np.stack([np.bincount(labels[plain == fold], minlength=3) for fold in range(5)])
     assert np.ptp(counts, axis=0).max() <= 1
 

@@ -13,7 +13,7 @@ from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
-from cytolens.numerics.estimates import area_under_curve
+from cytolens.numerics.auc import area_under_curve
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Confounds, Suspects
 from cytolens.simulation.simulate import simulate

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cytolens.classifier.evaluation import Array, evaluate, mean_over_folds, measure, resampled
 from cytolens.classifier.model import Device, predict, seed_from
-from cytolens.classifier.splitting import folds_of
+from cytolens.classifier.splitting import held_out_parts
 from cytolens.classifier.training import TrainingSettings, clock, train
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress, Split
@@ -41,7 +41,7 @@ def cross_validate(
     """
     settings = settings or TrainingSettings()
     draw = generator(rng)
-    parts = folds_of(cells, folds, rng=draw)
+    parts = held_out_parts(cells, folds, rng=draw)
     seeds = [seed_from(draw) for _ in parts]
     report = _Tally(len(parts), settings.epochs, progress)
     on_cpu = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"

@@ -5,13 +5,14 @@ sum over cells weighted by these counts, so a thousand resamples of 10⁵ cells 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, Rng, generator, resample
+from cytolens.numerics.auc import weighted_areas
+from cytolens.numerics.estimates import Estimate, Rng, generator, percentile_interval
+from cytolens.numerics.resampling import resample_weights
 from cytolens.records.classifier import Evaluation
 
 Array = NDArray[np.float64]
@@ -45,9 +46,12 @@ def evaluate(
     _check(p, labels)
     sums = _Sums(p, labels)
     value = sums.measures(np.ones((1, len(p))))
-    spread = resampled(p, labels, groups=groups, resamples=resamples, rng=rng)
+    drawn = resampled(p, labels, groups=groups, resamples=resamples, rng=rng)
     return Evaluation(
-        measures={name: _estimate(value[name][0], spread[name]) for name in value},
+        measures={
+            name: Estimate(float(value[name][0]), *percentile_interval(drawn[name]))
+            for name in value
+        },
         confusion=confusion_of(p, labels),
         reliability=reliability_of(p, labels),
         n=len(p),
@@ -74,18 +78,12 @@ def resampled(
     """Every measure on each of the bootstrap resamples: name -> (resample,)."""
     n, draw = len(labels), generator(rng)
     sums = _Sums(np.asarray(probabilities, dtype=np.float64), labels)
-    if groups is not None:
-        groups = np.unique(groups, return_inverse=True)[1]  # numbers compare faster than names
     chunks: list[Mapping[str, Array]] = []
     at_once = max(1, CHUNK // n)
     for start in range(0, resamples, at_once):
-        counts = np.stack(
-            [
-                np.bincount(resample(n, groups=groups, rng=draw), minlength=n)
-                for _ in range(min(at_once, resamples - start))
-            ]
-        )
-        chunks.append(sums.measures(counts.astype(np.float64)))
+        some = min(at_once, resamples - start)
+        counts = resample_weights(n, groups=groups, resamples=some, rng=draw)
+        chunks.append(sums.measures(counts))
     return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -102,7 +100,8 @@ def mean_over_folds(
         table = np.stack([spread[name] for spread in spreads])  # (fold, resample)
         chosen = draw.integers(0, len(table), size=table.shape)
         means = np.take_along_axis(table, chosen, axis=0).mean(axis=0)
-        estimates[name] = _estimate(float(np.mean([value[name] for value in values])), means)
+        value = float(np.mean([value[name] for value in values]))
+        estimates[name] = Estimate(value, *percentile_interval(means))
     return estimates
 
 
@@ -141,7 +140,7 @@ class _Sums:
         self._terms = np.column_stack([truth, truth * correct[:, None], gap, brier, surprise])
         scored = [p[:, 1] - p[:, 0]] if self.k == 2 else list(p.T)
         positive = [truth[:, 1]] if self.k == 2 else list(truth.T)
-        self._rankings = [_Ranking(s, t) for s, t in zip(scored, positive, strict=True)]
+        self._rankings = [(s, t > 0) for s, t in zip(scored, positive, strict=True)]
 
     def measures(self, counts: Array) -> dict[str, Array]:
         """Measures (resample,) of counts (resample, N)."""
@@ -153,31 +152,13 @@ class _Sums:
         return {
             "accuracy": hits.sum(1) / n,
             "balanced_accuracy": _mean_defined(recall),
-            "auc": _mean_defined(np.stack([r.auc(counts) for r in self._rankings], axis=1)),
+            "auc": _mean_defined(
+                np.stack([weighted_areas(s, t, counts) for s, t in self._rankings], axis=1)
+            ),
             "calibration_error": np.abs(sums[:, 2 * k : 2 * k + BINS]).sum(1) / n,
             "brier": sums[:, -2] / n,
             "log_loss": sums[:, -1] / n,
         }
-
-
-@dataclass(frozen=True)
-class _Ranking:
-    """Cells in order of a score, to give the AUC of any weighting of them."""
-
-    score: Array
-    positive: Array
-
-    def auc(self, counts: Array) -> Array:
-        """Chance that a positive outranks a negative, ties half: (resample,); Mann–Whitney."""
-        order = np.argsort(self.score, kind="stable")
-        starts = np.flatnonzero(np.diff(self.score[order], prepend=np.nan) != 0)
-        ordered, positive = counts[:, order], self.positive[order]
-        of_positive = np.add.reduceat(ordered * positive, starts, axis=1)  # (resample, score)
-        of_negative = np.add.reduceat(ordered * (1 - positive), starts, axis=1)
-        below = np.cumsum(of_negative, axis=1) - of_negative / 2
-        pairs = of_positive.sum(1) * of_negative.sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return (of_positive * below).sum(1) / pairs
 
 
 def _bins(confidence: Array) -> NDArray[np.int64]:
@@ -189,12 +170,6 @@ def _mean_defined(values: Array) -> Array:
     defined = np.isfinite(values)
     total, n = np.where(defined, values, 0).sum(1), defined.sum(1)
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
-
-
-def _estimate(value: float, spread: Array) -> Estimate:
-    spread = spread[np.isfinite(spread)]
-    low, high = np.percentile(spread, [2.5, 97.5]) if spread.size else (np.nan, np.nan)
-    return Estimate(float(value), float(low), float(high))
 
 
 def _check(p: Array, labels: NDArray[np.int64]) -> None:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cytolens.errors import SettingError
 from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.resampling import codes, deal_cells
 from cytolens.records.cells import Cells, Split
 
 Indices = NDArray[np.int64]
@@ -33,20 +34,20 @@ def split_cells(
         )
     draw = generator(rng)
     everything = np.arange(len(cells))
-    groups = _codes(cells)
+    groups = _group_codes(cells)
     rest, held_out = _hold_out(cells, everything, groups, test, 2, "test", draw)
     share = validation / (1 - test)
     train, valid = _hold_out(cells, rest, groups, share, 1, "validation", draw)
     return Split(train=train, validation=valid, test=held_out)
 
 
-def folds_of(cells: Cells, folds: str | int, *, rng: Rng = None) -> dict[str, Indices]:
+def held_out_parts(cells: Cells, folds: str | int, *, rng: Rng = None) -> dict[str, Indices]:
     """Held-out cells by fold name: each group once ("group"), or ``folds`` equal parts.
 
     A number of folds without groups is stratified by class; with groups, whole groups are dealt
     out so that the folds come close to the whole's size and class shares.
     """
-    groups = _codes(cells)
+    groups = _group_codes(cells)
     if folds == "group":
         if groups is None or cells.groups is None:
             raise SettingError(
@@ -60,7 +61,7 @@ def folds_of(cells: Cells, folds: str | int, *, rng: Rng = None) -> dict[str, In
         raise SettingError(f"folds '{folds}': give 'group' or a number from 2 to {available}")
     draw = generator(rng)
     part = (
-        _deal_cells(cells, count, draw)
+        deal_cells(cells.labels, count, rng=draw)
         if groups is None
         else _deal_groups(cells, groups, count, draw)
     )
@@ -87,12 +88,10 @@ def describe_split(cells: Cells, split: Split) -> str:
     )
 
 
-def _codes(cells: Cells) -> Indices | None:
+def _group_codes(cells: Cells) -> Indices | None:
     """Groups as numbers; None where there are fewer than two."""
-    if cells.groups is None:
-        return None
-    names, codes = np.unique(cells.groups, return_inverse=True)
-    return codes.astype(np.int64) if len(names) > 1 else None
+    group = codes(cells.groups)
+    return group if group is not None and group.max(initial=0) > 0 else None
 
 
 def _hold_out(
@@ -175,17 +174,6 @@ def _choices(n: int, count: int, draw: np.random.Generator) -> list[tuple[int, .
     if comb(n, count) <= CANDIDATES:
         return list(combinations(range(n), count))
     return [tuple(draw.choice(n, count, replace=False)) for _ in range(CANDIDATES)]
-
-
-def _deal_cells(cells: Cells, count: int, draw: np.random.Generator) -> Indices:
-    """Fold of each cell (N,): every class is dealt out in turn, starting where the last ended."""
-    part = np.empty(len(cells), dtype=np.int64)
-    dealt = 0
-    for code in range(len(cells.class_names)):
-        members = draw.permutation(np.flatnonzero(cells.labels == code))
-        part[members] = (dealt + np.arange(len(members))) % count
-        dealt += len(members)
-    return part
 
 
 def _deal_groups(cells: Cells, groups: Indices, count: int, draw: np.random.Generator) -> Indices:

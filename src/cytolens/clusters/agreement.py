@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate
-from cytolens.numerics.resampling import Labels, interval, permuted_labels, resampled_counts
+from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
+from cytolens.numerics.resampling import Labels, permuted_labels, resampled_counts
 
 Floats = NDArray[np.float64]
 
@@ -43,9 +43,10 @@ def measure_agreement(
     found: dict[str, Estimate] = {}
     for name, measure in MEASURES.items():
         tables = [counts.reshape(-1, rows, columns) for counts in (value, drawn, null)]
-        low, high = interval(measure(tables[1]))
-        limit = float(np.percentile(measure(tables[2]), 95))
-        found[name] = Estimate(float(measure(tables[0])[0]), low, high, limit)
+        low, high = percentile_interval(measure(tables[1]))
+        found[name] = Estimate(
+            float(measure(tables[0])[0]), low, high, null_limit(measure(tables[2]))
+        )
     return found
 
 

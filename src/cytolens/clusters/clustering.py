@@ -10,8 +10,9 @@ from cytolens.clusters.methods import Method, find_method
 from cytolens.clusters.stability import measure_stability
 from cytolens.errors import InputError, SettingError
 from cytolens.numerics.estimates import Rng, generator
-from cytolens.numerics.neighbours import checked_features, is_constant, limited_threads
+from cytolens.numerics.features import checked_features, is_constant
 from cytolens.numerics.resampling import Labels, codes, permuted_labels
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.clusters import ClusterGroups, Clusters
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from cytolens.clusters.agreement import informations
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, Rng, generator
-from cytolens.numerics.resampling import Labels, interval, resampled_counts
+from cytolens.numerics.estimates import Estimate, Rng, generator, percentile_interval
+from cytolens.numerics.resampling import Labels, resampled_counts
 from cytolens.records.clusters import ClusterFlow, Clusters
 
 _SWEEPS = 8  # to and fro
@@ -61,7 +61,7 @@ def _shared(
     expected = shared[1 + resamples :].mean()
     room = most - expected
     adjusted = np.divide(shared - expected, room, out=np.ones(len(room)), where=room > 1e-12)
-    low, high = interval(adjusted[1 : 1 + resamples])
+    low, high = percentile_interval(adjusted[1 : 1 + resamples])
     null = float(np.percentile(adjusted[1 + resamples :], 95))
     return Estimate(float(adjusted[0]), low, high, null)
 

@@ -13,12 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from cytolens.errors import SettingError, choose
-from cytolens.numerics.neighbours import (
-    find_neighbours,
-    nearest_of,
-    principal_components,
-    reduce_features,
-)
+from cytolens.numerics.features import principal_components, reduce_features
+from cytolens.numerics.neighbours import find_neighbours, nearest_of
 from cytolens.numerics.resampling import Labels
 from cytolens.numerics.separability import pair_distances, silhouettes
 from cytolens.records.cells import Settings

@@ -9,9 +9,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from cytolens.clusters.gaps import measure_gaps, parts_of
 from cytolens.clusters.methods import NUMBERED, Method, find_method, kmeans
-from cytolens.numerics.estimates import Estimate, Rng, generator
-from cytolens.numerics.neighbours import is_constant, principal_components
-from cytolens.numerics.resampling import Labels, interval
+from cytolens.numerics.estimates import Estimate, Rng, generator, percentile_interval
+from cytolens.numerics.features import is_constant, principal_components
+from cytolens.numerics.resampling import Labels
 from cytolens.records.clusters import ClusterStability
 
 Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ def measure_stability(
             gaps[r], limits[r] = gap[twins], limit[twins]
     clouds = max(halves // 2, 1) if clouds is None else clouds
     null_ari, null_jaccard = _of_clouds(seen, find, asked, candidates, size, clouds, draw)
-    low, high = interval(agreements)
+    low, high = percentile_interval(agreements)
     gap, limit = np.median(gaps, axis=0), np.median(limits, axis=0)
     shown = np.arange(count), (gap - limit + 2 * np.eye(count)).argmin(axis=1)
     alone = np.full(count, np.nan)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, Rng, generator, spearman
+from cytolens.numerics.auc import area_error, areas_from_ranks
+from cytolens.numerics.estimates import Estimate, Rng, generator, mean_ranks, spearman
 from cytolens.numerics.resampling import Labels, codes, permuted_labels
 from cytolens.records.clusters import ClusterDescription, Difference
 
@@ -84,7 +84,9 @@ def describe_clusters(
         for p, name in enumerate(values):
             if not np.isfinite(areas[k, p]):
                 continue
-            error = _standard_error(found == k, table[:, p], group)
+            known = np.isfinite(table[:, p])
+            own = None if group is None else group[known]
+            error = area_error((found == k)[known], table[known, p], own)
             low, high = np.clip(areas[k, p] + np.array([-1.96, 1.96]) * error, 0, 1)
             null = min(1.0, 0.5 + reach * errors[k, p])
             auc = Estimate(float(areas[k, p]), float(low), float(high), float(null))
@@ -138,9 +140,7 @@ def _areas(labellings: Labels, table: Floats, count: int) -> Floats:
     for r, labels in enumerate(labellings):
         member = (labels == np.arange(count)[:, None]).astype(np.float64)  # (K, N)
         inside = member @ known
-        pairs = inside * (total - inside)
-        above = member @ ranks - inside * (inside + 1) / 2
-        areas[r] = np.divide(above, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
+        areas[r] = areas_from_ranks(member @ ranks, inside, total - inside)
     return areas
 
 
@@ -154,21 +154,5 @@ def _null_errors(labels: Labels, table: Floats, count: int) -> Floats:
 
 def _ranks(column: Floats, known: NDArray[np.bool_]) -> Floats:
     ranks = np.zeros(len(column))
-    ranks[known] = rankdata(column[known])
+    ranks[known] = mean_ranks(column[known])
     return ranks
-
-
-def _standard_error(member: NDArray[np.bool_], column: Floats, groups: Labels | None) -> float:
-    """Of the AUC of ``column`` (N,) for ``member`` (N,) against the rest."""
-    known = np.isfinite(column)
-    member, values = member[known], column[known]
-    n, m = int(member.sum()), int((~member).sum())
-    ranks = rankdata(values)
-    share = np.empty(len(values))  # of the other side that a cell is above, or below
-    share[member] = (ranks[member] - rankdata(values[member])) / m
-    share[~member] = 1 - (ranks[~member] - rankdata(values[~member])) / n
-    area = share[member].mean()
-    pull = (share - area) / np.where(member, n, m)
-    if groups is not None and len(np.unique(groups[known])) > 1:
-        pull = np.bincount(np.unique(groups[known], return_inverse=True)[1], weights=pull)
-    return float(np.sqrt(len(pull) / (len(pull) - 1) * (pull**2).sum()))

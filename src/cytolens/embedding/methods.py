@@ -14,15 +14,14 @@ from cytolens.embedding.placing import Placer, Reference
 from cytolens.embedding.quality import measure_quality
 from cytolens.errors import InputError, MissingExtra, SettingError, choose
 from cytolens.numerics.estimates import Rng, generator
-from cytolens.numerics.neighbours import (
-    Neighbours,
+from cytolens.numerics.features import (
     checked_features,
-    find_neighbours,
     is_constant,
-    limited_threads,
     principal_components,
     reduce_features,
 )
+from cytolens.numerics.neighbours import Neighbours, find_neighbours
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.cells import Progress, Settings
 from cytolens.records.layers import Activations
 from cytolens.records.maps import Embedding

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from cytolens.numerics.estimates import spearman
-from cytolens.numerics.neighbours import is_constant
+from cytolens.numerics.features import is_constant
 
 QUERIES = 1000
 """Cells asked for their neighbours; the standard error of recall@10 is then about 0.007."""

@@ -10,17 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.numerics.neighbours import (
-    EXACT_UP_TO,
-    checked_features,
-    limited_threads,
-    thread_count,
-)
+from cytolens.numerics.features import checked_features
+from cytolens.numerics.neighbours import EXACT_UP_TO, inverted_lists
+from cytolens.numerics.threads import limited_threads, thread_count
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
@@ -39,8 +35,9 @@ class Reference:
         self._mean = self.mean.astype(np.float32)
         self._lists: Reference | None = None
         if len(self.features) > EXACT_UP_TO:
-            self._index, centres = _inverted_lists(self.features - self._mean)
-            self._lists = Reference(centres)
+            self._index = inverted_lists(self.features - self._mean)
+            lists = self._index.quantizer.reconstruct_n(0, self._index.nlist)
+            self._lists = Reference(lists)
         else:
             _ = self._centred  # made once, before threads ask for it
 
@@ -140,17 +137,6 @@ class Reference:
             between = points[row[pairs]].astype(np.float64) - self.features[cell[pairs]]
             apart[pairs] = np.square(between, out=between).sum(axis=1)
         return apart
-
-
-def _inverted_lists(centred: NDArray[np.float32]) -> tuple[Any, NDArray[np.float32]]:
-    """An index of lists, and their centres (L, F): as many and as many searched as for maps."""
-    n, dimension = centred.shape
-    lists = int(4 * n**0.5)
-    index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(dimension), dimension, lists)
-    index.train(centred)  # k-means with faiss's own fixed seed
-    index.add(centred)
-    index.nprobe = int(np.clip(lists // 32, 16, 64))
-    return index, index.quantizer.reconstruct_n(0, lists)
 
 
 def in_blocks(

@@ -25,7 +25,8 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cytolens.numerics.neighbours import Neighbours, limited_threads
+from cytolens.numerics.neighbours import Neighbours
+from cytolens.numerics.threads import limited_threads
 
 SPACING = 0.5
 """Of the grid, in the map's units. Forces are then as near to the exact ones as with openTSNE's

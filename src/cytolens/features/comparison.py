@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytolens.features.priors import Prior, unit
 from cytolens.features.texture import RandomFilters, describe
-from cytolens.numerics.estimates import area_under_curve
+from cytolens.numerics.auc import area_under_curve
 
 TOP, LOWER = 0.9, 0.5
 """Quantiles of activation: cells above the first are to be told from those below the second."""

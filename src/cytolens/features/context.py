@@ -9,7 +9,8 @@ from torch import nn
 
 from cytolens.activations.maps import capture_maps
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, Rng, area_under_curve, generator, resample
+from cytolens.numerics.auc import area_under_curve
+from cytolens.numerics.estimates import Estimate, Rng, generator, resample
 from cytolens.records.cells import Cells
 from cytolens.records.features import ChannelContext, ChannelRanking
 from cytolens.records.layers import Layer

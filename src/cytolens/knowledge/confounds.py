@@ -5,21 +5,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.errors import InputError
 from cytolens.knowledge.knowledge import measure_knowledge
 from cytolens.knowledge.values import as_values
-from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.estimates import Estimate, Rng, generator, mean_ranks, percentile_interval
 from cytolens.numerics.resampling import (
     Labels,
+    assign_folds,
     codes,
-    folds_of,
-    interval,
     permuted_labels,
     resampled_counts,
 )
-from cytolens.numerics.separability import balanced_accuracies
+from cytolens.numerics.separability import balanced_accuracies, balanced_accuracy
 from cytolens.records.knowledge import Alarm, Confounds
 
 Floats = NDArray[np.float64]
@@ -80,7 +78,6 @@ def find_confounds(
     """
     draw = generator(rng)
     y = codes(np.asarray(labels))
-    assert y is not None
     for name, column in nuisances.items():
         if len(column) != len(y):
             raise InputError(f"{name}: {len(column)} values for {len(y)} cells")
@@ -100,7 +97,7 @@ def find_confounds(
     right = names[seen] == np.asarray(predicted)
     group = None if groups is None else codes(np.asarray(groups)[held_out])
     chance = 1 / max(len(names), 1)
-    advantage = _balanced(right, seen) - chance
+    advantage = balanced_accuracy(right, seen) - chance
     alarms: list[Alarm] = []
     merged = _alike(nuisances, told)
     for name in sorted(told, key=lambda name: -told[name].value):
@@ -149,7 +146,6 @@ def label_from_nuisance(
     chosen = np.sort(draw.permutation(len(labels))[:MOST_CELLS])
     y = codes(np.asarray(labels)[chosen])
     group = None if groups is None else codes(np.asarray(groups)[chosen])
-    assert y is not None
     if group is not None and group.max(initial=0) == 0:
         group = None
     left_out: dict[str, str] = {}
@@ -158,7 +154,7 @@ def label_from_nuisance(
     k = int(y.max(initial=0)) + 1
     plans = {
         by_cells: (
-            folds_of(y, groups=used, most=folds if used is None else MOST_FOLDS, rng=draw),
+            assign_folds(y, groups=used, most=folds if used is None else MOST_FOLDS, rng=draw),
             permuted_labels(y, groups=used, permutations=permutations, rng=draw),
         )
         for by_cells, used in ((False, group), (True, None))
@@ -176,9 +172,9 @@ def label_from_nuisance(
         counts = resampled_counts(
             2 * y[known] + right, 2 * k, groups=used, resamples=resamples, rng=draw
         )
-        low, high = interval(balanced_accuracies(counts.reshape(-1, k, 2)))
-        found[name] = _balanced(right, y[known]), low, high
-        by_chance = [_balanced(a == null, null) for a, null in zip(answers[1:], nulls)]
+        low, high = percentile_interval(balanced_accuracies(counts.reshape(-1, k, 2)))
+        found[name] = balanced_accuracy(right, y[known]), low, high
+        by_chance = [balanced_accuracy(a == null, null) for a, null in zip(answers[1:], nulls)]
         largest = np.maximum(largest, by_chance)
     null = float(np.percentile(largest, 95)) if found and permutations else None
     return {name: Estimate(*values, null) for name, values in found.items()}, left_out
@@ -218,8 +214,8 @@ def hold_fixed(
     whole = balanced_accuracies(np.concatenate([observed, counts]).reshape(-1, s, k, 2).sum(axis=1))
     fixed, matched = _stratified(np.concatenate([observed, counts]).reshape(-1, s, k, 2))
     return (
-        Estimate(float(whole[0]), *interval(whole[1:])),
-        Estimate(float(fixed[0]), *interval(fixed[1:])),
+        Estimate(float(whole[0]), *percentile_interval(whole[1:])),
+        Estimate(float(fixed[0]), *percentile_interval(fixed[1:])),
         float(matched[0]),
     )
 
@@ -292,7 +288,7 @@ def _alike(
             if categories or kinds or not np.array_equal(known, also):
                 same = np.array_equal(known, also) and np.array_equal(values, others)
             else:
-                ranks = rankdata(np.stack([values[both], others[both]]), axis=1)
+                ranks = mean_ranks(np.stack([values[both], others[both]]))
                 same = abs(float(np.corrcoef(ranks)[0, 1])) > SAME
             if same:
                 merged[first] = (*merged[first], name)
@@ -338,9 +334,3 @@ def _is_bijection(column: NDArray[Any], labels: Labels) -> bool:
     np.add.at(table, (values[known].astype(np.int64), labels[known]), 1)
     best = table.argmax(axis=1)
     return len(np.unique(best)) == categories and table.max(axis=1).sum() >= 0.9 * known.sum()
-
-
-def _balanced(right: NDArray[np.bool_], labels: Labels) -> float:
-    k = int(labels.max(initial=0)) + 1
-    counts = np.bincount(2 * labels + right, minlength=2 * k)
-    return float(balanced_accuracies(counts.reshape(1, k, 2))[0])

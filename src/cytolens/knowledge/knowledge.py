@@ -6,15 +6,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.errors import InputError
 from cytolens.knowledge.values import as_values
-from cytolens.numerics.estimates import Estimate, Rng, generator, resample
-from cytolens.numerics.neighbours import checked_features, limited_threads
+from cytolens.numerics.auc import areas_by_column, weighted_areas
+from cytolens.numerics.estimates import (
+    Estimate,
+    Rng,
+    generator,
+    null_limit,
+    percentile_interval,
+)
+from cytolens.numerics.features import checked_features
 from cytolens.numerics.probe import probe_features
-from cytolens.numerics.resampling import Labels, codes, folds_of, interval, permuted_labels
+from cytolens.numerics.resampling import (
+    Labels,
+    assign_folds,
+    codes,
+    permuted_labels,
+    resample_weights,
+)
 from cytolens.numerics.ridge import held_out_fits
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.cells import Progress
 from cytolens.records.knowledge import Knowledge
 
@@ -216,18 +229,13 @@ def _blocks(
             group = None if group is None or group.max() == 0 else group
         even = first.columns[:, 0].astype(np.int64) if first.values else np.zeros(n, dtype=np.int64)
         most = folds if group is None else MOST_FOLDS
-        drawn = np.stack(
-            [
-                np.bincount(resample(n, groups=group, rng=draw), minlength=n)
-                for _ in range(resamples)
-            ]
-        )
+        drawn = resample_weights(n, groups=group, resamples=resamples, rng=draw)
         blocks.append(
             _Block(
                 first.known,
-                folds_of(even, groups=group, most=most, rng=draw),
+                assign_folds(even, groups=group, most=most, rng=draw),
                 group is not None,
-                drawn.astype(np.float64),
+                drawn,
                 tuple(shared),
             )
         )
@@ -244,11 +252,10 @@ def _read(
     for place, target in enumerate(block.targets):
         judge = _judge_category if target.values else _judge_number
         value, nulls, resampled = judge(answers[place], target, block)
-        low, high = interval(resampled)
-        known = nulls[np.isfinite(nulls)]
+        low, high = percentile_interval(resampled)
         found[target.name] = Estimate(
             value, low, high,
-            float(np.percentile(known, 95)) if known.size else None,
+            null_limit(nulls),
             None if before is None else judge(before[place], target, block)[0],
         )  # fmt: skip
     return found
@@ -308,32 +315,6 @@ def _judge_category(
     for value in used:
         scores = answers[:, :, value]
         inside = target.columns[:, :tried] == value
-        values += _areas(scores, inside) / len(used)
+        values += areas_by_column(scores, inside) / len(used)
         resampled += weighted_areas(scores[:, 0], inside[:, 0], block.drawn) / len(used)
     return float(values[0]), values[1:], resampled
-
-
-def _areas(scores: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Area under the ROC curve (M,), column by column of (n, M)."""
-    ranks = np.asarray(rankdata(scores, axis=0))
-    n = inside.sum(axis=0)
-    pairs = n * (len(scores) - n)
-    above = (ranks * inside).sum(axis=0) - n * (n + 1) / 2
-    return np.divide(above, pairs, out=np.full(len(n), np.nan), where=pairs > 0)
-
-
-def weighted_areas(scores: Floats, inside: NDArray[np.bool_], weights: Floats) -> Floats:
-    """Area under the ROC curve of ``scores`` (n,) for each row of ``weights`` (R, n): (R,).
-
-    Cells that lie ``inside`` (n,) against the others; ties count half.
-    """
-    order = np.argsort(scores, kind="stable")
-    ordered, within, ranked = weights[:, order], inside[order], scores[order]
-    below = np.zeros((len(weights), len(scores) + 1))
-    np.cumsum(np.where(within, 0, ordered), axis=1, out=below[:, 1:])
-    first = np.searchsorted(ranked, ranked[within], side="left")
-    after = np.searchsorted(ranked, ranked[within], side="right")
-    inner = ordered[:, within]
-    lower = (below[:, first] + below[:, after]) / 2  # of the others, ties counting half
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (inner * lower).sum(axis=1) / (inner.sum(axis=1) * below[:, -1])

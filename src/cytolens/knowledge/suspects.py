@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.knowledge.oddness import find_odd
 from cytolens.numerics.estimates import Rng, generator
-from cytolens.numerics.neighbours import checked_features, find_neighbours, limited_threads
+from cytolens.numerics.features import checked_features
+from cytolens.numerics.neighbours import find_neighbours
 from cytolens.numerics.probe import probe_features
-from cytolens.numerics.resampling import Labels, codes, folds_of
+from cytolens.numerics.resampling import Labels, assign_folds, codes
 from cytolens.numerics.ridge import held_out_fits
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.cells import Progress
 from cytolens.records.knowledge import Suspects
 
@@ -54,7 +56,6 @@ def find_suspects(
     """
     draw = generator(rng)
     y = codes(np.asarray(labels))
-    assert y is not None
     names = np.unique(np.asarray(labels))
     n, k = len(y), len(names)
     for name, rows in features.items():
@@ -62,7 +63,7 @@ def find_suspects(
             raise InputError(f"{name}: features of {len(rows)} cells for {n} labels")
     place = np.arange(n) if judged is None else np.asarray(judged, dtype=np.int64)
     votes: dict[str, Floats] = {}
-    folds = folds_of(y, groups=None, most=FOLDS, rng=draw)
+    folds = assign_folds(y, groups=None, most=FOLDS, rng=draw)
     indicators = (y[:, None] == np.arange(k)).astype(np.float64)
     deepest: NDArray[np.float32] | None = None
     with limited_threads(threads, cells=n):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 Rng = int | np.random.Generator | None
 
@@ -71,11 +70,22 @@ def bootstrap(
     draw = generator(rng)
     value = float(statistic(np.arange(n)))
     values = np.array([statistic(resample(n, groups=groups, rng=draw)) for _ in range(resamples)])
-    values = values[np.isfinite(values)]
-    if values.size == 0:
-        return Estimate(value, float("nan"), float("nan"))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))
+    return Estimate(value, *percentile_interval(values))
+
+
+def percentile_interval(values: NDArray[np.floating]) -> tuple[float, float]:
+    """2.5 % and 97.5 % of the values that are defined; NaN where none is."""
+    defined = values[np.isfinite(values)]
+    if defined.size == 0:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def null_limit(values: NDArray[np.floating], percent: float = 95) -> float | None:
+    """The percentile of the values that are defined, a limit by chance; None where none is."""
+    defined = values[np.isfinite(values)]
+    return float(np.percentile(defined, percent)) if defined.size else None
 
 
 def mean_of(values: ArrayLike, *, resamples: int = 1000, rng: Rng = None) -> Estimate:
@@ -90,23 +100,17 @@ def mean_of(values: ArrayLike, *, resamples: int = 1000, rng: Rng = None) -> Est
     return bootstrap(lambda rows: known[rows].mean(), len(known), resamples=resamples, rng=rng)
 
 
+def mean_ranks(values: ArrayLike, *, axis: int = -1) -> NDArray[np.float64]:
+    """Ranks from 1 along an axis, float64; equal values share the mean of their ranks."""
+    from scipy.stats import rankdata  # slow to load
+
+    return np.asarray(rankdata(values, axis=axis), np.float64)
+
+
 def spearman(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     """Spearman correlation row by row, (R, n) each -> (R,); NaN where all ranks are equal."""
-    a, b = (np.asarray(rankdata(rows, axis=1), np.float64) for rows in (x, y))
+    a, b = (mean_ranks(rows) for rows in (x, y))
     a, b = (ranks - ranks.mean(axis=1, keepdims=True) for ranks in (a, b))
     scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     product = (a * b).sum(axis=1)
     return np.divide(product, scale, out=np.full_like(scale, np.nan), where=scale > 0)
-
-
-def area_under_curve(positive: ArrayLike, negative: ArrayLike) -> float:
-    """Share of pairs, one of each, in which the positive (n,) is higher than the negative (m,).
-
-    The area under the ROC curve (Mann & Whitney 1947); ties count half. NaN without pairs.
-    """
-    high, low = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
-    n, m = len(high), len(low)
-    if n == 0 or m == 0:
-        return float("nan")
-    ranks = rankdata(np.concatenate([high, low]))[:n]
-    return float((ranks.sum() - n * (n + 1) / 2) / (n * m))

@@ -1,7 +1,11 @@
 """Bootstrap and permutation for the many: counts instead of indices, whole groups respected."""
 
+from typing import overload
+
 import numpy as np
 from numpy.typing import NDArray
+
+from cytolens.numerics.estimates import resample
 
 Labels = NDArray[np.int64]
 
@@ -18,7 +22,7 @@ def resampled_counts(
 
     A statistic that depends on the cells only through such counts (a table, a rate per class)
     can be resampled from them: drawing n cells with replacement is one multinomial draw. With
-    ``groups`` (N,) the same two-stage bootstrap as `cytolens.statistics.resample`: groups with
+    ``groups`` (N,) the same two-stage bootstrap as `estimates.resample`: groups with
     replacement, then cells within each, for a group drawn m times m × n_g cells.
     """
     if groups is None:
@@ -60,15 +64,22 @@ def permuted_labels(
     return permuted
 
 
-def interval(values: NDArray[np.floating]) -> tuple[float, float]:
-    """2.5 % and 97.5 % of the values that are defined; NaN where none is."""
-    defined = values[np.isfinite(values)]
-    if defined.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
+def resample_weights(
+    n: int, *, groups: NDArray[np.generic] | None, resamples: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """How often each of ``n`` cells is drawn in each bootstrap resample: (resamples, n).
+
+    Draw by draw as `estimates.resample`; `resampled_counts` is faster where cells are alike.
+    """
+    group = codes(groups)  # numbers compare faster than names
+    drawn = (resample(n, groups=group, rng=rng) for _ in range(resamples))
+    return np.stack([np.bincount(cells, minlength=n) for cells in drawn]).astype(np.float64)
 
 
+@overload
+def codes(values: NDArray[np.generic]) -> Labels: ...
+@overload
+def codes(values: NDArray[np.generic] | None) -> Labels | None: ...
 def codes(values: NDArray[np.generic] | None) -> Labels | None:
     """Names as integers from 0, in sorted order; None stays None."""
     if values is None:
@@ -76,7 +87,7 @@ def codes(values: NDArray[np.generic] | None) -> Labels | None:
     return np.unique(np.asarray(values), return_inverse=True)[1].ravel().astype(np.int64)
 
 
-def folds_of(
+def assign_folds(
     labels: Labels, *, groups: Labels | None, most: int, rng: np.random.Generator
 ) -> Labels:
     """The fold of each cell (N,), at most ``most``; no group is cut.
@@ -85,21 +96,43 @@ def folds_of(
     groups are dealt out, largest first, to the fold with fewest cells. Without groups the cells
     of each class are dealt out in turn.
     """
-    fold = np.empty(len(labels), dtype=np.int64)
-    if groups is not None and groups.max() > 0:
-        sizes = np.bincount(groups)
-        count = min(most, len(sizes))
-        filled = np.zeros(count)
-        place = np.empty(len(sizes), dtype=np.int64)
-        shuffled = rng.permutation(len(sizes))
-        for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-            place[group] = filled.argmin()
-            filled[place[group]] += sizes[group]
-        return place[groups]
-    count = int(np.clip(np.bincount(labels).max(), 2, most))
-    offset = 0
+    if groups is None or groups.max() == 0:
+        return deal_cells(labels, int(np.clip(np.bincount(labels).max(), 2, most)), rng=rng)
+    sizes = np.bincount(groups)
+    count = min(most, len(sizes))
+    filled = np.zeros(count)
+    place = np.empty(len(sizes), dtype=np.int64)
+    shuffled = rng.permutation(len(sizes))
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        place[group] = filled.argmin()
+        filled[place[group]] += sizes[group]
+    return place[groups]
+
+
+def deal_cells(labels: Labels, count: int, *, rng: np.random.Generator) -> Labels:
+    """The part of each cell (N,), of ``count``: every class is dealt out in turn.
+
+    A class starts where the last one ended, so that parts differ by one cell at most.
+    """
+    part, dealt = np.empty(len(labels), dtype=np.int64), 0
     for label in np.unique(labels):
         cells = rng.permutation(np.flatnonzero(labels == label))
-        fold[cells] = (np.arange(len(cells)) + offset) % count
-        offset += len(cells)
-    return fold
+        part[cells] = (dealt + np.arange(len(cells))) % count
+        dealt += len(cells)
+    return part
+
+
+def draw_by_class(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
+    """About ``most`` cells, in each class in proportion but no fewer than 10, in order.
+
+    All where there are no more.
+    """
+    n = len(labels)
+    if n <= most:
+        return np.arange(n)
+    chosen: list[Labels] = []
+    for name in np.unique(labels):
+        cells = np.flatnonzero(labels == name)
+        wanted = min(len(cells), max(10, round(len(cells) * most / n)))
+        chosen.append(rng.choice(cells, wanted, replace=False))
+    return np.sort(np.concatenate(chosen))

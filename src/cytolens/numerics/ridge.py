@@ -1,14 +1,17 @@
-"""Ridge fits to many columns at once, for cells that were held out."""
+"""Ridge regression on many columns at once, for cells that were held out."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.probe import PENALTIES
 from cytolens.numerics.resampling import Labels
 
 Floats = NDArray[np.float64]
 
-MOST_BLOCKS = 4  # parts of the training cells that a penalty is chosen with
+PENALTIES = np.logspace(-7, 2, 19)
+"""Ridge penalties tried, relative to the mean eigenvalue of the features' scatter."""
+
+MOST_BLOCKS = 4
+"""Parts of the training cells that a penalty is chosen with, where folds are whole groups."""
 
 
 def held_out_fits(
@@ -32,32 +35,52 @@ def held_out_fits(
         test, train = folds == fold, folds != fold
         if not train.any():
             continue
-        centre = features[train].mean(axis=0)
-        known = features[train] - centre
-        power, axes = np.linalg.eigh(known.T @ known)
-        kept = power > 1e-10 * max(float(power[-1]), 1e-300)
         given = columns[train]
         means[test] = given.mean(axis=0)
-        if not kept.any():
+        basis, unseen, power = training_basis(features, train, test)
+        if not len(power):
             continue
-        power, axes = power[kept], axes[:, kept] / np.sqrt(power[kept])
-        basis = known @ axes  # orthonormal columns (n, r)
         inner = basis.T @ given  # (r, M); the basis is centred, so the columns need not be
         total = (given**2).sum(axis=0) - len(given) * given.mean(axis=0) ** 2
-        factors = power / (power + PENALTIES[:, None] * power.mean())  # (penalty, r)
-        best = _least_criterion(factors, inner, total, len(given))
+        best = least_criterion(power, inner**2, total, len(given))
         others = folds[train]
         if blocked is not None and blocked.any() and len(np.unique(others)) > 1:
-            best[blocked] = _least_error(basis, power, given[:, blocked], others)
-        slopes = factors[best].T * inner
-        fits[test] = ((features[test] - centre) @ axes) @ slopes
+            centred = given[:, blocked] - given[:, blocked].mean(axis=0)
+            best[blocked] = 2 * block_errors(power, basis, centred, others).argmin(axis=0)
+        slopes = ridge_factors(power)[best].T * inner
+        fits[test] = unseen @ slopes
         powers[test] = (slopes * inner).sum(axis=0) / len(given)
     return fits, means, powers
 
 
-def _least_criterion(factors: Floats, inner: Floats, total: Floats, n: int) -> NDArray[np.int64]:
-    """The penalty (M,), by its place, of least generalised cross-validation."""
-    residual = total - (2 * factors - factors**2) @ inner**2  # (penalty, M)
+def training_basis(
+    features: Floats, train: NDArray[np.bool_], test: NDArray[np.bool_]
+) -> tuple[Floats, Floats, Floats]:
+    """An orthonormal basis of centred training features (n, r), the test cells in it (m, r).
+
+    And the scatter along each of its directions (r,); r is 0 where nothing varies.
+    """
+    centre = features[train].mean(axis=0)
+    known, unknown = features[train] - centre, features[test] - centre
+    power, axes = np.linalg.eigh(known.T @ known)
+    kept = power > 1e-10 * max(float(power[-1]), 1e-300)
+    axes = axes[:, kept] / np.sqrt(power[kept])
+    return known @ axes, unknown @ axes, power[kept]
+
+
+def ridge_factors(power: Floats) -> Floats:
+    """How much of each direction of the basis every penalty leaves: (penalty, r)."""
+    return power / (power + PENALTIES[:, None] * power.mean())
+
+
+def least_criterion(power: Floats, explained: Floats, total: Floats, n: int) -> NDArray[np.int64]:
+    """The index of the penalty of least generalised cross-validation, for each of M targets: (M,).
+
+    ``explained`` (r, M) are their squared products with the basis of ``n`` cells, ``total`` (M,)
+    their sums of squares. Source: Golub, Heath & Wahba 1979, Technometrics 21.
+    """
+    factors = ridge_factors(power)
+    residual = total - (2 * factors - factors**2) @ explained  # (penalty, M)
     freedom = factors.sum(axis=1) + 1
     usable = freedom < 0.9 * n  # near interpolation the criterion means nothing
     usable[-1] = True
@@ -65,22 +88,31 @@ def _least_criterion(factors: Floats, inner: Floats, total: Floats, n: int) -> N
     return np.where(usable[:, None], residual / free, np.inf).argmin(axis=0)
 
 
-def _least_error(basis: Floats, power: Floats, columns: Floats, folds: Labels) -> NDArray[np.int64]:
-    """The penalty (m,), by its place, of least squared error on folds left out in turn."""
-    order = np.unique(folds, return_inverse=True)[1].ravel()
+def block_errors(power: Floats, basis: Floats, columns: Floats, blocks: Labels) -> Floats:
+    """Squared error, but a constant, on blocks (n,) of cells left out in turn: (penalty, M).
+
+    Of every other penalty, for centred ``columns`` (n, M) in the ``basis`` (n, r). With hat matrix
+    B D B', the errors on a block left out are (I - B_b D B_b')⁻¹ times those of the fit to all
+    (Hastie, Tibshirani & Friedman 2009, section 7.10, for one cell); Woodbury's identity turns
+    that into one system of the size of the basis per block and penalty.
+    """
+    order = np.unique(blocks, return_inverse=True)[1].ravel()
     blocks = order % MOST_BLOCKS if order.max() >= MOST_BLOCKS else order
-    scores = basis * np.sqrt(power)  # principal components of the training cells
-    errors = np.zeros((len(PENALTIES), columns.shape[1]))
-    errors[1::2] = np.inf  # every other one is tried
+    basis = np.concatenate([np.full((len(basis), 1), len(basis) ** -0.5), basis], axis=1)
+    parts: list[tuple[Floats, Floats]] = []
     for block in np.unique(blocks):
-        out = blocks == block
-        centre, mean = scores[~out].mean(axis=0), columns[~out].mean(axis=0)
-        rest = scores[~out] - centre
-        variance, axes = np.linalg.eigh(rest.T @ rest)
-        target = axes.T @ (rest.T @ (columns[~out] - mean))  # (r, m)
-        seen, truth = (scores[out] - centre) @ axes, columns[out] - mean
-        for place in range(0, len(PENALTIES), 2):
-            penalty = PENALTIES[place] * power.mean()
-            fit = seen @ (target / (np.maximum(variance, 0) + penalty)[:, None])
-            errors[place] += ((truth - fit) ** 2).sum(axis=0)
-    return errors.argmin(axis=0)
+        rows = blocks == block
+        parts.append((basis[rows].T @ basis[rows], basis[rows].T @ columns[rows]))
+    whole = sum(inner for _, inner in parts)  # (r + 1, M), the intercept first
+    factors = ridge_factors(power)[::2]
+    errors = np.zeros((len(factors), columns.shape[1]))
+    for place, shrunk in enumerate(factors):
+        kept = np.append(1.0, shrunk)
+        fit = kept[:, None] * whole
+        for gram, inner in parts:
+            left = gram @ fit
+            rest = inner - left
+            turned = np.linalg.solve(np.diag(1 / kept + 1e-12) - gram, rest)
+            error = fit * (left - 2 * inner) + turned * (rest + turned / kept[:, None])
+            errors[place] += error.sum(axis=0)
+    return errors

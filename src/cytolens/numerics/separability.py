@@ -4,9 +4,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics.pairwise import euclidean_distances
 
-from cytolens.numerics.neighbours import is_constant
+from cytolens.numerics.features import is_constant
 from cytolens.numerics.resampling import Labels
 
 
@@ -96,8 +95,17 @@ def balanced_accuracies(
     return shares.sum(axis=1) / np.maximum((totals > 0).sum(axis=1), 1)
 
 
+def balanced_accuracy(right: NDArray[np.bool_], labels: Labels) -> float:
+    """Mean over classes of the share of cells (n,) that were answered ``right``."""
+    k = int(labels.max(initial=0)) + 1
+    counts = np.bincount(2 * labels + right, minlength=2 * k)
+    return float(balanced_accuracies(counts.reshape(1, k, 2))[0])
+
+
 def pair_distances(features: NDArray[Any]) -> NDArray[np.float64]:
     """Euclidean distances (n, n) in float64."""
+    from sklearn.metrics.pairwise import euclidean_distances  # slow to load
+
     if features.shape[1] == 0 or is_constant(features):
         return np.zeros((len(features), len(features)))
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)

@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate, Rng, generator
-from cytolens.numerics.neighbours import checked_features, limited_threads
+from cytolens.numerics.features import checked_features
 from cytolens.numerics.probe import held_out_predictions, probe_features
-from cytolens.numerics.resampling import Labels, codes, folds_of, permuted_labels
+from cytolens.numerics.resampling import Labels, assign_folds, codes, permuted_labels
+from cytolens.numerics.separability import balanced_accuracy
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.separation import ClassSeparation, Onset
-from cytolens.separation.plan import MOST_FOLDS, accuracy, checked, estimate_accuracy
+from cytolens.separation.plan import MOST_FOLDS, checked, estimate_accuracy
 
 MOST_PROBED = 5000  # cells, in equal parts of each class as far as there are
 FEWEST = 5  # cells of a class below which it is left out
@@ -73,7 +75,7 @@ def measure_pairs(
     chosen = _pairs(array, y, names, known, pairs)
     y, group = y[used], codes(None if group is None else group[used])
     most = MOST_FOLDS if group is not None else folds
-    placed = folds_of(y, groups=group, most=most, rng=draw)
+    placed = assign_folds(y, groups=group, most=most, rng=draw)
 
     def estimates(cells: Labels, labellings: list[Labels]) -> list[Estimate]:
         """Of several ways to part ``cells`` (n,) in two, each (1 + P, n) with its permutations."""
@@ -87,7 +89,9 @@ def measure_pairs(
         controls: list[float | None] = [None] * len(labellings)
         if old is not None:
             own = np.stack([each[0] for each in labellings])
-            controls = [accuracy(given, y) for given, y in zip(answers(old, own), own)]
+            controls = [
+                balanced_accuracy(given == y, y) for given, y in zip(answers(old, own), own)
+            ]
         found = answers(seen, np.concatenate(labellings)).reshape(len(labellings), -1, len(cells))
         return [
             estimate_accuracy(given, each, within, control, resamples, draw)

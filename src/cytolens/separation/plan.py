@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate
-from cytolens.numerics.neighbours import checked_features
+from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
+from cytolens.numerics.features import checked_features
 from cytolens.numerics.resampling import (
     Labels,
+    assign_folds,
     codes,
-    folds_of,
-    interval,
+    draw_by_class,
     permuted_labels,
     resampled_counts,
 )
-from cytolens.numerics.separability import balanced_accuracies
+from cytolens.numerics.separability import balanced_accuracies, balanced_accuracy
 
 MOST_PAIRED = 2000  # cells for silhouette and discrimination value, which need all pairs
 MOST_ASKED = 5000  # cells asked for their neighbours (among all)
@@ -62,7 +62,7 @@ class Plan:
     def asking(self, features: NDArray[np.float32], cells: Labels) -> Labels:
         """Those of ``cells`` asked for their neighbours: fewer of very many features each."""
         most = max(MOST_NUMBERS // features.shape[1], 500)
-        return cells[some(self.labels[cells], most, np.random.default_rng(0))]
+        return cells[draw_by_class(self.labels[cells], most, np.random.default_rng(0))]
 
     @cached_property
     def paired_counts(self) -> NDArray[np.int64]:
@@ -94,9 +94,9 @@ def make_plan(
         labels=labels,
         nulls=permuted_labels(labels, groups=groups, permutations=permutations, rng=rng),
         groups=groups,
-        folds=folds_of(labels, groups=groups, most=most, rng=rng),
-        paired=some(labels, MOST_PAIRED, rng),
-        asked=some(labels, MOST_ASKED, rng),
+        folds=assign_folds(labels, groups=groups, most=most, rng=rng),
+        paired=draw_by_class(labels, MOST_PAIRED, rng),
+        asked=draw_by_class(labels, MOST_ASKED, rng),
         order=rng.permutation(len(labels)),
         resamples=resamples,
         rng=rng,
@@ -134,7 +134,6 @@ def checked(
             f"{listed} cells"
         )
     y = codes(given[kept])
-    assert y is not None
     group = None if groups is None else codes(np.asarray(groups)[kept])
     if group is not None and group.max() == 0:
         group = None
@@ -142,19 +141,6 @@ def checked(
     if before is not None:
         before = checked_features(before[kept], name=f"untrained {name}")
     return array, before, y, group, kept
-
-
-def some(labels: Labels, most: int, rng: np.random.Generator) -> Labels:
-    """At most about ``most`` cells, in each class in proportion but no fewer than 10, in order."""
-    n = len(labels)
-    if n <= most:
-        return np.arange(n)
-    chosen: list[Labels] = []
-    for name in np.unique(labels):
-        cells = np.flatnonzero(labels == name)
-        wanted = min(len(cells), max(10, round(len(cells) * most / n)))
-        chosen.append(rng.choice(cells, wanted, replace=False))
-    return np.sort(np.concatenate(chosen))
 
 
 def estimate_accuracy(
@@ -172,7 +158,7 @@ def estimate_accuracy(
     Statist. Sci. 16, section 3.1).
     """
     k = int(labellings.max()) + 1
-    values = [accuracy(given, labels) for given, labels in zip(answers, labellings)]
+    values = [balanced_accuracy(a == labels, labels) for a, labels in zip(answers, labellings)]
     outcome = 2 * labellings[0] + (answers[0] == labellings[0])
     counts = resampled_counts(outcome, 2 * k, groups=groups, resamples=resamples, rng=rng)
     drawn = counts.reshape(-1, k, 2).astype(np.float64)
@@ -180,22 +166,9 @@ def estimate_accuracy(
     for one in np.flatnonzero((right == 0) != (wrong == 0)):
         share = rng.beta(right[one] + 0.5, wrong[one] + 0.5, size=len(drawn))
         drawn[:, one] = np.stack([1 - share, share], axis=1)
-    low, high = interval(balanced_accuracies(drawn))
-    null = limit(np.array(values[1:]), 95)
+    low, high = percentile_interval(balanced_accuracies(drawn))
+    null = null_limit(np.array(values[1:]))
     return Estimate(values[0], min(low, values[0]), max(high, values[0]), null, before)
-
-
-def accuracy(answers: Labels, labels: Labels) -> float:
-    """Balanced accuracy of ``answers`` (n,)."""
-    k = int(labels.max()) + 1
-    counts = np.bincount(2 * labels + (answers == labels), minlength=2 * k)
-    return float(balanced_accuracies(counts.reshape(1, k, 2))[0])
-
-
-def limit(values: NDArray[np.float64], percent: float) -> float | None:
-    """A percentile of the values that are defined, None where none is."""
-    defined = values[np.isfinite(values)]
-    return float(np.percentile(defined, percent)) if defined.size else None
 
 
 def interval_about(value: float, values: NDArray[np.float64]) -> tuple[float, float]:

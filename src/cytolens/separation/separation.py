@@ -7,30 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate, Rng, generator
-from cytolens.numerics.neighbours import (
-    find_neighbours,
-    find_neighbours_elsewhere,
-    is_constant,
-    limited_threads,
-)
+from cytolens.numerics.estimates import Estimate, Rng, generator, null_limit, percentile_interval
+from cytolens.numerics.features import is_constant
+from cytolens.numerics.neighbours import find_neighbours, find_neighbours_elsewhere
 from cytolens.numerics.probe import held_out_predictions, probe_features
-from cytolens.numerics.resampling import Labels, interval
+from cytolens.numerics.resampling import Labels
 from cytolens.numerics.separability import (
+    balanced_accuracy,
     discrimination_value,
     halved_scores,
     pair_distances,
     silhouettes,
     votes,
 )
+from cytolens.numerics.threads import limited_threads
 from cytolens.separation.dimension import neighbour_ratios, two_nearest_dimension
 from cytolens.separation.plan import (
     Plan,
-    accuracy,
     checked,
     estimate_accuracy,
     interval_about,
-    limit,
     make_plan,
 )
 from cytolens.separation.scatter import scatter_ratios
@@ -118,11 +114,11 @@ def _silhouette(features: Array, untrained: Array | None, plan: Plan) -> dict[st
 
     found = widths_of(features, plan.labellings[:, cells])
     counts = plan.paired_counts
-    low, high = interval(counts @ found[0] / counts.sum(axis=1))
+    low, high = percentile_interval(counts @ found[0] / counts.sum(axis=1))
     before = None
     if untrained is not None:
         before = float(widths_of(untrained, plan.labels[None, cells]).mean())
-    null = limit(found[1:].mean(axis=1), 95)
+    null = null_limit(found[1:].mean(axis=1))
     return {"silhouette": Estimate(float(found[0].mean()), low, high, null, before)}
 
 
@@ -139,12 +135,12 @@ def _gdv(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Esti
     distances, dimensions = pair_distances(scores), scores.shape[1]
     value = float(discrimination_value(distances, y, dimensions, ones)[0])
     counts = plan.paired_counts.astype(np.float64)
-    low, high = interval(discrimination_value(distances, y, dimensions, counts))
+    low, high = percentile_interval(discrimination_value(distances, y, dimensions, counts))
     nulls = np.array(
         [discrimination_value(distances, null[cells], dimensions, ones)[0] for null in plan.nulls]
     )
     before = None if untrained is None else value_of(untrained)
-    return {"gdv": Estimate(value, low, high, limit(nulls, 5), before)}
+    return {"gdv": Estimate(value, low, high, null_limit(nulls, 5), before)}
 
 
 def _knn_accuracy(features: Array, untrained: Array | None, plan: Plan) -> dict[str, Estimate]:
@@ -152,7 +148,7 @@ def _knn_accuracy(features: Array, untrained: Array | None, plan: Plan) -> dict[
     before = None
     if untrained is not None:
         answers = votes(_judges(untrained, cells, plan), plan.labels[None])
-        before = accuracy(answers[0], plan.labels[cells])
+        before = balanced_accuracy(answers[0] == plan.labels[cells], plan.labels[cells])
     labellings = plan.labellings
     groups = None if plan.groups is None else plan.groups[cells]
     answers = votes(_judges(features, cells, plan), labellings)
@@ -171,7 +167,8 @@ def _probe_accuracy(features: Array, untrained: Array | None, plan: Plan) -> dic
 
     before = None
     if untrained is not None:
-        before = accuracy(answers(untrained, plan.labels[None])[0], plan.labels)
+        found = answers(untrained, plan.labels[None])[0]
+        before = balanced_accuracy(found == plan.labels, plan.labels)
     labellings = plan.labellings
     found = answers(features, labellings)
     return {
@@ -192,7 +189,7 @@ def _scatter(features: Array, untrained: Array | None, plan: Plan) -> dict[str, 
         key: Estimate(
             float(value[i]),
             *interval_about(float(value[i]), drawn[:, i]),
-            limit(nulls[:, i], percent),
+            null_limit(nulls[:, i], percent),
             None if before is None else float(before[i]),
         )
         for i, (key, percent) in enumerate((("fisher_ratio", 95), ("nc1", 5)))

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 from cytolens.numerics.estimates import Rng, generator
-from cytolens.numerics.neighbours import checked_features, is_constant, limited_threads
+from cytolens.numerics.features import checked_features, is_constant
 from cytolens.numerics.resampling import codes, resampled_counts
+from cytolens.numerics.threads import limited_threads
 from cytolens.records.separation import Similarity
 
 MOST_COMPARED = 1000

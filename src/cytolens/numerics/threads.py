@@ -1,0 +1,39 @@
+"""How many threads a computation may use."""
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from threadpoolctl import threadpool_limits
+
+ONE_THREAD_UP_TO = 5000
+"""Cells up to which clusters and separation are found on one thread where none are asked for."""
+
+
+def thread_count(threads: int | None) -> int:
+    """``threads``; where None, OMP_NUM_THREADS, or the cores this process may use."""
+    if threads is not None:
+        return max(1, threads)
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    return int(asked) if asked.isdigit() and int(asked) else _cores()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def limited_threads(threads: int | None, *, cells: int | None = None) -> Generator[int]:
+    """Within the block BLAS and OpenMP (faiss, scikit-learn) use `thread_count` threads.
+
+    Where ``threads`` is None and there are at most `ONE_THREAD_UP_TO` ``cells``, one thread: many
+    short parallel steps gain little, and on a busy machine wait for each other many times longer.
+    """
+    import faiss  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import scipy.linalg  # noqa: F401
+    import sklearn.decomposition  # noqa: F401  # a library has a limit only once it is loaded
+
+    small = threads is None and cells is not None and cells <= ONE_THREAD_UP_TO
+    count = 1 if small else thread_count(threads)
+    with threadpool_limits(limits=count):
+        yield count
