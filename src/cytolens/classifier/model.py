@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from cytolens.classifier.networks import seeded
 from cytolens.errors import ModelError
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Preparation, Settings
+from cytolens.records.shown import record
 
 Device = str | torch.device | None
 
 
-@dataclass(frozen=True)
+@record
 class Classifier:
     """A network that takes prepared crops (N, C, H, W) and gives logits (N, class)."""
 

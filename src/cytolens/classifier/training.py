@@ -21,6 +21,7 @@ from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, ImageSource, Index, Progress, Split
+from cytolens.records.shown import record
 
 BALANCES = ("class", "none")
 IN_MEMORY = 2**30  # bytes of prepared training crops that are kept; more is read batch by batch
@@ -45,7 +46,7 @@ class TrainingSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-@dataclass(frozen=True)
+@record
 class Training:
     """A trained classifier, the split it was trained on, and how it went, epoch by epoch."""
 

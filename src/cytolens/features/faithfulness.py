@@ -27,6 +27,7 @@ from cytolens.features.transforms import Transforms, draw_views, transform
 from cytolens.numerics.estimates import Rng, generator, mean_of
 from cytolens.records.features import Faithfulness, FeatureImages
 from cytolens.records.layers import Layer
+from cytolens.records.shown import record
 
 BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over
@@ -42,7 +43,7 @@ class Answers:
     texture: Mapping[str, NDArray[np.float32]]  # layer -> (N, 2 C), means and s.d. over positions
 
 
-@dataclass(frozen=True)
+@record
 class Yardstick:
     """Cells, and the network's answers to them, that feature images are held against."""
 

@@ -32,6 +32,7 @@ from cytolens.features.texture import VIEWS, describe, texture_filters, view_of
 from cytolens.images.preparation import prepared_background
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
+from cytolens.records.shown import record
 
 PRIORS = ("cells", "components", "accentuation", "spectrum", "range")
 DRIVING = 0.1
@@ -39,7 +40,7 @@ DRIVING = 0.1
 _NUMBERS_AT_ONCE = 2**26  # of the matrix whose components are taken: 256 MB
 
 
-@dataclass(frozen=True)
+@record
 class Prior:
     """Cells and what was learnt from them; see `fit_prior`. Intensities are prepared ones."""
 

@@ -94,16 +94,25 @@ def find_in_npy(path: Path, labels: str | None) -> Found:
     return _found(path, (images,), (path.name,), table, labels, [])
 
 
+def sidecar_of(path: Path) -> list[Path]:
+    """The file of labels next to an array or stack, where there is one."""
+    return [place for place in _sidecars(path) if place.is_file()][:1]
+
+
+def _sidecars(path: Path) -> list[Path]:
+    stem = path.name.split(".")[0]
+    return [path.with_name(pattern.format(stem=stem)) for pattern in _SIDECARS]
+
+
 def read_sidecar(path: Path) -> dict[str, NDArray[Any]]:
     """Labels, and in a CSV further columns, of the cells of an array or stack at ``path``."""
-    stem = path.name.split(".")[0]
-    places = [path.with_name(pattern.format(stem=stem)) for pattern in _SIDECARS]
-    place = next((place for place in places if place.is_file()), None)
-    if place is None:
+    found, places = sidecar_of(path), _sidecars(path)
+    if not found:
         raise InputError(
             f"{path} holds images but no labels; put {places[0].name}, or {places[1].name} with a "
-            "column 'label', beside it"
+            "column 'label', next to it"
         )
+    place = found[0]
     try:
         if place.suffix == ".npy":
             return {"labels": np.load(place, allow_pickle=False)}

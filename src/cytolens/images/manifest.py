@@ -25,6 +25,20 @@ def find_in_manifest(path: Path, labels: str | None, *, skip_bad: bool = False) 
 
     Raises InputError when the table cannot be read, has no rows, or lacks a column.
     """
+    files, table = read_manifest(path)
+    if labels is None and "labels" not in table and "label" not in table and "class" in table:
+        labels = "class"
+    codes, class_names, remark = choose_labels(path, table, files, labels, None)
+    group = next((name for name in _GROUPS if name in table), None)
+    listing = Listing(files, np.array(class_names)[codes], table, group, (remark,))
+    return found_in_files(path.parent, listing, skip_bad=skip_bad)
+
+
+def read_manifest(path: Path) -> tuple[NDArray[np.str_], dict[str, NDArray[Any]]]:
+    """The paths that a manifest names, as it names them, and its other columns.
+
+    Raises InputError when it cannot be read, has no rows, or names no path in some row.
+    """
     table = _read(path)
     where = next((name for name in _PATHS if name in table), None)
     if where is None:
@@ -35,12 +49,7 @@ def find_in_manifest(path: Path, labels: str | None, *, skip_bad: bool = False) 
     empty = np.flatnonzero(np.isin(files, ["", "nan", "None"]))
     if len(empty):
         raise InputError(f"{path} has no path in row {int(empty[0]) + 1}")
-    if labels is None and "labels" not in table and "label" not in table and "class" in table:
-        labels = "class"
-    codes, class_names, remark = choose_labels(path, table, files, labels, None)
-    group = next((name for name in _GROUPS if name in table), None)
-    listing = Listing(files, np.array(class_names)[codes], table, group, (remark,))
-    return found_in_files(path.parent, listing, skip_bad=skip_bad)
+    return files, table
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
@@ -49,7 +58,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         if path.stat().st_size == 0:
             raise InputError("is empty (zero bytes)")
         if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pd.read_parquet(path, engine="fastparquet")
+            frame = pd.read_parquet(path, engine="pyarrow")
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             frame = pd.read_csv(path, sep=separator, skipinitialspace=True)

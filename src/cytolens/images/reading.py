@@ -71,23 +71,38 @@ def read_cells(
 
 def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
     """What there is at ``path``, by its kind; nothing is decoded yet."""
+    kind, place = locate(path)
+    if kind == "folder":
+        return find_in_folder(place, labels, skip_bad=skip_bad)
+    if kind == "npz":
+        return find_in_npz(place, labels)
+    if kind == "npy":
+        return find_in_npy(place, labels)
+    if kind == "manifest":
+        return manifest.find_in_manifest(place, labels, skip_bad=skip_bad)
+    if kind == "stack":
+        return find_in_stack(place, labels)
+    raise InputError(f"{path} is one image; give the folder that holds a folder per class")
+
+
+def locate(path: Path) -> tuple[str, Path]:
+    """The kind of the data at ``path``, and the file or folder that is read.
+
+    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file) or "image".
+    Raises InputError if there is nothing, or nothing that can be read.
+    """
     ending = path.suffix.lower()
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder, .npz, .npy, stack or manifest")
     if path.is_dir():
-        if (path / "cells.npz").is_file():
-            return find_in_npz(path / "cells.npz", labels)
-        return find_in_folder(path, labels, skip_bad=skip_bad)
-    if ending == ".npz":
-        return find_in_npz(path, labels)
-    if ending == ".npy":
-        return find_in_npy(path, labels)
+        packed = path / "cells.npz"
+        return ("npz", packed) if packed.is_file() else ("folder", path)
+    if ending in (".npz", ".npy"):
+        return ending[1:], path
     if ending in manifest.ENDINGS:
-        return manifest.find_in_manifest(path, labels, skip_bad=skip_bad)
-    if ending in TIFF_ENDINGS:
-        return find_in_stack(path, labels)
+        return "manifest", path
     if ending in ENDINGS:
-        raise InputError(f"{path} is one image; give the folder that holds a folder per class")
+        return "stack" if ending in TIFF_ENDINGS else "image", path
     raise InputError(
         f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
         f".npz, .npy, a TIFF stack, or a manifest ({', '.join(manifest.ENDINGS)})"

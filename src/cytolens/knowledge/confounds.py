@@ -289,7 +289,7 @@ def _alike(
                 same = np.array_equal(known, also) and np.array_equal(values, others)
             else:
                 ranks = mean_ranks(np.stack([values[both], others[both]]))
-                same = abs(float(np.corrcoef(ranks)[0, 1])) > SAME
+                same = abs(float(np.corrcoef(ranks[0], ranks[1])[0, 1])) > SAME
             if same:
                 merged[first] = (*merged[first], name)
                 break

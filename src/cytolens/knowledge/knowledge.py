@@ -226,7 +226,7 @@ def _blocks(
         group = None if first.by_cells or groups is None else groups[first.known]
         if group is not None:
             group = codes(group)
-            group = None if group is None or group.max() == 0 else group
+            group = None if group.max() == 0 else group
         even = first.columns[:, 0].astype(np.int64) if first.values else np.zeros(n, dtype=np.int64)
         most = folds if group is None else MOST_FOLDS
         drawn = resample_weights(n, groups=group, resamples=resamples, rng=draw)

@@ -29,9 +29,10 @@ def limited_threads(threads: int | None, *, cells: int | None = None) -> Generat
     Where ``threads`` is None and there are at most `ONE_THREAD_UP_TO` ``cells``, one thread: many
     short parallel steps gain little, and on a busy machine wait for each other many times longer.
     """
+    # A library can be limited only once it is loaded.
     import faiss  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    import scipy.linalg  # noqa: F401
-    import sklearn.decomposition  # noqa: F401  # a library has a limit only once it is loaded
+    import scipy.linalg  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import sklearn.decomposition  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     small = threads is None and cells is not None and cells <= ONE_THREAD_UP_TO
     count = 1 if small else thread_count(threads)

@@ -1,17 +1,17 @@
 """The cells: crops with what is known of them, and how they were prepared."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.records.shown import listing, notebook, record
+
 Index = slice | NDArray[np.int64] | NDArray[np.bool_]
-
-
 Settings = dict[str, Any]
-
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, what is going on); every stage that can take long accepts one."""
@@ -38,7 +38,7 @@ class ImageSource(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@record
 class Preparation:
     """How crops of any size and bit depth become (C, H, W) float32. Recorded with every run.
 
@@ -56,7 +56,7 @@ class Preparation:
     dtype: str  # of the files
 
 
-@dataclass(frozen=True)
+@record
 class Skipped:
     """A file that was left out, and why."""
 
@@ -64,9 +64,37 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True)
+@record
+class Cell:
+    """One cell: its crop and what is known of it."""
+
+    image: NDArray[np.float32]  # (C, H, W), prepared
+    name: str
+    label: int  # index into the class names of the cells it came from; -1 where unknown
+    class_name: str
+    group: str | None
+    covariates: Mapping[str, Any]  # numbers and texts, by name
+
+    def _repr_html_(self) -> str:
+        return notebook(self, self.image[None])
+
+
+@record
 class Cells:
-    """Single-cell crops with what is known of them; images are read in batches, on demand."""
+    """Single-cell crops with what is known of them; images are read in batches, on demand.
+
+    ``cells[0]`` is a `Cell`; ``cells[:10]``, ``cells[mask]`` and ``cells[indices]`` are Cells
+    again, and ``np.asarray(cells)`` reads all their prepared crops (N, C, H, W), float32.
+
+    >>> from cytolens.images.arrays import cells_from_arrays
+    >>> crops = np.random.default_rng(0).integers(0, 99, (40, 24, 24), dtype=np.uint8)
+    >>> cells = cells_from_arrays(crops, ["G1", "G2"] * 20, intensity="none")
+    >>> cells[-1].class_name, cells[-1].image.shape
+    ('G2', (1, 24, 24))
+    >>> second = cells[cells.labels == 1]
+    >>> len(second), np.asarray(second[:3]).shape
+    (20, (3, 1, 24, 24))
+    """
 
     images: ImageSource
     labels: NDArray[np.int64]  # (N,), index into class_names
@@ -81,7 +109,7 @@ class Cells:
     pixel_size: float | None = None  # µm per pixel
     source: str = ""  # path, as given
     skipped: tuple[Skipped, ...] = ()
-    remarks: tuple[str, ...] = ()  # what was taken for what; warnings
+    remarks: tuple[str, ...] = ()  # how the data were understood; warnings
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,7 +129,64 @@ class Cells:
             chosen = slice(start, min(start + size, len(self)))
             yield chosen, self.images.read(chosen)
 
-    def subset(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Cells":
+    @overload
+    def __getitem__(self, index: int | np.integer[Any]) -> Cell: ...
+
+    @overload
+    def __getitem__(self, index: Index | Sequence[int] | Sequence[bool]) -> "Cells": ...
+
+    def __getitem__(self, index: Any) -> "Cell | Cells":
+        if isinstance(index, tuple):
+            raise TypeError("cells have one index; choose pixels with cells[0].image[…]")
+        if isinstance(index, slice):
+            return self.subset(index)
+        if np.ndim(index):
+            return self.subset(np.asarray(index) if len(index) else np.empty(0, dtype=np.int64))
+        place = range(len(self))[operator.index(index)]  # raises IndexError, as a list does
+        return self._cell(place, self.read(np.array([place]))[0])
+
+    def __iter__(self) -> Iterator[Cell]:
+        for rows, images in self.batches():
+            yield from map(self._cell, range(rows.start, rows.stop), images)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("images are read from their files, which needs a copy")
+        return self.read(slice(None)).astype(dtype or np.float32, copy=False)
+
+    def _cell(self, place: int, image: NDArray[np.float32]) -> Cell:
+        label = int(self.labels[place])
+        return Cell(
+            image=image,
+            name=str(self.names[place]),
+            label=label,
+            class_name=self.class_names[label] if label >= 0 else "unknown",
+            group=None if self.groups is None else str(self.groups[place]),
+            covariates={name: column[place].item() for name, column in self.covariates.items()},
+        )
+
+    def __repr__(self) -> str:
+        size = " × ".join(map(str, self.shape))
+        counts = np.bincount(self.labels[self.labels >= 0], minlength=len(self.class_names))
+        groups = None if self.groups is None else sorted(set(self.groups.tolist()))
+        values = {
+            "classes": dict(zip(self.class_names, counts.tolist())),
+            "image channels": self.channel_names,
+            "intensity": self.preparation.intensity,
+            "pixel size": None if self.pixel_size is None else f"{self.pixel_size:g} µm",
+            self.group_name or "groups": groups,
+            "covariates": tuple(self.covariates),
+            "source": self.source,
+            "left out": len(self.skipped),
+            "warnings": [text for text in self.remarks if text.startswith("warning: ")],
+        }
+        return listing(f"Cells: {len(self)} crops of {size} px (channel, height, width)", values)
+
+    def _repr_html_(self) -> str:
+        spread = np.unique(np.linspace(0, len(self) - 1, min(12, len(self))).astype(np.int64))
+        return notebook(self, self.read(spread))
+
+    def subset(self, index: Index) -> "Cells":
         """The chosen cells, in the order given; images are still read on demand."""
         chosen = np.arange(len(self), dtype=np.int64)[index]
         return replace(
@@ -115,7 +200,7 @@ class Cells:
         )
 
 
-@dataclass(frozen=True)
+@record
 class SubsetImages:
     """Some rows of another image source."""
 
@@ -140,7 +225,7 @@ class SubsetImages:
         return self.parent.masks(self.index[index])
 
 
-@dataclass(frozen=True)
+@record
 class Split:
     """Which cells train, validate and test; no group is in two parts."""
 
@@ -149,7 +234,7 @@ class Split:
     test: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@record
 class Simulation:
     """Simulated cells and the truth about them."""
 

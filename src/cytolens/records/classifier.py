@@ -1,7 +1,6 @@
 """The classifier as data: its weights, and how well it does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,9 +8,10 @@ from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings, Split
+from cytolens.records.shown import record
 
 
-@dataclass(frozen=True)
+@record
 class Checkpoint:
     """A network as data: weights by parameter name, and the JSON that rebuilds the module."""
 
@@ -19,7 +19,7 @@ class Checkpoint:
     spec: Settings
 
 
-@dataclass(frozen=True)
+@record
 class Evaluation:
     """How well a classifier does on held-out cells."""
 
@@ -30,7 +30,7 @@ class Evaluation:
     note: str = ""  # what the intervals are over
 
 
-@dataclass(frozen=True)
+@record
 class TrainedNetwork:
     """A trained (or brought) network as data, the split of the cells, and how training went."""
 
@@ -39,7 +39,7 @@ class TrainedNetwork:
     history: tuple[Mapping[str, float], ...]  # by epoch; empty for a network that was brought
 
 
-@dataclass(frozen=True)
+@record
 class Predictions:
     """What the network says of every cell, and how well it does on the test cells."""
 
@@ -48,7 +48,7 @@ class Predictions:
     baseline: Evaluation  # of a linear model on the pixels of the same cells
 
 
-@dataclass(frozen=True)
+@record
 class Folds:
     """Networks trained with each part held out in turn, and how well they did on it."""
 

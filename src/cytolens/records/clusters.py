@@ -1,7 +1,6 @@
 """Clusters: what they are, how stable they are, and how they pass from layer to layer."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +8,10 @@ from numpy.typing import NDArray
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings
 from cytolens.records.features import FeatureImages
+from cytolens.records.shown import record
 
 
-@dataclass(frozen=True)
+@record
 class Clusters:
     """Groups of cells found at a layer."""
 
@@ -31,7 +31,7 @@ class Clusters:
         return len(self.typical)
 
 
-@dataclass(frozen=True)
+@record
 class ClusterStability:
     """How sure clusters are, and whether gaps part them; see `embedding.measure_stability`."""
 
@@ -51,7 +51,7 @@ class ClusterStability:
         return int(self.parts.max()) + 1 if len(self.parts) else 0
 
 
-@dataclass(frozen=True)
+@record
 class ClusterGroups:
     """How far clusters are groups (donors, plates), beyond what their classes explain."""
 
@@ -78,7 +78,7 @@ class ClusterGroups:
         return half_way & (self.share > self.null)
 
 
-@dataclass(frozen=True)
+@record
 class Difference:
     """By how much a property tells some cells from others."""
 
@@ -91,7 +91,7 @@ class Difference:
         return abs(self.auc.value - 0.5) > (self.auc.null or np.inf) - 0.5
 
 
-@dataclass(frozen=True)
+@record
 class ClusterDescription:
     """What distinguishes a cluster's cells from the others, in words and numbers."""
 
@@ -100,7 +100,7 @@ class ClusterDescription:
     n: int  # its cells
 
 
-@dataclass(frozen=True)
+@record
 class ClassParts:
     """A class clustered on its own: are there sub-populations, and what are they?"""
 
@@ -110,7 +110,7 @@ class ClassParts:
     described: tuple[ClusterDescription, ...]  # each against the rest of the class
 
 
-@dataclass(frozen=True)
+@record
 class ClusterFlow:
     """Which clusters become which from layer to layer."""
 
@@ -125,7 +125,7 @@ class ClusterFlow:
         return self.agreement[at] if at < len(self.agreement) else None
 
 
-@dataclass(frozen=True)
+@record
 class Populations:
     """What the clusters of the layer shown are, and the parts of each class there."""
 

@@ -1,16 +1,16 @@
 """Feature images, what is made of them, and the numbers that say how far to believe them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings
+from cytolens.records.shown import notebook, record
 
 
-@dataclass(frozen=True)
+@record
 class FeatureImages:
     """Images made by optimisation, one per target."""
 
@@ -25,8 +25,11 @@ class FeatureImages:
     dead: NDArray[np.bool_]  # (K,), the target never rises above zero, on any cell or image
     settings: Settings
 
+    def _repr_html_(self) -> str:
+        return notebook(self, self.images)
 
-@dataclass(frozen=True)
+
+@record
 class ModulatedImages:
     """Feature images multiplied by up-scaled activation maps: only the salient parts remain."""
 
@@ -37,8 +40,11 @@ class ModulatedImages:
     source: str  # "self", or the name of the cell
     settings: Settings
 
+    def _repr_html_(self) -> str:
+        return notebook(self, self.images)
 
-@dataclass(frozen=True)
+
+@record
 class CellExplanation:
     """Why one cell is given its class: deciding channels, their modulated images, their sum."""
 
@@ -55,8 +61,11 @@ class CellExplanation:
     total: NDArray[np.float32]  # (C, H, W), contribution-weighted sum of the modulated images
     saliency: NDArray[np.float32]  # (H, W), where the evidence for the class lies, 0…1
 
+    def _repr_html_(self) -> str:
+        return notebook(self, np.stack([self.image, self.total]))
 
-@dataclass(frozen=True)
+
+@record
 class KnownAnswer:
     """How well explanations find a feature that was planted, and that the classifier uses."""
 
@@ -74,7 +83,7 @@ class KnownAnswer:
     pixel_size: float  # µm
 
 
-@dataclass(frozen=True)
+@record
 class ChannelRanking:
     """Which channels of a layer decide, and which of them say the same."""
 
@@ -96,7 +105,7 @@ class ChannelRanking:
         return next((group for group in self.groups if channel in group), alone)
 
 
-@dataclass(frozen=True)
+@record
 class ChannelContext:
     """What a channel answers to, told by cells: the company that its feature image needs."""
 
@@ -116,7 +125,7 @@ class ChannelContext:
     n: int  # cells that this was measured on
 
 
-@dataclass(frozen=True)
+@record
 class Atlas:
     """The plane of a map cut into tiles, each with the feature image of the mean activation there.
 
@@ -135,7 +144,7 @@ class Atlas:
     left_out: int  # cells on tiles with too few of them
 
 
-@dataclass(frozen=True)
+@record
 class Faithfulness:
     """How far the feature images of a layer can be believed; see `features.measure_faithfulness`.
 
@@ -153,7 +162,7 @@ class Faithfulness:
     n: int  # held-out cells
 
 
-@dataclass(frozen=True)
+@record
 class Galleries:
     """All feature images of a study; tuples are in depth order."""
 
@@ -169,7 +178,7 @@ class Galleries:
         return next((images for images in self.channels if images.layer == layer), None)
 
 
-@dataclass(frozen=True)
+@record
 class Complexity:
     """How complex the feature images are, by layer and measure, and the trend with depth."""
 
@@ -177,7 +186,7 @@ class Complexity:
     trend: Mapping[str, Estimate]  # rank correlation with depth
 
 
-@dataclass(frozen=True)
+@record
 class Modulation:
     """Modulated feature images by depth, and the cells that they explain."""
 

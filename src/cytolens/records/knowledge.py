@@ -1,15 +1,15 @@
 """What else can be read from a layer, confounds, and suspect cells."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.shown import record
 
 
-@dataclass(frozen=True)
+@record
 class Knowledge:
     """How well properties of the cells can be read from each layer, on held-out cells.
 
@@ -23,7 +23,7 @@ class Knowledge:
     left_out: Mapping[str, str]  # properties that could not be judged, and why
 
 
-@dataclass(frozen=True)
+@record
 class Alarm:
     """A nuisance that gives the label away, and that the network encodes."""
 
@@ -39,7 +39,7 @@ class Alarm:
     matched: float  # share of the cells in strata with more than one class
 
 
-@dataclass(frozen=True)
+@record
 class Confounds:
     """What each nuisance alone says about the label, and which of them are alarming."""
 
@@ -50,7 +50,7 @@ class Confounds:
     n: int  # cells
 
 
-@dataclass(frozen=True)
+@record
 class Suspects:
     """Cells whose label, or which themselves, deserve a second look; the first the most."""
 
@@ -66,7 +66,7 @@ class Suspects:
     remarks: tuple[str, ...] = ()  # what could not be looked for, and why
 
 
-@dataclass(frozen=True)
+@record
 class Properties:
     """What was measured, without any network, on some of the cells."""
 

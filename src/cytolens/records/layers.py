@@ -1,14 +1,16 @@
 """The layers of a network, and what they give for every cell."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.errors import SettingError
+from cytolens.records.shown import record
 
-@dataclass(frozen=True)
+
+@record
 class Layer:
     """A named place in the network.
 
@@ -30,7 +32,7 @@ class Layer:
         return self.shape[0]
 
 
-@dataclass(frozen=True)
+@record
 class Activations:
     """Features (N, F) of every cell at every depth, in depth order; arrays may live on disk."""
 
@@ -39,12 +41,20 @@ class Activations:
     reduction: str  # "mean", "max", "centre" or "flat"
 
     def __getitem__(self, layer: str) -> NDArray[np.float32]:
-        """All features of one layer as an array (N, F), float32."""
-        return np.asarray(self.features[layer][:], dtype=np.float32)
+        """All features of one layer as an array (N, F), float32.
+
+        Raises SettingError, naming the layers, if there is no such layer.
+        """
+        return np.asarray(self._stored(layer)[:], dtype=np.float32)
+
+    def _stored(self, layer: str) -> Any:
+        if layer not in self.features:
+            raise SettingError(f"layer '{layer}' is unknown; choose one of: {', '.join(self)}")
+        return self.features[layer]
 
     def rows(self, layer: str, index: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features (n, F) of some cells, without reading those of all, float32."""
-        stored = self.features[layer]
+        stored = self._stored(layer)
         if np.array_equal(index, np.arange(stored.shape[0])):
             return self[layer]
         chosen = stored[index] if isinstance(stored, np.ndarray) else stored.oindex[index]
@@ -52,3 +62,9 @@ class Activations:
 
     def __iter__(self) -> Iterator[str]:
         return (layer.name for layer in self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __contains__(self, layer: object) -> bool:
+        return any(known.name == layer for known in self.layers)

@@ -1,16 +1,16 @@
 """Maps of the feature space, and new cells placed on them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings
+from cytolens.records.shown import record
 
 
-@dataclass(frozen=True)
+@record
 class Embedding:
     """A map: one place in the plane per cell."""
 
@@ -21,7 +21,7 @@ class Embedding:
     settings: Settings
 
 
-@dataclass(frozen=True)
+@record
 class PlacedCells:
     """New cells on the maps of a run, each placed and judged as if it were alone."""
 

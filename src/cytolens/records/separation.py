@@ -1,15 +1,15 @@
 """How far the classes come apart, and how alike the layers are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.shown import record
 
 
-@dataclass(frozen=True)
+@record
 class ClassSeparation:
     """How well a linear probe tells single classes apart at a layer, on cells held out from it."""
 
@@ -21,7 +21,7 @@ class ClassSeparation:
     remark: str = ""  # what was not measured, and why
 
 
-@dataclass(frozen=True)
+@record
 class Onset:
     """From which depth on two classes, or a class and the rest, are apart."""
 
@@ -37,7 +37,7 @@ class Onset:
         return " | ".join(self.classes if len(self.classes) > 1 else (*self.classes, "rest"))
 
 
-@dataclass(frozen=True)
+@record
 class Similarity:
     """Centred kernel alignment of layers over the same cells: 1 alike, 0 nothing in common."""
 
@@ -64,7 +64,7 @@ class Similarity:
         )
 
 
-@dataclass(frozen=True)
+@record
 class Pairs:
     """Which classes are apart from which at every depth, and from which depth on."""
 

@@ -29,6 +29,7 @@ from cytolens.images.sources import ArrayImages
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.classifier import Checkpoint
 from cytolens.records.layers import Activations, Layer
+from cytolens.records.shown import listing
 from cytolens.store.encoding import decode, encode
 from cytolens.store.files import write_bytes, write_json
 
@@ -58,6 +59,9 @@ class RunFolder:
         if path.is_dir() and not self.exists and any(path.iterdir()):
             raise RunError(f"'{path}' holds other things and no run.json; name a new folder")
         self._record = self._read_record()
+
+    def __repr__(self) -> str:
+        return listing(f"RunFolder: {self.path}", {"stages": tuple(self._record["stages"])})
 
     @property
     def exists(self) -> bool:
