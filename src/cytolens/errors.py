@@ -24,6 +24,17 @@ class RunError(CytolensError):
     """The run folder is missing, of another version, or lacks a stage."""
 
 
+class DamagedError(RunError):
+    """A stored result is damaged or lacks a part.
+
+    ``stage`` is the one to make again; None where the run as a whole is damaged.
+    """
+
+    def __init__(self, problem: str, stage: str | None = None) -> None:
+        super().__init__(problem)
+        self.stage = stage
+
+
 class MissingExtra(CytolensError):
     """An optional library is not installed."""
 

@@ -242,7 +242,7 @@ def test_manifest_gives_labels_groups_and_covariates(class_folders: Folders, end
     )
     path = root / f"manifest{ending}"
     if ending == ".parquet":
-        table.to_parquet(path, engine="fastparquet")
+        table.to_parquet(path, engine="pyarrow")
     else:
         table.to_csv(path, index=False, sep="\t" if ending == ".tsv" else ",")
     cells = read_cells(path)

@@ -37,6 +37,6 @@ def test_what_cannot_be_read_back_is_not_stored():
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", encode({"a": np.arange(9)})[:-40]])
-def test_a_damaged_file_is_named_as_such(data: bytes):
-    with pytest.raises(RunError, match="cannot be read"):
+def test_damage_is_noticed(data: bytes):
+    with pytest.raises(ValueError, match="checksum"):
         decode(data)

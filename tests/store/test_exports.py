@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import anndata
-import fastparquet
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from cytolens.errors import RunError, SettingError
 from cytolens.images.arrays import cells_from_arrays
@@ -18,7 +18,6 @@ from cytolens.records.maps import Embedding
 from cytolens.store.anndata_table import to_anndata
 from cytolens.store.cell_table import CellTable, observations
 from cytolens.store.exports import FORMATS, write_export
-from cytolens.store.parquet_lists import append_lists
 
 N = 60
 
@@ -147,7 +146,7 @@ def test_scanpy_plots_it_and_finds_neighbours_in_it_as_it_is(
 def test_parquet_has_a_row_per_cell_with_its_place_on_every_map(table: CellTable, tmp_path: Path):
     path = write_export(table, "parquet", tmp_path)
     assert path == tmp_path / "cells.parquet"
-    rows = pd.read_parquet(path, engine="fastparquet")
+    rows = pd.read_parquet(path, engine="pyarrow")
     assert rows["name"].tolist() == table.cells.names.tolist()
     for method, by_layer in table.maps.items():
         for layer, embedding in by_layer.items():
@@ -158,17 +157,19 @@ def test_parquet_has_a_row_per_cell_with_its_place_on_every_map(table: CellTable
 
 def test_embedding_atlas_gets_places_neighbours_and_pictures(table: CellTable, tmp_path: Path):
     path = write_export(table, "embedding-atlas", tmp_path / "atlas.parquet", show=show)
-    rows = pd.read_parquet(path, engine="fastparquet")
+    rows = pd.read_parquet(path, engine="pyarrow")
     np.testing.assert_array_equal(rows[["x", "y"]], table.maps["tsne"]["pre_softmax"].coordinates)
     assert rows["image"].str.startswith("data:image/png;base64,").all()
-    schema = fastparquet.ParquetFile(path).schema.text
-    assert re.search(r"neighbors.*ids.*list.*element.*distances.*list.*element", schema, re.DOTALL)
-    ids = np.stack(rows["neighbors.ids"].to_numpy())
+    kind = str(parquet.read_schema(path).field("neighbors").type)
+    assert kind == "struct<ids: list<element: int32>, distances: list<element: float>>"
+    ids = np.stack([row["ids"] for row in rows["neighbors"]])
     assert ids.shape == (N, 15)
     np.testing.assert_array_equal(ids[:, 0], np.arange(N))
     features = table.features["pre_softmax"]
     apart = np.linalg.norm(features[ids] - features[:, None], axis=2)
-    np.testing.assert_allclose(np.stack(rows["neighbors.distances"].to_numpy()), apart, atol=1e-3)
+    np.testing.assert_allclose(
+        np.stack([row["distances"] for row in rows["neighbors"]]), apart, atol=1e-3
+    )
     assert (np.diff(apart, axis=1) > -1e-3).all()
 
 
@@ -176,18 +177,6 @@ def test_embedding_atlas_needs_a_map(table: CellTable, tmp_path: Path):
     with pytest.raises(RunError, match="cytolens embed"):
         write_export(replace(table, maps={}), "embedding-atlas", tmp_path / "a.parquet")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("n", "k"), [(1, 1), (3, 4), (200, 15)])
-def test_lists_in_parquet_come_back(n: int, k: int, tmp_path: Path):
-    path = tmp_path / "lists.parquet"
-    pd.DataFrame({"a": np.arange(n)}).to_parquet(path, engine="fastparquet", index=False)
-    ids = np.arange(n * k, dtype=np.int32).reshape(n, k)
-    append_lists(path, "near", {"ids": ids, "distances": ids.astype(np.float32) / 3})
-    rows = pd.read_parquet(path, engine="fastparquet")
-    np.testing.assert_array_equal(np.stack(rows["near.ids"].to_numpy()), ids)
-    np.testing.assert_allclose(np.stack(rows["near.distances"].to_numpy()), ids / 3, rtol=1e-6)
-    assert rows["a"].tolist() == list(range(n))
 
 
 def test_tensorboard_finds_tensors_metadata_and_pictures(table: CellTable, tmp_path: Path):
@@ -245,7 +234,7 @@ def test_an_export_replaces_its_like_and_nothing_else(table: CellTable, to: str,
     assert (other / "thesis.tex").read_text() == "precious"
 
 
-@pytest.mark.parametrize("to", list(FORMATS))
+@pytest.mark.parametrize("to", [name for name in FORMATS if name != "tiff"])
 def test_an_export_that_fails_leaves_the_old_one(
     table: CellTable, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -256,7 +245,7 @@ def test_an_export_that_fails_leaves_the_old_one(
         raise OSError("the disk is full")
 
     for target in (
-        "anndata.AnnData.write_h5ad", "anndata.AnnData.write_zarr", "pandas.DataFrame.to_parquet",
+        "anndata.AnnData.write_h5ad", "anndata.AnnData.write_zarr", "pyarrow.parquet.write_table",
         "cytolens.store.projector.np.savetxt",
     ):  # fmt: skip
         monkeypatch.setattr(target, fail)

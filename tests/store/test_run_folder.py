@@ -87,17 +87,28 @@ def test_weights_come_back_to_the_bit(tmp_path: Path):
     assert back.spec["depth"] == 3
 
 
-def test_a_stage_is_current_only_for_the_same_settings_and_inputs(tmp_path: Path):
+def test_a_finished_stage_keeps_its_hash_until_it_is_forgotten(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
-    folder.finish("cells", folder.fingerprint("cells", {"size": 16}, ()), 1.0)
-    first = folder.fingerprint("maps", {"seed": 0}, ("cells",))
-    folder.finish("maps", first, 2.0)
+    assert folder.hash_of("maps") is None
+    folder.finish("cells", "c1", 1.0)
+    folder.finish("maps", "m1", 2.0)
     again = RunFolder(tmp_path / "run")
-    assert again.is_current("maps", again.fingerprint("maps", {"seed": 0}, ("cells",)))
-    assert not again.is_current("maps", again.fingerprint("maps", {"seed": 1}, ("cells",)))
-    again.finish("cells", again.fingerprint("cells", {"size": 24}, ()), 1.0)
-    assert not again.is_current("maps", again.fingerprint("maps", {"seed": 0}, ("cells",)))
+    assert again.hash_of("maps") == "m1"
     assert again.timings == {"cells": 1.0, "maps": 2.0}
+    again.forget("maps", "never made")
+    assert not folder.has("maps")
+    assert folder.has("cells")
+
+
+def test_notes_are_kept_and_what_the_folder_keeps_itself_is_no_note(tmp_path: Path):
+    RunFolder(tmp_path / "run").note(settings={"seed": 3}, data={"path": "x"})
+    RunFolder(tmp_path / "run").note(data={"path": "y"})
+    folder = RunFolder(tmp_path / "run")
+    assert folder.settings == {"seed": 3}
+    assert folder.noted("data") == {"path": "y"}
+    assert folder.noted("model", "none") == "none"
+    with pytest.raises(ValueError, match="no notes"):
+        folder.note(stages={})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
+
+from cytolens.store.files import plain_json
 
 PAGE_BUDGET = 9_000_000  # bytes of PNG; a third more as base64
 
@@ -152,17 +153,5 @@ def _rows(figures: Sequence[ReportFigure]) -> list[list[ReportFigure]]:
 
 def _json(value: Mapping[str, Any]) -> Markup:
     """JSON that can stand inside a script element: no NaN, no end tag."""
-    text = json.dumps(_plain(value), ensure_ascii=False)
+    text = json.dumps(plain_json(value), ensure_ascii=False, default=str)
     return Markup(text.replace("<", "\\u003c"))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    if hasattr(value, "item"):  # NumPy scalar
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,4 +1,7 @@
-"""Any record as one ``.npz`` file without pickles: its arrays, and a JSON tree that names them."""
+"""Any record as one ``.npz`` file without pickles: its arrays, and a JSON tree that names them.
+
+A checksum of all before it is the comment of the zip file, so that any change is noticed.
+"""
 
 import io
 import json
@@ -7,7 +10,6 @@ from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,11 @@ from numpy.typing import NDArray
 from cytolens import records
 from cytolens.errors import RunError
 from cytolens.numerics.estimates import Estimate
+from cytolens.store.files import checksum
 
 _TREE = "tree"
 _ROOM = "cytolens.records"
+_COMMENT_LENGTH = (8).to_bytes(2, "little")  # the file ends with its checksum as zip comment
 
 
 def encode(value: Any) -> bytes:
@@ -30,19 +34,21 @@ def encode(value: Any) -> bytes:
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
     np.savez_compressed(buffer, allow_pickle=False, **{_TREE: text}, **arrays)
-    return buffer.getvalue()
+    sealed = buffer.getvalue()[:-2] + _COMMENT_LENGTH
+    return sealed + checksum(sealed).encode()
 
 
 def decode(data: bytes) -> Any:
-    """What ``encode`` was given. Raises RunError when ``data`` is damaged or of another version."""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        return _from_tree(json.loads(arrays.pop(_TREE).tobytes()), arrays)
-    except (ValueError, KeyError, OSError, EOFError, TypeError, BadZipFile) as error:
-        raise RunError(
-            f"a stored result cannot be read ({error}); delete it to repeat its stage"
-        ) from None
+    """What ``encode`` was given.
+
+    Raises ValueError when ``data`` have changed, and ValueError, KeyError or TypeError when they
+    hold records of another version.
+    """
+    if checksum(data[:-8]).encode() != data[-8:]:
+        raise ValueError("its checksum does not match")
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return _from_tree(json.loads(arrays.pop(_TREE).tobytes()), arrays)
 
 
 def _to_tree(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -2,7 +2,7 @@
 
 import base64
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from cytolens.errors import RunError, choose
 from cytolens.store.anndata_table import to_anndata
 from cytolens.store.cell_table import CellTable, Palette, Pictures, observations
 from cytolens.store.files import replacing, replacing_folder
-from cytolens.store.parquet_lists import append_lists
 from cytolens.store.projector import write_projector
 
 NEIGHBOURS = 15
@@ -87,8 +86,7 @@ def write_embedding_atlas(table: CellTable, path: Path, *, show: Pictures | None
     ids = np.hstack([own, near.indices.astype(np.int32)])
     distances = np.hstack([np.zeros((n, 1), np.float32), near.distances.astype(np.float32)])
     with replacing(path) as temporary:
-        _to_parquet(rows, temporary)
-        append_lists(temporary, "neighbors", {"ids": ids, "distances": distances})
+        _to_parquet(rows, temporary, neighbors={"ids": ids, "distances": distances})
     return path
 
 
@@ -105,8 +103,12 @@ FORMATS: dict[str, str] = {
     "parquet": "cells.parquet",
     "embedding-atlas": "embedding-atlas.parquet",
     "tensorboard": "tensorboard",
+    "tiff": "image-stacks",
 }
-"""What a table can be written as, and what the file or folder is called where no name is given."""
+"""What a run can be exported as, and what the file or folder is called where no name is given.
+
+All but ``tiff`` (`image_stacks.write_image_stacks`) are forms of the table of cells.
+"""
 
 
 def write_export(
@@ -117,20 +119,12 @@ def write_export(
     palette: Palette | None = None,
     show: Pictures | None = None,
 ) -> Path:
-    """Write ``table`` in the format ``to`` of ``FORMATS``; gives the path that was written.
+    """Write ``table`` in a format of ``FORMATS`` for tables; gives the path that was written.
 
     ``out`` is the file or folder to write; the name of a folder that exists stands for the
     format's own name in it, unless it holds an earlier export. Raises SettingError for an unknown
     format, and for a folder that holds other things.
     """
-    name = choose("format", to, list(FORMATS))
-    if out.is_dir() and Path(FORMATS[name]).suffix not in ("", ".zarr"):
-        out = out / FORMATS[name]
-    options: dict[str, Any] = {}
-    if name in ("h5ad", "zarr"):
-        options["palette"] = palette
-    elif name in ("embedding-atlas", "tensorboard"):
-        options["show"] = show
     writers: dict[str, Callable[..., Path]] = {
         "h5ad": write_h5ad,
         "zarr": write_zarr,
@@ -138,13 +132,33 @@ def write_export(
         "embedding-atlas": write_embedding_atlas,
         "tensorboard": write_tensorboard,
     }
+    name = choose("format", to, list(writers))
+    if out.is_dir() and Path(FORMATS[name]).suffix not in ("", ".zarr"):
+        out = out / FORMATS[name]
+    options: dict[str, Any] = {}
+    if name in ("h5ad", "zarr"):
+        options["palette"] = palette
+    elif name in ("embedding-atlas", "tensorboard"):
+        options["show"] = show
     return writers[name](table, out, **options)
 
 
-def _to_parquet(rows: pd.DataFrame, path: Path) -> None:
-    """Row names as the column ``name``; dates and truth as they are."""
+def _to_parquet(rows: pd.DataFrame, path: Path, **lists: Mapping[str, NDArray[Any]]) -> None:
+    """Row names as the column ``name``; ``lists`` (N, k) as columns of structs of lists."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     named = rows.rename_axis("name").reset_index() if "name" not in rows else rows.reset_index()
-    named.to_parquet(path, engine="fastparquet", index=False)
+    table = pa.Table.from_pandas(named, preserve_index=False)
+    for name, fields in lists.items():
+        columns = [
+            pa.ListArray.from_arrays(
+                np.arange(len(values) + 1, dtype=np.int32) * values.shape[1], values.ravel()
+            )
+            for values in fields.values()
+        ]
+        table = table.append_column(name, pa.StructArray.from_arrays(columns, names=list(fields)))
+    parquet.write_table(table, path)
 
 
 def _data_uris(n: int, show: Pictures) -> list[str]:

@@ -1,61 +1,115 @@
-"""Single files, written whole or not at all."""
+"""Files and folders that are written as a whole or not at all, and JSON."""
 
+import errno
 import json
 import os
 import shutil
-import tempfile
+import zlib
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
-from cytolens.errors import SettingError
+from cytolens.errors import RunError, SettingError
 from cytolens.records.cells import Simulation
+
+_MOST_OF_A_NAME = 180  # characters; file systems take 255 bytes, and a prefix is added
+_AGAIN = "then give the same command again"
+_ELSEWHERE = "name a folder elsewhere"
+_REASONS = {
+    errno.ENOSPC: f"the disk is full; make room, {_AGAIN}",
+    errno.EDQUOT: f"your disk quota is used up; make room, {_AGAIN}",
+    errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
+    errno.EACCES: f"permission is denied; change the folder's permissions, or {_ELSEWHERE}",
+    errno.EPERM: f"permission is denied; change the folder's permissions, or {_ELSEWHERE}",
+    errno.EIO: f"the disk reports an error; check the disk, {_AGAIN}",
+}
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    """Write a file so that a reader sees the old one or the new one, never a part of it.
+
+    Raises RunError when the disk is full, or the folder cannot be written to.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, atomically."""
+    """Write UTF-8 text, see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write strict JSON, atomically; NaN and infinity, which JSON lacks, become null."""
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+    """Write strict JSON, see `write_bytes` and `plain_json`."""
+    write_text(path, json.dumps(plain_json(value), indent=2, allow_nan=False) + "\n")
 
 
-def _plain(value: Any) -> Any:
+def plain_json(value: Any) -> Any:
+    """``value`` as JSON can hold it.
+
+    Records become mappings, arrays lists, paths text. NaN and infinity, which JSON lacks, become
+    None.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain_json(item) for item in value]
     if isinstance(value, np.ndarray):
-        return _plain(value.tolist())
+        return plain_json(value.tolist())
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain_json(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def checksum(data: bytes) -> str:
+    """CRC-32 as eight hexadecimal digits."""
+    return f"{zlib.crc32(data):08x}"
+
+
+def write_sealed_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON with a checksum of its content as the last entry, ``crc32``."""
+    content = plain_json(record)
+    write_json(path, {**content, "crc32": _checksum_of(content)})
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """What `write_sealed_json` was given, as JSON. Raises ValueError when it has changed."""
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict) or content.pop("crc32", None) != _checksum_of(content):
+        raise ValueError("its checksum does not match")
+    return content
+
+
+def _checksum_of(content: Mapping[str, Any]) -> str:
+    return checksum(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+
+
+def file_name(name: str) -> str:
+    """``name`` as the name of one file or folder, whatever characters it has.
+
+    Letters, digits and a few signs stay; the others are percent-encoded, as is a dot at the
+    beginning. Different names give different files.
+
+    >>> file_name("features.0"), file_name("../a")
+    ('features.0', '%2E.%2Fa')
+    """
+    quoted = quote(name, safe=" ,=+()") or "%"
+    if quoted.startswith("."):
+        quoted = "%2E" + quoted[1:]
+    if len(quoted) > _MOST_OF_A_NAME:
+        quoted = f"{quoted[:_MOST_OF_A_NAME]}%{checksum(name.encode())}"
+    return quoted
 
 
 def write_simulation(out: Path, simulation: Simulation) -> Path:
@@ -67,7 +121,7 @@ def write_simulation(out: Path, simulation: Simulation) -> Path:
     ours = {"cells.npz", "truth.npz", "simulation.json", "demo.json"}
     if out.exists() and (not out.is_dir() or {entry.name for entry in out.iterdir()} - ours):
         raise SettingError(f"'{out}' exists and holds other things; name a new folder")
-    write_json(out / "simulation.json", asdict_plain(simulation.settings))
+    write_json(out / "simulation.json", simulation.settings)
     _write_npz(
         out / "truth.npz",
         {**simulation.masks, **simulation.properties, "labels": simulation.labels},
@@ -86,14 +140,6 @@ def write_simulation(out: Path, simulation: Simulation) -> Path:
     return out / "cells.npz"
 
 
-def asdict_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with any dataclass among them as a plain mapping."""
-    return {
-        key: asdict(item) if hasattr(item, "__dataclass_fields__") else item
-        for key, item in settings.items()
-    }
-
-
 def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     with replacing(path) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
@@ -101,39 +147,113 @@ def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Generator[Path]:
-    """A temporary path to write to, put in the place of ``path`` when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".partial-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """A temporary path to write a file to; it replaces ``path`` when all went well.
+
+    The file is on the disk, not only in memory, when the block ends. Raises RunError when the disk
+    is full, or the folder cannot be written to.
+    """
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    with naming_faults(path):
+        make_folder(path.parent)
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing_folder(path: Path, *, knows: tuple[str, ...]) -> Generator[Path]:
-    """A temporary folder to fill, put in the place of ``path`` when all went well.
+def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Generator[Path]:
+    """A temporary folder to fill; it replaces the folder ``path`` when all went well.
 
-    A folder that stands there is replaced only if it is empty or holds one of the files ``knows``,
-    by which an earlier one of the kind is known. Raises SettingError for any other.
+    The old folder is put aside, the new one takes its place, then the old one is removed. After a
+    crash in between, `standing` finds the old one, and the next call puts it back. All files are
+    on the disk, not only in memory, before the new folder takes its place.
+
+    Where ``knows`` is given, a folder is replaced only if it is empty or holds one of these
+    files, which an earlier result of the same kind has. Raises SettingError for any other folder,
+    RunError when the disk is full or the folder cannot be written to.
     """
-    if path.exists() and not (path.is_dir() and _replaceable(path, knows)):
-        raise SettingError(f"'{path}' exists and holds other things; name a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = (path.with_name(f".{word}-{path.name}") for word in ("partial", "old"))
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.replace(old)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    temporary, old = path.with_name(f".partial-{path.name}"), _aside(path)
+    with naming_faults(path):
+        make_folder(path.parent)
+        if old.exists() and not path.exists():
+            old.replace(path)
+        if knows is not None and path.exists() and not _replaceable(path, knows):
+            raise SettingError(f"'{path}' exists and holds other things; name a new folder")
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            for place, _, names in os.walk(temporary):
+                for name in names:
+                    _sync(Path(place, name))
+                _sync(Path(place))
+            if path.exists():
+                path.replace(old)
+            temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            if old.exists() and not path.exists():
+                old.replace(path)
+            for leftover in (temporary, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+
+
+def standing(path: Path) -> Path:
+    """``path``, or the earlier one, where a crash came between the two renames of a replacement."""
+    return _aside(path) if not path.exists() and _aside(path).exists() else path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".old-{path.name}")
 
 
 def _replaceable(path: Path, knows: tuple[str, ...]) -> bool:
-    return not any(path.iterdir()) or any((path / name).exists() for name in knows)
+    return path.is_dir() and (
+        not any(path.iterdir()) or any((path / name).exists() for name in knows)
+    )
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing, and see them to the disk."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        with naming_faults(path):
+            path.mkdir(exist_ok=True)
+            _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """See the content of a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of a file system that cannot do this for folders
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def naming_faults(path: Path) -> Generator[None]:
+    """Raises RunError for a full disk or a folder at ``path`` that cannot be written to.
+
+    Errors about files that do not lie next to ``path`` or below it stay as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = _REASONS.get(error.errno or 0)
+        named = error.filename
+        if reason is None or (
+            isinstance(named, str | Path)
+            and not Path(named).resolve().is_relative_to(path.parent.resolve())
+        ):
+            raise
+        raise RunError(f"'{path}' cannot be written: {reason}") from error

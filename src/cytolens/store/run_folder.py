@@ -1,28 +1,26 @@
-"""One run on disk: what each stage gave, and from which settings, so that nothing is done twice.
+"""One run on disk: what each stage gave, and from which inputs, so that nothing is done twice.
 
-Layout (format 1)::
+Layout (format 2)::
 
-    run.json                 format, versions, settings, and per stage its fingerprint and seconds
+    run.json                 format, notes (settings, versions …), and per stage its hash, seconds
+                             and files
     cells/images.zarr        crops at one size, in the files' own dtype (N, C, H, W), sharded
     cells/table.npz          labels, names, groups, covariates, preparation
     classifier/              weights.safetensors, network.json
-    activations/<name>.zarr  one array (N, F) per layer, sharded
+    activations/<name>.zarr  one array (N, F) per layer, sharded; layers.npz
     stages/<stage>.npz       every other result, without pickles
     figures/                 each figure as PNG and SVG
     report.html  summary.json  cells.h5ad
+
+Everything but the last two lines carries checksums. Every file is replaced as a whole, and is on
+the disk before its stage is marked as finished.
 """
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
-
-import numpy as np
-import zarr
-from safetensors.numpy import load_file, save
 
 from cytolens.errors import RunError
 from cytolens.images.sources import ArrayImages
@@ -31,12 +29,30 @@ from cytolens.records.classifier import Checkpoint
 from cytolens.records.layers import Activations, Layer
 from cytolens.records.shown import listing
 from cytolens.store.encoding import decode, encode
-from cytolens.store.files import write_bytes, write_json
+from cytolens.store.files import (
+    checksum,
+    file_name,
+    read_sealed_json,
+    replacing_folder,
+    standing,
+    write_bytes,
+    write_sealed_json,
+)
+from cytolens.store.lock import LOCK
+from cytolens.store.stored_array import (
+    Origin,
+    StoredArray,
+    checksum_of_array,
+    create_array,
+)
 
-FORMAT = 1
+FORMAT = 2
 _ROWS_PER_CHUNK = 1024
 _CHUNKS_PER_SHARD = 32
 _CROPS_PER_CHUNK = 64
+
+_RECORD = "run.json"
+_KEPT = ("format", "stages")  # entries of run.json that are no notes
 
 Sink = Callable[[str, tuple[int, ...], Any], Any]
 
@@ -50,32 +66,40 @@ def open_run(path: str | Path) -> "RunFolder":
 
 
 class RunFolder:
-    """A run folder; created by the first result that is written."""
+    """A run folder; the first result that is written creates it.
+
+    ``run.json`` is read anew for each question, so that two objects on one folder agree. Whoever
+    writes holds `run_lock`. Reading raises DamagedError, which names the stage to make again,
+    where something has changed or is missing. Writing raises RunError where the disk is full or
+    the folder cannot be written to.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Raises RunError for a path that cannot be a run; writes nothing."""
         self.path = path
+        self._unfinished: dict[str, None] = {}  # what was written for stages not yet marked
         if path.exists() and not path.is_dir():
             raise RunError(f"'{path}' is a file; name a folder for the run")
-        if path.is_dir() and not self.exists and any(path.iterdir()):
+        if path.is_dir() and not self.exists and any(p.name != LOCK for p in path.iterdir()):
             raise RunError(f"'{path}' holds other things and no run.json; name a new folder")
-        self._record = self._read_record()
+        self._read_record()
 
     def __repr__(self) -> str:
-        return listing(f"RunFolder: {self.path}", {"stages": tuple(self._record["stages"])})
+        return listing(f"RunFolder: {self.path}", {"stages": tuple(self._read_record()["stages"])})
 
     @property
     def exists(self) -> bool:
         """Whether the folder holds a run."""
-        return (self.path / "run.json").is_file()
+        return (self.path / _RECORD).is_file()
 
     def _read_record(self) -> dict[str, Any]:
         if not self.exists:
-            return {"format": FORMAT, "settings": {}, "stages": {}}
-        try:
-            record = json.loads((self.path / "run.json").read_text())
-            version = record["format"]
-        except (ValueError, KeyError, TypeError):
-            raise RunError(f"'{self.path}/run.json' is damaged; name a new folder") from None
+            return {"format": FORMAT, "stages": {}}
+        path = self.path / _RECORD
+        with Origin(self.path, None).reading(path):
+            found = json.loads(path.read_bytes())
+            version = found["format"]
+            record = read_sealed_json(path) if "crc32" in found or version == FORMAT else found
         if version != FORMAT:
             raise RunError(
                 f"'{self.path}' has run format {version}, this version reads {FORMAT}; "
@@ -83,155 +107,219 @@ class RunFolder:
             )
         return record
 
+    def _write_record(self, record: Mapping[str, Any]) -> None:
+        write_sealed_json(self.path / _RECORD, record)
+
     # What is known of the run -----------------------------------------------------------------
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of the last study on this folder."""
-        return dict(self._record["settings"])
+        return dict(self.noted("settings", {}))
+
+    def noted(self, key: str, default: Any = None) -> Any:
+        """An entry that `note` was given, as JSON; ``default`` where there is none."""
+        return default if key in _KEPT else self._read_record().get(key, default)
+
+    def note(self, **entries: Any) -> None:
+        """Keep entries in run.json; an entry of the same name is replaced."""
+        if set(entries) & set(_KEPT):
+            raise ValueError(f"{' and '.join(_KEPT)} are no notes")
+        self._write_record({**self._read_record(), **entries})
 
     @property
     def timings(self) -> dict[str, float]:
         """Seconds each finished stage took, when it was last made."""
-        return {name: stage["seconds"] for name, stage in self._record["stages"].items()}
-
-    def note_settings(self, settings: Mapping[str, Any], versions: Mapping[str, str]) -> None:
-        """Remember the settings and library versions."""
-        self._record["settings"] = dict(settings)
-        self._record["versions"] = dict(versions)
-        self._write_record()
-
-    def fingerprint(self, stage: str, settings: Mapping[str, Any], needs: tuple[str, ...]) -> str:
-        """What a stage's result depends on: its settings, and the stages it builds on."""
-        upstream = [self._record["stages"][need]["fingerprint"] for need in needs]
-        text = json.dumps([FORMAT, stage, dict(settings), upstream], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def is_current(self, stage: str, fingerprint: str) -> bool:
-        """Whether the stored result of a stage was made from just these inputs."""
-        return self._record["stages"].get(stage, {}).get("fingerprint") == fingerprint
+        return {name: stage["seconds"] for name, stage in self._read_record()["stages"].items()}
 
     def has(self, stage: str) -> bool:
-        """Whether a stage has been finished, with whatever settings."""
-        return stage in self._record["stages"]
+        """Whether a stage is finished, from whatever inputs."""
+        return self.hash_of(stage) is not None
 
-    def finish(self, stage: str, fingerprint: str, seconds: float) -> None:
-        """Mark a stage as finished; the last thing that is written of it."""
-        entry = {"fingerprint": fingerprint, "seconds": round(seconds, 3)}
-        self._record["stages"][stage] = entry
-        self._write_record()
+    def hash_of(self, stage: str) -> str | None:
+        """The hash of the inputs that a finished stage was made from; None if unfinished."""
+        return self._read_record()["stages"].get(stage, {}).get("hash")
 
-    def forget(self, stage: str) -> None:
-        """Mark a stage as not finished, before its result is replaced."""
-        if self._record["stages"].pop(stage, None) is not None:
-            self._write_record()
+    def finish(self, stage: str, hash: str, seconds: float) -> None:
+        """Mark a stage as finished, as the last step: all that was written since belongs to it."""
+        record = self._read_record()
+        files = list(self._unfinished)
+        record["stages"][stage] = {"hash": hash, "seconds": round(seconds, 3), "files": files}
+        self._write_record(record)
+        self._unfinished.clear()
 
-    def _write_record(self) -> None:
-        write_json(self.path / "run.json", self._record)
+    def forget(self, *stages: str) -> None:
+        """Mark stages as not finished, before their results are replaced."""
+        record = self._read_record()
+        if [stage for stage in stages if record["stages"].pop(stage, None) is not None]:
+            self._write_record(record)
+
+    def check(self, stage: str) -> None:
+        """Read all that a finished stage stored, every chunk of it, through its checksums.
+
+        Files that a study writes itself (figures, report) are not looked at. Raises DamagedError,
+        and RunError where the stage is not finished.
+        """
+        entry = self._read_record()["stages"].get(stage)
+        if entry is None:
+            raise RunError(f"the stage '{stage}' of '{self.path}' is not finished; run it first")
+        origin = Origin(self.path, stage)
+        for file in entry["files"]:
+            path = standing(self.path / file)
+            if file == _CELLS:
+                images = cast(ArrayImages, _load_cells(path, origin).images)
+                images.raw.check()
+            elif file == _CLASSIFIER:
+                _load_checkpoint(path, origin)
+            elif path.suffix == ".zarr":
+                for array in _load_activations(path, origin).features.values():
+                    array.check()
+            else:
+                _load_record(path, origin)
 
     # Results ----------------------------------------------------------------------------------
 
     def write_result(self, stage: str, value: Any) -> None:
         """Any record, or mapping or tuple of records."""
-        write_bytes(self.path / "stages" / f"{stage}.npz", encode(value))
+        file = _result_file(stage)
+        self._begin(file)
+        write_bytes(self.path / file, encode(value))
 
     def read_result(self, stage: str) -> Any:
-        """What ``write_result`` was given. Raises RunError when it is missing or damaged."""
-        path = self.path / "stages" / f"{stage}.npz"
-        if not path.is_file():
-            raise RunError(f"'{self.path}' has no result of the stage '{stage}'; run it first")
-        return decode(path.read_bytes())
+        """What `write_result` was given. Raises RunError when it was never written."""
+        problem = f"'{self.path}' has no result of the stage '{stage}'; run it first"
+        return _load_record(*self._find(_result_file(stage), stage, problem))
 
     def write_cells(self, cells: Cells, progress: Progress | None = None) -> None:
         """Crops at one size, in the files' own dtype, a batch at a time; and the table of cells."""
-        partial = self._fresh("cells")
-        n = len(cells)
-        shape = cells.images.shape
-        rows = _CROPS_PER_CHUNK * _CHUNKS_PER_SHARD
-        array = zarr.create_array(
-            store=str(partial / "images.zarr"),
-            shape=shape,
-            dtype=cells.preparation.dtype,
-            chunks=(_CROPS_PER_CHUNK, *shape[1:]),
-            shards=(rows, *shape[1:]) if n > rows else None,
-        )
-        for start in range(0, n, rows):
-            chosen = slice(start, min(start + rows, n))
-            array[chosen] = cells.images.read_raw(chosen)
-            if progress is not None:
-                progress(chosen.stop, n, "storing crops")
-        sizes = cells.original_sizes
-        table = replace(cells, images=cast(Any, None))
-        write_bytes(partial / "table.npz", encode({"cells": table, "sizes": sizes}))
-        self._settle(partial, "cells")
+        self._begin(_CELLS)
+        n, shape = len(cells), cells.images.shape
+        step = _CROPS_PER_CHUNK * _CHUNKS_PER_SHARD
+        with replacing_folder(self.path / _CELLS) as partial:
+            array = create_array(
+                partial / "images.zarr", shape, cells.preparation.dtype,
+                rows=_CROPS_PER_CHUNK, chunks_per_shard=_CHUNKS_PER_SHARD,
+            )  # fmt: skip
+            for start in range(0, n, step):
+                chosen = slice(start, min(start + step, n))
+                array[chosen] = cells.images.read_raw(chosen)
+                if progress is not None:
+                    progress(chosen.stop, n, "storing crops")
+            table = replace(cells, images=cast(Any, None))
+            seal = checksum_of_array(partial / "images.zarr")
+            write_bytes(partial / "table.npz", encode({"cells": table, "images": seal}))
 
     def read_cells(self) -> Cells:
         """The cells of the run; images are read on demand."""
-        folder = self.path / "cells"
-        if not (folder / "table.npz").is_file():
-            raise RunError(f"'{self.path}' has no cells yet; start with: cytolens run DATA --out")
-        table: Cells = decode((folder / "table.npz").read_bytes())["cells"]
-        raw = zarr.open_array(str(folder / "images.zarr"), mode="r")
-        return replace(table, images=ArrayImages(raw, table.original_sizes, table.preparation))
+        problem = f"'{self.path}' has no cells yet; start with: cytolens run DATA --out"
+        return _load_cells(*self._find(_CELLS, "cells", problem))
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Weights as safetensors, the rest as JSON."""
-        partial = self._fresh("classifier")
+        import numpy as np
+        from safetensors.numpy import save
+
+        self._begin(_CLASSIFIER)
         weights = {name: np.require(w, requirements="C") for name, w in checkpoint.weights.items()}
-        write_bytes(partial / "weights.safetensors", save(weights))
-        write_json(partial / "network.json", checkpoint.spec)
-        self._settle(partial, "classifier")
+        data = save(weights)
+        with replacing_folder(self.path / _CLASSIFIER) as partial:
+            write_bytes(partial / "weights.safetensors", data)
+            spec = {"spec": checkpoint.spec, "weights_crc32": checksum(data)}
+            write_sealed_json(partial / "network.json", spec)
 
     def read_checkpoint(self) -> Checkpoint:
         """The network as data; ``cytolens.classifier.from_checkpoint`` rebuilds it."""
-        folder = self.path / "classifier"
-        if not (folder / "network.json").is_file():
-            raise RunError(f"'{self.path}' has no classifier yet; run the stage 'train' first")
-        weights = load_file(folder / "weights.safetensors")
-        return Checkpoint(weights, json.loads((folder / "network.json").read_text()))
+        problem = f"'{self.path}' has no classifier yet; run the stage 'train' first"
+        return _load_checkpoint(*self._find(_CLASSIFIER, "classifier", problem))
 
     def write_activations(self, name: str, make: Callable[[Sink], Activations]) -> None:
         """Activations streamed to sharded Zarr by ``make``, which is handed the sink to write to.
 
         Rows are written in order, in multiples of the shard.
         """
-        partial = self._fresh(f"activations/{name}.zarr")
+        file = _activations_file(name)
+        self._begin(file)
+        with replacing_folder(self.path / file) as partial:
 
-        def sink(layer: str, shape: tuple[int, ...], dtype: Any) -> Any:
-            rows = _ROWS_PER_CHUNK * _CHUNKS_PER_SHARD
-            return zarr.create_array(
-                store=str(partial / layer),
-                shape=shape,
-                dtype=dtype,
-                chunks=(min(_ROWS_PER_CHUNK, max(1, shape[0])), *shape[1:]),
-                shards=(rows, *shape[1:]) if shape[0] > rows else None,
-            )
+            def sink(layer: str, shape: tuple[int, ...], dtype: Any) -> Any:
+                return create_array(
+                    partial / file_name(layer), shape, dtype,
+                    rows=_ROWS_PER_CHUNK, chunks_per_shard=_CHUNKS_PER_SHARD,
+                )  # fmt: skip
 
-        made = make(sink)
-        write_bytes(
-            partial / "layers.npz", encode({"layers": made.layers, "reduction": made.reduction})
-        )
-        self._settle(partial, f"activations/{name}.zarr")
+            made = make(sink)
+            seals = {la.name: checksum_of_array(partial / file_name(la.name)) for la in made.layers}
+            record = {"layers": made.layers, "reduction": made.reduction, "arrays": seals}
+            write_bytes(partial / "layers.npz", encode(record))
 
     def read_activations(self, name: str) -> Activations:
         """Activations whose arrays stay on disk until they are indexed."""
-        folder = self.path / "activations" / f"{name}.zarr"
-        if not (folder / "layers.npz").is_file():
-            raise RunError(f"'{self.path}' has no activations yet; run the stage 'extract' first")
-        stored = decode((folder / "layers.npz").read_bytes())
-        layers: tuple[Layer, ...] = stored["layers"]
-        arrays = {la.name: zarr.open_array(str(folder / la.name), mode="r") for la in layers}
-        return Activations(layers, arrays, stored["reduction"])
+        problem = f"'{self.path}' has no activations yet; run the stage 'extract' first"
+        return _load_activations(*self._find(_activations_file(name), name, problem))
 
-    def _fresh(self, name: str) -> Path:
+    def _begin(self, file: str) -> None:
         if not self.exists:  # so that an interrupted first stage is known for a run
-            self._write_record()
-        partial = self.path / f"{name}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        return partial
+            self._write_record(self._read_record())
+        self._unfinished[file] = None
 
-    def _settle(self, partial: Path, name: str) -> None:
-        target = self.path / name
-        shutil.rmtree(target, ignore_errors=True)
-        partial.replace(target)
+    def _find(self, file: str, stage: str, problem: str) -> tuple[Path, Origin]:
+        """Where a result lies, and its stage: the finished one that wrote it, else ``stage``.
+
+        Raises RunError with ``problem`` where it was never finished and is not there.
+        """
+        stages = self._read_record()["stages"]
+        owner = next((name for name, entry in stages.items() if file in entry["files"]), None)
+        path = standing(self.path / file)
+        if owner is None and not path.exists():
+            raise RunError(problem)
+        return path, Origin(self.path, owner or stage)
+
+
+_CELLS, _CLASSIFIER = "cells", "classifier"
+
+
+def _result_file(stage: str) -> str:
+    return f"stages/{file_name(stage)}.npz"
+
+
+def _activations_file(name: str) -> str:
+    return f"activations/{file_name(name)}.zarr"
+
+
+def _load_record(path: Path, origin: Origin) -> Any:
+    with origin.reading(path):
+        return decode(path.read_bytes())
+
+
+def _load_cells(folder: Path, origin: Origin) -> Cells:
+    path = folder / "table.npz"
+    with origin.reading(path):
+        stored = decode(path.read_bytes())
+        table: Cells = stored["cells"]
+        raw = StoredArray(folder / "images.zarr", origin, stored["images"])
+        return replace(table, images=ArrayImages(raw, table.original_sizes, table.preparation))
+
+
+def _load_checkpoint(folder: Path, origin: Origin) -> Checkpoint:
+    with origin.reading(folder / "network.json"):
+        stored = read_sealed_json(folder / "network.json")
+    path = folder / "weights.safetensors"
+    with origin.reading(path):
+        from safetensors.numpy import load
+
+        data = path.read_bytes()
+        if checksum(data) != stored["weights_crc32"]:
+            raise ValueError("its checksum does not match")
+        return Checkpoint(load(data), stored["spec"])
+
+
+def _load_activations(folder: Path, origin: Origin) -> Activations:
+    path = folder / "layers.npz"
+    with origin.reading(path):
+        stored = decode(path.read_bytes())
+        layers: tuple[Layer, ...] = stored["layers"]
+        arrays = {
+            layer.name: StoredArray(folder / file_name(layer.name), origin, seal)
+            for layer, seal in zip(layers, stored["arrays"].values(), strict=True)
+        }
+        return Activations(layers, arrays, stored["reduction"])

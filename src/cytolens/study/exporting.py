@@ -13,6 +13,7 @@ from cytolens.records.cells import Cells, Split
 from cytolens.report.results import StudyResults
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad
+from cytolens.store.image_stacks import write_image_stacks
 
 if TYPE_CHECKING:
     from cytolens.study.study import Study
@@ -30,8 +31,9 @@ IN_TEXT = 50_000_000
 def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) -> Path:
     """The mapped cells of a run for another tool; gives the path of what was written.
 
-    ``to``: h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard. ``out``
-    defaults to a name in ``RUN/exports``. Stages of the run that are not finished are made first.
+    ``to``: h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard, or tiff (the
+    feature images and modulated images as ImageJ stacks). ``out`` defaults to a name in
+    ``RUN/exports``. Stages of the run that are not finished are made first.
     Raises RunError where there is no run, SettingError for an unknown format and for a folder that
     holds other things.
     """
@@ -42,6 +44,15 @@ def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) 
 
 def export_study(study: "Study", to: str, *, out: Path | None = None) -> Path:
     """The same of a study that is open."""
+    if to == "tiff":
+        cells = study.cells()
+        return write_image_stacks(
+            out or study.folder.path / "exports" / FORMATS[to],
+            study.features()["galleries"],
+            study.modulated()["galleries"],
+            channel_names=cells.channel_names,
+            pixel_size=cells.pixel_size,
+        )
     table = table_of(study, most_bytes=IN_TEXT if to == "tensorboard" else IN_EXPORT)
     name = next((known for known in FORMATS if known == to), None)
     exports = study.folder.path / "exports"

@@ -18,6 +18,7 @@ from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.knowledge import Confounds, Knowledge, Suspects
 from cytolens.records.layers import Activations
+from cytolens.store.csv_text import safe_csv_cell
 
 Columns = dict[str, NDArray[Any]]
 
@@ -245,14 +246,17 @@ def suspects_table(suspects: Suspects, cells: Cells) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     voters = list(suspects.votes)
-    table.writerow(["cell", "name", "list", "given", "suggested", "score", "reason", *voters])
+    header = ["cell", "name", "list", "given", "suggested", "score", "reason", *voters]
+    table.writerow(map(safe_csv_cell, header))
     names, classes = cells.names, cells.class_names
     for k, (cell, score) in enumerate(zip(suspects.labels, suspects.score)):
         votes = [f"{suspects.votes[voter][k]:.4f}" for voter in voters]
         given, rather = classes[suspects.given[k]], classes[suspects.suggested[k]]
-        table.writerow([cell, names[cell], "label", given, rather, f"{score:.4f}", "", *votes])
+        row = [cell, names[cell], "label", given, rather, f"{score:.4f}", "", *votes]
+        table.writerow(map(safe_csv_cell, row))
     for cell, reason, score in zip(suspects.odd, suspects.reasons, suspects.oddness):
         given = classes[cells.labels[cell]]
         blank = [""] * len(voters)
-        table.writerow([cell, names[cell], "odd", given, "", f"{score:.4f}", reason, *blank])
+        row = [cell, names[cell], "odd", given, "", f"{score:.4f}", reason, *blank]
+        table.writerow(map(safe_csv_cell, row))
     return text.getvalue()

@@ -1,6 +1,5 @@
 """What is written of placed cells, in a folder of its own: table, summary, figures, page."""
 
-import shutil
 from collections.abc import Mapping
 from datetime import date
 from functools import partial
@@ -34,7 +33,8 @@ from cytolens.report.page import (
     render_report,
 )
 from cytolens.report.results import StudyResults
-from cytolens.store.files import write_bytes, write_json, write_text
+from cytolens.store.csv_text import csv_text
+from cytolens.store.files import replacing_folder, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
     from cytolens.study.placing import FinishedRun
@@ -55,13 +55,10 @@ def write_placed(
 
     All or nothing: they are written beside ``out``, which they then replace.
     """
-    check_folder(out)
-    beside = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with replacing_folder(out, knows=(_MARK,)) as beside:
         table = table_of(placed, cells)
-        write_text(beside / "placed.csv", table.to_csv(index=False))
-        table.to_parquet(beside / "placed.parquet", engine="fastparquet", index=False)
+        write_text(beside / "placed.csv", csv_text(table))
+        table.to_parquet(beside / "placed.parquet", engine="pyarrow", index=False)
         summary = summarise(placed, cells, run)
         pictures: dict[str, bytes] = {}
         figures = _figures(placed, cells, run)
@@ -74,10 +71,6 @@ def write_placed(
         page = _page(placed, cells, run, summary, figures, pictures)
         write_text(beside / "placed.html", render_report(page))
         write_json(beside / _MARK, summary)
-        shutil.rmtree(out, ignore_errors=True)
-        beside.replace(out)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def table_of(placed: PlacedCells, cells: Cells) -> pd.DataFrame:

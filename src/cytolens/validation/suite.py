@@ -1,5 +1,7 @@
 """The known-answer suite over a folder: each answer is found once, then told on one page."""
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -97,8 +99,9 @@ def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> 
     answers: list[KnownAnswer] = []
     for case in settings.cases:
         stage = f"{case.plant.kind}-{case.setting.replace(' ', '-')}"
-        fingerprint = folder.fingerprint(stage, {**recipe, "plant": asdict(case.plant)}, ())
-        if not folder.is_current(stage, fingerprint):
+        inputs = json.dumps([stage, recipe, asdict(case.plant)], sort_keys=True, default=str)
+        found_from = hashlib.sha256(inputs.encode()).hexdigest()[:16]
+        if folder.hash_of(stage) != found_from:
             folder.forget(stage)
             started = time.perf_counter()
             with announce(f"{case.plant.kind}, {case.setting}") as progress:
@@ -113,8 +116,10 @@ def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> 
                     progress=progress,
                 )
             folder.write_result(stage, answer)
-            folder.note_settings({"validation": asdict(settings)}, {"cytolens": __version__})
-            folder.finish(stage, fingerprint, time.perf_counter() - started)
+            folder.note(
+                settings={"validation": asdict(settings)}, versions={"cytolens": __version__}
+            )
+            folder.finish(stage, found_from, time.perf_counter() - started)
         answers.append(folder.read_result(stage))
     return write_page(out, answers, asdict(settings))
 
