@@ -11,7 +11,7 @@ a process of its own and warmed up; imports and loading are not counted. A peer 
 installed is left out.
 
 The task "own" is cytolens alone: all channels of all layers of the reference CNN with the default
-settings, and neurons with and without their tile (`features.tiles`).
+settings, and neurons with and without their tile (`features.fast.tile`).
 
 Activation is the channel's mean before the ReLU, of the finished image as it is; z counts standard
 deviations over simulated cells that the network was not trained on.

@@ -28,6 +28,7 @@ from cytolens.activations.layers import find_layers
 from cytolens.classifier.networks import build_network
 from cytolens.classifier.splitting import split_cells
 from cytolens.classifier.training import train
+from cytolens.features.ascent import Ascent
 from cytolens.features.comparison import measure_predictivity
 from cytolens.features.faithfulness import prepare_yardstick
 from cytolens.features.optimisation import feature_images
@@ -152,7 +153,9 @@ def study(name: str, arguments: argparse.Namespace) -> list[str]:
                 ratio = float(
                     np.median(made.activation / np.maximum(score[:, lively].max(0), 1e-9))
                 )
-        nine = feature_images(network, prior=prior, variants=9, rng=0, **options).images
+        nine = feature_images(
+            network, prior=prior, ascent=Ascent(variants=9), rng=0, **options
+        ).images
         shown = min(8, len(lively))
         sheet += [(f"{layer.name}: {kind}", images[kind][:shown]) for kind in PRIORS]
         for space, (compare, known, outer) in spaces.items():

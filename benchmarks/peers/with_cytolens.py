@@ -7,14 +7,13 @@ import numpy as np
 import timing
 import torch
 
+from cytolens.features.ascent import Ascent
 from cytolens.features.optimisation import feature_images
-from cytolens.features.parametrisations import PARAMETRISATIONS
 
 
 def prepare(task: str, folder: Path, options: dict[str, str]) -> timing.Make:
     torch.set_num_threads(int(options.get("threads", 1)))
     network, (_, size, place) = networks.load(task, folder), networks.TASKS[task]
-    chosen = {"learning_rate": float(options["rate"])} if "rate" in options else {}
 
     def make(channels: list[int], steps: int) -> np.ndarray:
         return feature_images(
@@ -22,13 +21,14 @@ def prepare(task: str, folder: Path, options: dict[str, str]) -> timing.Make:
             layer=place,  # the output of the norm: what is climbed is the mean pre-activation
             channels=channels,
             input_shape=(1, size, size),
-            value_range=(0, 1),
-            parametrisation=PARAMETRISATIONS["fourier"],
-            regularisers=None,
-            steps=steps,
-            batch_size=int(options["batch"]) if "batch" in options else None,
+            ascent=Ascent(
+                value_range=(0, 1),
+                regularisers={},
+                steps=steps,
+                batch_size=int(options["batch"]) if "batch" in options else None,
+                learning_rate=float(options["rate"]) if "rate" in options else None,
+            ),
             rng=int(options.get("seed", 0)),
-            **chosen,
         ).images
 
     return make

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cytolens.embedding.methods import embed as embed
     from cytolens.errors import CytolensError as CytolensError
     from cytolens.features import objectives as objectives
+    from cytolens.features.ascent import Ascent as Ascent
     from cytolens.features.atlas import make_atlas as make_atlas
     from cytolens.features.complexity import measure_complexity as measure_complexity
     from cytolens.features.faithfulness import measure_faithfulness as measure_faithfulness
@@ -71,6 +72,7 @@ _HOMES = {
     "find_confounds": "knowledge.confounds",
     "find_suspects": "knowledge.suspects",
     "measure_similarity": "separation.similarity",
+    "Ascent": "features.ascent",
     "feature_images": "features.optimisation",
     "objectives": "features.objectives",
     "fit_prior": "features.priors",
@@ -89,6 +91,7 @@ _HOMES = {
     "export": "study.exporting",
 }
 __all__ = [
+    "Ascent",
     "Cells",
     "CytolensError",
     "Estimate",

@@ -2,9 +2,17 @@
 
 import math
 from collections import OrderedDict
+from dataclasses import fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from cytolens.features.ascent import Ascent
+from cytolens.features.optimisation import feature_images
+from cytolens.records.features import FeatureImages
+
+FIELDS = {field.name for field in fields(Ascent)}
 
 
 def tiny(channels: int = 1, classes: int = 3, seed: int = 0) -> nn.Module:
@@ -78,3 +86,9 @@ def gabor_network(angles: tuple[float, ...], wavelengths: tuple[float, ...]) -> 
             logits=nn.Linear(n, 2),
         )
     ).eval()
+
+
+def images_made(model: nn.Module, **options: Any) -> FeatureImages:
+    """`feature_images`, with those of the options that are fields of `Ascent` put there."""
+    ascent = Ascent(**{key: options.pop(key) for key in set(options) & FIELDS})
+    return feature_images(model, ascent=ascent, **options)

@@ -4,6 +4,7 @@ import torch
 from optimised_networks import tiny
 
 from cytolens.errors import InputError, SettingError
+from cytolens.features.ascent import Ascent
 from cytolens.features.atlas import make_atlas
 from cytolens.features.directions import whitened_directions
 from cytolens.records.maps import Embedding
@@ -17,7 +18,7 @@ MODEL = tiny()
 with torch.no_grad():
     FEATURES = MODEL[:3](torch.from_numpy(CROPS)).mean((2, 3)).numpy()
 MAP = Embedding("conv2", "tsne", PLANE, {}, {})
-OPTIONS = {"input_shape": (1, 16, 16), "steps": 2, "rng": 0}
+OPTIONS = {"input_shape": (1, 16, 16), "ascent": Ascent(steps=2), "rng": 0}
 
 
 def test_blobs_of_cells_are_tiles_with_their_numbers_and_classes() -> None:

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from optimised_networks import images_made
 from torch import nn
 
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
 from cytolens.features.comparison import measure_predictivity, prepare_comparison
-from cytolens.features.faithfulness import answers, measure_faithfulness, prepare_yardstick
-from cytolens.features.optimisation import feature_images
+from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
+from cytolens.features.natural import answers_at
 from cytolens.features.priors import fit_prior
 from cytolens.numerics.estimates import resample
 from cytolens.records.features import Faithfulness, FeatureImages
@@ -117,7 +118,7 @@ def shown(images: Images, channels: Sequence[int], layer: str = "conv2") -> Feat
 
 def cells_by_rank(rank: int, layer: str = "conv2") -> Images:
     """Of the prior's cells those of that rank in driving each channel (3, C, H, W); 0: the best."""
-    score = answers(NETWORK, YARDSTICK.layers, PRIOR.crops).score[layer]
+    score = answers_at(NETWORK, YARDSTICK.layers, PRIOR.crops).score[layer]
     return PRIOR.crops[np.argsort(-score, axis=0)[rank]]
 
 
@@ -164,8 +165,8 @@ def test_a_random_cell_predicts_by_chance_over_many_channels() -> None:
 
 
 def test_activation_is_given_in_that_of_the_best_cell() -> None:
-    score = answers(NETWORK, YARDSTICK.layers, PRIOR.crops).score["conv2"]
-    own = answers(NETWORK, YARDSTICK.layers, SHOWING).score["conv2"]
+    score = answers_at(NETWORK, YARDSTICK.layers, PRIOR.crops).score["conv2"]
+    own = answers_at(NETWORK, YARDSTICK.layers, SHOWING).score["conv2"]
     assert np.allclose(RIGHT.table["activation_ratio"], np.diag(own) / score.max(0), atol=1e-5)
     best = judge(shown(cells_by_rank(0), [0, 1, 2])).table
     assert np.allclose(best["activation_ratio"], 1, atol=1e-5)
@@ -178,8 +179,8 @@ def test_activation_is_given_in_that_of_the_best_cell() -> None:
 
 
 def test_z_is_the_distance_from_the_mean_held_out_cell() -> None:
-    held_out = answers(NETWORK, YARDSTICK.layers, HELD_OUT).score["conv2"]
-    own = answers(NETWORK, YARDSTICK.layers, SHOWING).score["conv2"]
+    held_out = answers_at(NETWORK, YARDSTICK.layers, HELD_OUT).score["conv2"]
+    own = answers_at(NETWORK, YARDSTICK.layers, SHOWING).score["conv2"]
     expected = (np.diag(own) - held_out.mean(0)) / held_out.std(0)
     assert np.allclose(RIGHT.table["z"], expected, atol=1e-5)
 
@@ -237,8 +238,8 @@ def test_a_silent_channel_is_told_and_left_out_of_the_means() -> None:
     model = detectors(quiet=True)
     of_its_own = replace(
         YARDSTICK,
-        made_from=answers(model, YARDSTICK.layers, PRIOR.crops),
-        held_out=answers(model, YARDSTICK.layers, HELD_OUT),
+        made_from=answers_at(model, YARDSTICK.layers, PRIOR.crops),
+        held_out=answers_at(model, YARDSTICK.layers, HELD_OUT),
     )
     found = measure_faithfulness(model, shown(SHOWING, [0, 1, 2]), of_its_own, rng=0)
     assert found.failures[COARSE] == "silent"
@@ -256,7 +257,7 @@ def test_images_made_with_a_prior_are_judged_and_the_model_is_left_as_found() ->
     model = detectors().train()
     state = torch.random.get_rng_state()
     made, again = (
-        feature_images(model, layer="conv2", input_shape=SHAPE, prior=PRIOR, steps=12, rng=seed)
+        images_made(model, layer="conv2", input_shape=SHAPE, prior=PRIOR, steps=12, rng=seed)
         for seed in (0, 1)
     )
     found = measure_faithfulness(model, made, YARDSTICK, again=again, rng=0)

@@ -6,16 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimised_networks import tiny
+from optimised_networks import images_made, tiny
 from torch import Tensor, nn
 
 from cytolens.activations.layers import find_layers, resolve_layer
-from cytolens.features import private_copy
+from cytolens.features import responding as responses
 from cytolens.features.canvas import prepare_canvas
-from cytolens.features.lean_convolutions import FewInputs, OwnChannel
+from cytolens.features.fast.convolutions import FewInputs, OwnChannel
 from cytolens.features.objectives import Objective, channel, layer, neuron
-from cytolens.features.optimisation import feature_images
-from cytolens.features.private_copy import responding
+from cytolens.features.responding import responding
 
 GEOMETRIES: list[dict[str, Any]] = [
     {"kernel_size": 3, "padding": 1},
@@ -199,17 +198,17 @@ def test_feature_images_are_those_of_the_plain_network(
 ) -> None:
     def made() -> np.ndarray:
         options: dict[str, Any] = {"input_shape": (1, 40, 40), "steps": 8, "rng": 0}
-        return feature_images(deep(), objective=objective, **options).images
+        return images_made(deep(), objective=objective, **options).images
 
     lean = made()
-    monkeypatch.setattr(private_copy, "find_tile", lambda *_: None)
+    monkeypatch.setattr(responses, "find_tile", lambda *_: None)
     monkeypatch.setattr(OwnChannel, "pays", staticmethod(lambda conv: False))
     monkeypatch.setattr(FewInputs, "suits", staticmethod(lambda conv: False))
     assert np.allclose(lean, made(), atol=1e-6)
 
 
 def test_a_regulariser_that_reads_the_layer_gets_all_of_it() -> None:
-    made = feature_images(
+    made = images_made(
         deep(),
         objective=channel("conv2", [1, 5]),
         regularisers=0.01 * layer("conv2"),
@@ -222,7 +221,7 @@ def test_a_regulariser_that_reads_the_layer_gets_all_of_it() -> None:
 def test_every_layer_of_a_network_can_be_climbed() -> None:
     model, shape = tiny(), (1, 23, 20)
     for found in find_layers(model, shape)[1:]:
-        made = feature_images(model, layer=found, input_shape=shape, steps=2, rng=0)
+        made = images_made(model, layer=found, input_shape=shape, steps=2, rng=0)
         assert len(made.images) == found.channels
 
 

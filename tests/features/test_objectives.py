@@ -13,13 +13,13 @@ DENSE = torch.randn(3, 7, generator=GENERATOR, dtype=torch.float64)
 IMAGES = torch.rand(3, 2, 8, 9, generator=GENERATOR, dtype=torch.float64)
 
 
-def response(image: torch.Tensor = IMAGES, *, spread: torch.Tensor | None = None) -> Response:
+def response(image: torch.Tensor = IMAGES, *, deviation: torch.Tensor | None = None) -> Response:
     values = {"conv": MAPS, "dense": DENSE}
     return Response(
         image=image,
         background=torch.zeros(image.shape[1], 1, 1, dtype=torch.float64),
         expected=torch.full(image.shape[1:], 0.5, dtype=torch.float64),
-        spread=spread,
+        deviation=deviation,
         pre_activation=values,
         activation={name: value.relu() for name, value in values.items()},
     )
@@ -131,7 +131,7 @@ def test_what_cannot_be_meant_is_refused_with_what_is_allowed(make, message: str
 
 
 def test_regularisers_vanish_on_what_they_ask_for() -> None:
-    flat = response(torch.full_like(IMAGES, 0.5), spread=torch.full(IMAGES.shape[1:], 0.1))
+    flat = response(torch.full_like(IMAGES, 0.5), deviation=torch.full(IMAGES.shape[1:], 0.1))
     for regulariser in (total_variation(), blur(), departure()):
         assert torch.allclose(regulariser(flat), torch.zeros(3, dtype=torch.float64))
     dark = response(torch.zeros_like(IMAGES))
@@ -145,14 +145,14 @@ def test_regularisers_have_their_documented_values() -> None:
     assert total_variation()(response(step)).item() == pytest.approx(1 / 3)
     assert l1()(response(step)).item() == l2()(response(step)).item() == pytest.approx(0.5)
     assert blur()(response(step)).item() == pytest.approx(8 / 16 * 0.25**2)
-    spread = torch.full((1, 4, 4), 0.25, dtype=torch.float64)
-    assert departure()(response(step, spread=spread)).item() == pytest.approx(4)
+    deviation = torch.full((1, 4, 4), 0.25, dtype=torch.float64)
+    assert departure()(response(step, deviation=deviation)).item() == pytest.approx(4)
     assert departure()(response(step)).item() == 0
 
 
 def test_every_regulariser_is_one_number_per_image_and_grows_from_zero() -> None:
     for make in REGULARISERS.values():
-        values = make()(response(spread=torch.full(IMAGES.shape[1:], 0.2)))
+        values = make()(response(deviation=torch.full(IMAGES.shape[1:], 0.2)))
         assert values.shape == (3,)
         assert (values > 0).all()
     weighted = weigh_regularisers({"l1": 2.0, "blur": 0.0, "total_variation": 1.0})

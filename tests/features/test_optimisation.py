@@ -4,14 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from optimised_networks import Functional, gabor_network, tiny
+from optimised_networks import Functional, gabor_network, images_made, tiny
 from torch import nn
 from torch.nn.functional import leaky_relu
 
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.objectives import Objective, channel, class_logit, direction, layer, neuron
-from cytolens.features.optimisation import feature_images
 from cytolens.features.parametrisations import PARAMETRISATIONS, Canvas, Painting, pixels
 from cytolens.features.transforms import STILL
 from cytolens.records.features import FeatureImages
@@ -21,7 +20,7 @@ SHAPE = (1, 16, 16)
 
 def few(model: nn.Module, **options: Any) -> FeatureImages:
     settings: dict[str, Any] = {"input_shape": SHAPE, "steps": 12, "rng": 0}
-    return feature_images(model, **(settings | options))
+    return images_made(model, **(settings | options))
 
 
 def random_cells(n: int = 20, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
@@ -90,7 +89,7 @@ def test_ascent_ends_above_its_start_and_above_random_images(
         objective=objective,
         parametrisation=parametrisation,
         cells=cells,
-        regularisers=None,
+        regularisers={},
         steps=24,
         transforms=STILL,
     )
@@ -179,7 +178,7 @@ def test_dead_channels_are_named() -> None:
         model.conv2.norm.bias[2] = -1  # pyright: ignore
     made = few(model, layer="conv2", cells=random_cells())
     assert np.flatnonzero(made.dead).tolist() == [2]
-    assert not few(model, layer="conv2", directions=-np.eye(6)[:3]).dead.any()
+    assert not few(model, objective=direction("conv2", -np.eye(6)[:3])).dead.any()
 
 
 def test_a_channel_is_not_dead_if_any_cell_wakes_it() -> None:
@@ -279,7 +278,7 @@ def test_a_parametrisation_of_ones_own_is_a_function() -> None:
     [
         ({}, SettingError),
         ({"layer": "conv1", "objective": channel("conv1", 0)}, SettingError),
-        ({"layer": "conv1", "channels": [0], "directions": np.eye(4)}, SettingError),
+        ({"channels": [0], "objective": channel("conv1", 0)}, SettingError),
         ({"layer": "conv9"}, SettingError),
         ({"layer": "conv1", "channels": [4]}, SettingError),
         ({"layer": "conv1", "steps": 0}, SettingError),

@@ -83,7 +83,7 @@ def test_the_canvas_takes_range_start_and_channel_correlation_from_the_cells() -
     found = prepare_canvas((2, 6, 6), None, 0.0, None, cells, LIKE)
     assert torch.allclose(found.high.flatten(), torch.tensor([1.0, 4.0]).double(), atol=0.02)
     assert np.allclose(found.start, cells.mean(0), atol=1e-6)
-    assert found.spread is not None
+    assert found.deviation is not None
     assert found.mixing is not None
     square = found.mixing @ found.mixing.T
     assert torch.allclose(square, torch.ones(2, 2).double(), atol=1e-6)

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from optimised_networks import tiny
+from optimised_networks import images_made, tiny
 from torch import Tensor, nn
 
 from cytolens.errors import CytolensError, InputError, SettingError
 from cytolens.features.canvas import Canvas
 from cytolens.features.objectives import Objective, channel, class_logit, direction, neuron
-from cytolens.features.optimisation import feature_images
 from cytolens.features.parametrisations import along, phases
 from cytolens.features.priors import PRIORS, Prior, fit_prior
 from cytolens.features.texture import describe, texture_filters
@@ -45,7 +44,7 @@ PRIOR = fit_prior(CELLS, rng=0)
 
 def few(model: nn.Module, prior: Prior = PRIOR, **options: Any) -> FeatureImages:
     settings: dict[str, Any] = {"input_shape": prior.crops.shape[1:], "steps": 6, "rng": 0}
-    return feature_images(model, prior=prior, **(settings | options))
+    return images_made(model, prior=prior, **(settings | options))
 
 
 def scores(model: nn.Module, crops: Images, index: int) -> NDArray[np.float32]:
@@ -374,7 +373,7 @@ def test_settings_that_do_not_go_with_a_prior_are_refused_in_one_line(
 ) -> None:
     together: dict[str, Any] = {"layer": "conv2", "input_shape": SHAPE, "prior": PRIOR} | options
     with pytest.raises(error) as caught:
-        feature_images(tiny(), **together)
+        images_made(tiny(), **together)
     assert "\n" not in str(caught.value)
 
 

@@ -1,10 +1,11 @@
-"""The ascent itself: steps, their length, and what the finished images look like to the network."""
+"""The ascent: its settings, its steps, and what the network answers to the finished images."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,31 +13,112 @@ from cytolens.errors import ModelError, SettingError
 from cytolens.features.canvas import Canvas
 from cytolens.features.natural import extremes
 from cytolens.features.objectives import Objective
-from cytolens.features.parametrisations import Parametrisation
-from cytolens.features.priors import Guidance
-from cytolens.features.private_copy import Respond
+from cytolens.features.parametrisations import Parametrisation, find_parametrisation
+from cytolens.features.priors import Guidance, Prior
+from cytolens.features.responding import Respond
 from cytolens.features.transforms import Transforms, draw_views, transform
 
 MOMENTUM = 0.8
 """Share of the mean gradient that is kept from step to step."""
 
+REGULARISATION: Mapping[str, float] = {"departure": 1.0, "total_variation": 4.0, "blur": 40.0}
+"""Default weights without a prior; see `regularisers` for their unit."""
+
+LEARNING_RATES: Mapping[str, float] = {"cells": 0.03, "components": 0.05}
+"""Default learning rates by prior, where it is not 0.1: in s.d. of the cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ascent:
+    """How feature images are made; one set of settings for all images of a call.
+
+    ``steps``: of gradient ascent. 24 reach 95 % of what 256 steps of Adam reached
+    (`benchmarks/results`); the default of 64 leaves a reserve for deep layers.
+    ``learning_rate``: of the first step, in the units of the parametrisation; later steps are
+    shorter. None takes 0.1, or 0.03 and 0.05 for the priors ``cells`` and ``components``, whose
+    unit is one s.d. of the cells.
+    ``transforms``: the random views that an image is optimised in.
+    ``variants``: images per target. Above one it takes a prior, and makes one image for each kind
+    of cell that drives the target, the most frequent kind first.
+    ``prior_weight``: how strongly the prior holds images, as a relative change of the target per
+    unit; at 2 images keep the texture of cells and still climb.
+    ``batch_size``: images at once; None suits the device's memory and cache.
+
+    A prior sets the following four itself; the first two must then stay None, and so must
+    ``value_range``. ``regularisers`` given with a prior are added to it.
+
+    ``parametrisation``: a name of `PARAMETRISATIONS` or a function; None is "fourier".
+    ``start`` (C, H, W): where images start; None is the mean of the cells, or without cells the
+    middle of the value range.
+    ``value_range`` in prepared intensities: one (low, high), or (C, 2) with one per image channel;
+    None takes the 0.1 and 99.9 % quantiles of the cells, or (0, 1) without cells.
+    ``regularisers``: weights by name or an objective; ``{}`` is none; None is `REGULARISATION`
+    without a prior, and none with one. The unit is a relative change of the target.
+
+    ``background``: a number, or one per image channel, that views are padded with; None takes it
+    from the prior, or is 0.
+
+    Raises SettingError for numbers that cannot be used.
+    """
+
+    steps: int = 64
+    learning_rate: float | None = None
+    transforms: Transforms = field(default_factory=Transforms)
+    variants: int = 1
+    prior_weight: float = 2.0
+    batch_size: int | None = None
+    parametrisation: str | Parametrisation | None = None
+    start: ArrayLike | None = None
+    value_range: tuple[float, float] | ArrayLike | None = None
+    regularisers: Mapping[str, float] | Objective | None = None
+    background: float | ArrayLike | None = None
+
+    def __post_init__(self) -> None:
+        counts = (self.steps, self.variants, 1 if self.batch_size is None else self.batch_size)
+        rate = 0.1 if self.learning_rate is None else self.learning_rate
+        if min(counts) < 1 or not rate > 0:
+            raise SettingError(
+                f"steps={self.steps}, variants={self.variants}, batch_size={self.batch_size}, "
+                f"learning_rate={self.learning_rate} cannot be used; give at least one step, "
+                "variant and image per batch, and a learning rate above zero"
+            )
+
+    def with_prior(self, prior: Prior | None) -> "Ascent":
+        """The same with everything filled in that was left to the prior or to the defaults."""
+        given = (self.start, self.parametrisation, self.value_range)
+        if prior is not None and any(setting is not None for setting in given):
+            raise SettingError(
+                "a prior says where images start, how they change and between which intensities; "
+                "give no start, parametrisation or value_range with it"
+            )
+        if prior is None and self.variants > 1:
+            raise SettingError(f"variants={self.variants}: several images per target take a prior")
+        kind, held = (None, REGULARISATION) if prior is None else (prior.kind, {})
+        return replace(
+            self,
+            learning_rate=self.learning_rate or LEARNING_RATES.get(kind or "", 0.1),
+            parametrisation=find_parametrisation(self.parametrisation or "fourier"),
+            value_range=self.value_range if prior is None else prior.value_range,
+            regularisers=held if self.regularisers is None else self.regularisers,
+            background=prior.background
+            if prior is not None and self.background is None
+            else self.background,
+        )
+
 
 @dataclass(frozen=True)
 class Climb:
-    """How the ascent goes; the same for every image."""
+    """An ascent as it goes, for some images: what is climbed, how, and by what yardstick."""
 
+    objective: Objective
     parametrisation: Parametrisation
     transforms: Transforms
     regularisers: Objective | None
     steps: int
     learning_rate: float
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or not self.learning_rate > 0:
-            raise SettingError(
-                f"steps={self.steps}, learning_rate={self.learning_rate} cannot be used; "
-                "give at least one step and a learning rate above zero"
-            )
+    centre: Tensor  # (target), the objective's mean over cells
+    scale: Tensor  # (target), its s.d.
+    ceiling: Tensor | None  # (target), what is not worth exceeding
 
     def held_by(self, guidance: Guidance, rows: list[int]) -> "Climb":
         """The climb of some images, with what a prior holds each of them by."""
@@ -84,24 +166,21 @@ def _length(values: Tensor) -> Tensor:
 
 def ascend(
     respond: Respond,
-    objective: Objective,
-    targets: Tensor,
-    centre: Tensor,
-    scale: Tensor,
-    ceiling: Tensor | None,
     climb: Climb,
+    targets: Tensor,
     canvas: Canvas,
     seeds: Sequence[int],
     step_done: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
     """Images (n, C, H, W) of the chosen targets, and the objective at each step (n, steps)."""
+    objective, ceiling = climb.objective, climb.ceiling
+    centre, scale = climb.centre[targets], climb.scale[targets]
     draws = [torch.Generator().manual_seed(seed) for seed in seeds]
     painting = climb.parametrisation(canvas, draws)
     views = draw_views(draws, climb.steps).to(canvas.low)  # (steps, n, 4)
     optimiser = _Momentum(painting.parameters)
     focus = objective.focus
     own = None if focus is None else torch.tensor(focus.channels, device=targets.device)[targets]
-    regularisers = climb.regularisers
     history: list[Tensor] = []
     for step in range(climb.steps):
         images = painting.image()
@@ -112,9 +191,9 @@ def ascend(
         if not score.requires_grad:
             raise ModelError("no gradient flows from the target to the image; is it detached?")
         sought = score if ceiling is None else torch.minimum(score, ceiling[targets])
-        aim = torch.asinh((sought - centre[targets]) / scale[targets])
-        if regularisers is not None:
-            aim = aim - regularisers(response)
+        aim = torch.asinh((sought - centre) / scale)
+        if climb.regularisers is not None:
+            aim = aim - climb.regularisers(response)
         aim.sum().backward()
         optimiser.climb(climb.rate(step))
         history.append(score.detach())
@@ -123,7 +202,7 @@ def ascend(
         return painting.image(), torch.stack(history, dim=1)
 
 
-def look(
+def measure_finished(
     respond: Respond, objective: Objective, targets: Tensor, images: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The finished images as the network sees them, untransformed.

@@ -6,16 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolens.activations.layers import resolve_layer
+from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError, SettingError
 from cytolens.features.directions import whitened_directions
+from cytolens.features.objectives import direction
 from cytolens.features.optimisation import feature_images
-from cytolens.records.features import Atlas, FeatureImages
+from cytolens.features.responding import network_and_shape
+from cytolens.records.features import Atlas
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding
 
 
 def make_atlas(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     embedding: Embedding,
     features: NDArray[np.floating],
     *,
@@ -23,6 +27,7 @@ def make_atlas(
     grid: int = 8,
     minimum: int = 5,
     labels: NDArray[np.int64] | None = None,
+    input_shape: tuple[int, int, int] | None = None,
     **options: Any,
 ) -> Atlas:
     """A feature image for each of ``grid`` × ``grid`` tiles of a map, of the mean activation there.
@@ -51,13 +56,10 @@ def make_atlas(
             f"no tile of {grid} × {grid} has {minimum} cells; take a smaller grid or minimum"
         )
     names = [f"tile {row},{column}" for row, column in positions.tolist()]
-    images: FeatureImages = feature_images(
-        model,
-        layer=layer,
-        directions=whitened_directions(features, members),
-        names=names,
-        **options,
-    )
+    network, shape = network_and_shape(model, input_shape)
+    name = resolve_layer(network, shape, layer).name
+    toward = direction(name, whitened_directions(features, members), names=names)
+    images = feature_images(network, objective=toward, input_shape=shape, **options)
     classes = np.zeros(len(plane), dtype=np.int64) if labels is None else labels
     counts = np.array([len(tile) for tile in members], dtype=np.int64)
     shares = [np.bincount(classes[tile], minlength=classes.max() + 1) for tile in members]

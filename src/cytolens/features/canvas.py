@@ -24,7 +24,7 @@ class Canvas:
     high: Tensor  # (C, 1, 1)
     background: Tensor  # (C, 1, 1), prepared intensities
     start: Tensor  # (C, H, W) of all images or (N, C, H, W), prepared intensities
-    spread: Tensor | None = None  # (C, H, W), standard deviation of the cells
+    deviation: Tensor | None = None  # (C, H, W), standard deviation of the cells
     mixing: Tensor | None = None  # (C, C), how independent channels become correlated ones
 
     def unit(self, image: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Canvas:
 def prepare_canvas(
     shape: tuple[int, int, int],
     value_range: ArrayLike | None,
-    background: float | ArrayLike,
+    background: ArrayLike | None,
     start: ArrayLike | None,
     cells: Cells | NDArray[np.float32] | None,
     like: Tensor,
@@ -77,9 +77,9 @@ def prepare_canvas(
         row = np.broadcast_to(np.asarray(values, np.float64), (n_channels,))
         return torch.tensor(row.copy()).to(like)[:, None, None]
 
-    paper = column(background)
+    paper = column(0.0 if background is None else background)
     begin = ((column(limits[:, 0]) + column(limits[:, 1])) / 2).expand(shape)
-    spread = None if crops is None else torch.from_numpy(crops.std(0, dtype=np.float64)).to(like)
+    deviation = None if crops is None else torch.from_numpy(crops.std(0, dtype=np.float64)).to(like)
     if start is not None:
         begin = torch.tensor(np.broadcast_to(np.asarray(start, np.float64), shape).copy()).to(like)
     elif crops is not None:
@@ -93,7 +93,7 @@ def prepare_canvas(
         high=column(limits[:, 1]),
         background=paper,
         start=begin,
-        spread=spread,
+        deviation=deviation,
         mixing=mixing,
     )
 

@@ -130,8 +130,8 @@ def rank_correlation(
 
 
 def _is_flat(image: NDArray[np.float64]) -> bool:
-    spread = (image.max(axis=(1, 2)) - image.min(axis=(1, 2))).max()
-    return bool(spread <= _FLAT * max(np.abs(image).max(), 1e-12))
+    contrast = (image.max(axis=(1, 2)) - image.min(axis=(1, 2))).max()
+    return bool(contrast <= _FLAT * max(np.abs(image).max(), 1e-12))
 
 
 def _power(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

@@ -8,7 +8,9 @@ from scipy.stats import rankdata
 from torch import nn
 
 from cytolens.activations.maps import capture_maps
+from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
+from cytolens.features.responding import network_of
 from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate, Rng, generator, resample
 from cytolens.records.cells import Cells
@@ -19,7 +21,7 @@ Floats = NDArray[np.float64]
 
 
 def describe_channels(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     cells: Cells,
     features: NDArray[np.floating],
     *,
@@ -48,6 +50,7 @@ def describe_channels(
 
     Raises InputError when the arrays do not belong to the cells.
     """
+    network = network_of(model)
     if features.shape != (len(cells), layer.channels):
         raise InputError(
             f"features of shape {features.shape} came for {len(cells)} cells and the "
@@ -62,7 +65,7 @@ def describe_channels(
     _, first = np.unique(features, axis=0, return_index=True)
     first = np.sort(first)
     best = [first[np.argsort(-column[first], kind="stable")][:shown] for column in values.T]
-    places = _peaks(model, cells, layer, chosen, best)
+    places = _peaks(network, cells, layer, chosen, best)
     classes = range(len(cells.class_names))
     bins = bins or int(np.clip(np.sqrt(len(cells) / len(classes)), 8, 24))
     contexts: list[ChannelContext] = []
@@ -166,10 +169,10 @@ def _weighted_correlation(weights: NDArray[np.floating], x: Floats, y: Floats) -
     """
     total = weights.sum(1, keepdims=True)
     mean_x, mean_y = (weights @ x)[:, None] / total, weights @ y / total
-    spread_x = (weights @ (x * x))[:, None] / total - mean_x**2
-    spread_y = weights @ (y * y) / total - mean_y**2
+    variance_x = (weights @ (x * x))[:, None] / total - mean_x**2
+    variance_y = weights @ (y * y) / total - mean_y**2
     shared = weights @ (x[:, None] * y) / total - mean_x * mean_y
-    size = np.sqrt(np.maximum(spread_x, 0) * np.maximum(spread_y, 0))
+    size = np.sqrt(np.maximum(variance_x, 0) * np.maximum(variance_y, 0))
     return np.clip(np.where(size > 1e-6, shared / np.maximum(size, 1e-6), 0), -1, 1)
 
 

@@ -16,9 +16,9 @@ def whitened_directions(
     whitening of Carter et al. 2019 (Activation Atlas, "whitening"), whose full matrix would need
     more cells than a study has.
     """
-    spread = features.std(0, dtype=np.float64)
-    spread = np.maximum(spread, 0.01 * spread.max() + 1e-12)
+    deviation = features.std(0, dtype=np.float64)
+    deviation = np.maximum(deviation, 0.01 * deviation.max() + 1e-12)
     centre = features.mean(0, dtype=np.float64)
     means = np.stack([features[members].mean(0, dtype=np.float64) for members in groups])
-    directions = (means - centre) / spread**2
+    directions = (means - centre) / deviation**2
     return directions / (np.linalg.norm(directions, axis=1, keepdims=True) + 1e-12)

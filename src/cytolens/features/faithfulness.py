@@ -8,7 +8,6 @@ how odd it is among cells.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,13 +15,12 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.features.comparison import Comparison, measure_predictivity, prepare_comparison
-from cytolens.features.objectives import LEAK
+from cytolens.features.natural import Answers, answers_at
 from cytolens.features.priors import Prior
-from cytolens.features.private_copy import dtype_of, places_of
-from cytolens.features.texture import moments_of
+from cytolens.features.responding import network_of
 from cytolens.features.transforms import Transforms, draw_views, transform
 from cytolens.numerics.estimates import Rng, generator, mean_of
 from cytolens.records.features import Faithfulness, FeatureImages
@@ -33,14 +31,6 @@ BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over
 NEIGHBOURS = 5  # the distance to the fifth nearest cell says how odd an image is
 ODD = 0.01  # an image is unnatural if fewer than this share of real cells are as odd
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the network answers to images, at every layer."""
-
-    score: Mapping[str, NDArray[np.float32]]  # layer -> (N, C), the objective of each channel
-    texture: Mapping[str, NDArray[np.float32]]  # layer -> (N, 2 C), means and s.d. over positions
 
 
 @record
@@ -58,7 +48,7 @@ class Yardstick:
 
 
 def prepare_yardstick(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     layers: Sequence[Layer],
     *,
     prior: Prior,
@@ -69,14 +59,15 @@ def prepare_yardstick(
     ``held_out`` (m, C, H, W): prepared crops that neither trained the network nor made the prior;
     at least 20, or an InputError is raised.
     """
+    network = network_of(model)
     if len(held_out) < 20:
         raise InputError(f"{len(held_out)} held-out cells came; faithfulness takes at least 20")
     comparison, points = prepare_comparison(prior)
     return Yardstick(
         layers=tuple(layers),
         prior=prior,
-        made_from=answers(model, layers, prior.crops),
-        held_out=answers(model, layers, held_out),
+        made_from=answers_at(network, layers, prior.crops),
+        held_out=answers_at(network, layers, held_out),
         comparison=comparison,
         points=points,
         held_out_points=comparison(held_out),
@@ -84,32 +75,8 @@ def prepare_yardstick(
     )
 
 
-def answers(
-    model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32], *, batch: int = 256
-) -> Answers:
-    """What a network answers to images (N, C, H, W) at some layers; the model is left as found."""
-    score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
-    texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
-    like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
-    with torch.no_grad(), evaluating(model), capture(model, places_of(layers)) as values:
-        for start in range(0, len(images), batch):
-            model(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like))
-            for layer in layers:
-                after, before = values[layer.activation], values[layer.pre_activation]
-                leaky = torch.lerp(after, before, LEAK)
-                moments = after
-                if after.ndim > 2:
-                    leaky, moments = leaky.flatten(2).mean(2), moments_of(after)
-                score[layer.name].append(leaky.float().cpu().numpy())
-                texture[layer.name].append(moments.float().cpu().numpy())
-    return Answers(
-        {name: np.concatenate(rows) for name, rows in score.items()},
-        {name: np.concatenate(rows) for name, rows in texture.items()},
-    )
-
-
 def measure_faithfulness(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     images: FeatureImages,
     yardstick: Yardstick,
     *,
@@ -138,6 +105,7 @@ def measure_faithfulness(
     reason, if it does not predict (AUC not above chance by two s.e.), is weaker than the top
     decile of cells, or is odder than 99 % of cells.
     """
+    network = network_of(model)
     layer = next((layer for layer in yardstick.layers if layer.name == images.layer), None)
     if layer is None:
         known = ", ".join(layer.name for layer in yardstick.layers)
@@ -151,7 +119,7 @@ def measure_faithfulness(
             raise InputError(f"{name}: images of other channels came; give those of the same")
     cells = yardstick.made_from.score[layer.name][:, channels]  # (n, K)
     outside = yardstick.held_out.score[layer.name]  # (m, C)
-    own = answers(model, yardstick.layers, images.images)
+    own = answers_at(network, yardstick.layers, images.images)
     rows = np.arange(len(channels), dtype=np.int64)
     reached = own.score[layer.name][rows, channels]
     mean, deviation = outside.mean(0), np.maximum(outside.std(0), 1e-9)
@@ -181,7 +149,7 @@ def measure_faithfulness(
             error = np.array([one for _, one in found])
     lively = outside.std(0) > 1e-9
     table["activation_ratio"] = _ratio(reached, best)
-    in_views = _in_views(model, layer, images, draw)
+    in_views = _in_views(network, layer, images, draw)
     table["activation_ratio_in_views"] = _ratio(in_views, best)
     table["z"] = z
     others = np.maximum(lively.sum() - 1, 1)
@@ -251,7 +219,7 @@ def _in_views(
     total = np.zeros(len(rows))
     for step in range(VIEWS):
         seen = transform(tensors, views[step].float(), Transforms(), paper).numpy()
-        total += answers(model, [layer], seen).score[layer.name][rows, images.channels]
+        total += answers_at(model, [layer], seen).score[layer.name][rows, images.channels]
     return total / VIEWS
 
 

@@ -5,7 +5,6 @@ The gallery of a layer begins with the channels that matter.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import cast
 
 import numpy as np
 import torch
@@ -14,16 +13,17 @@ from torch import Tensor, nn
 
 from cytolens.activations.capture import NON_LINEARITIES, Place, capture, device_of, evaluating
 from cytolens.activations.layers import resolve_layer
-from cytolens.errors import ModelError, SettingError
+from cytolens.classifier.model import Classifier
+from cytolens.errors import SettingError
 from cytolens.features.canvas import batches_of
-from cytolens.features.decision import decision
-from cytolens.features.private_copy import dtype_of
+from cytolens.features.decision import decision, gradient_times_activation
+from cytolens.features.responding import dtype_of, network_of
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.layers import Layer
 
 
 def measure_contributions(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     cells: Cells | NDArray[np.float32],
     *,
     layer: Layer | str,
@@ -39,39 +39,25 @@ def measure_contributions(
 
     The model is left as found. Raises ModelError where the decision does not depend on the layer.
     """
+    network = network_of(model)
     if batch_size < 1:
         raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
     image_shape = _shape_of(cells)
-    found = resolve_layer(model, image_shape, layer)
-    logits_place = resolve_layer(model, image_shape, "logits").activation
-    like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
+    found = resolve_layer(network, image_shape, layer)
+    logits_place = resolve_layer(network, image_shape, "logits").activation
+    like = torch.empty((), dtype=dtype_of(network), device=device_of(network))
     rows: list[NDArray[np.float32]] = []
     done = 0
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        evaluating(model),
-        capture(model, [found.pre_activation, found.activation, logits_place]) as values,
+        evaluating(network),
+        capture(network, [found.pre_activation, found.activation, logits_place]) as values,
     ):
         for batch in batches_of(cells, image_shape, batch_size):
             images = torch.from_numpy(np.ascontiguousarray(batch)).to(like).requires_grad_()
-            model(images)
-            decided = decision(values[logits_place]).sum()
-            before, after = values[found.pre_activation], values[found.activation]
-            gradients = cast(
-                "tuple[Tensor | None, Tensor | None]",
-                torch.autograd.grad(decided, [after, before], allow_unused=True),
-            )
-            # An activation made by a function lies on a side branch; for a ReLU the product is the
-            # same before it, as its gradient is 0 or 1.
-            if gradients[0] is not None:
-                product = (after * gradients[0]).detach()
-            elif gradients[1] is not None:
-                product = (before * gradients[1]).detach()
-            else:
-                raise ModelError(
-                    f"the decision does not depend on layer '{found.name}'; choose another"
-                )
+            network(images)
+            product = gradient_times_activation(values[logits_place], values, found)
             product = product.flatten(2).sum(2) if product.ndim > 2 else product
             rows.append(product.float().cpu().numpy())
             done += len(images)
@@ -81,7 +67,7 @@ def measure_contributions(
 
 
 def measure_importance(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     cells: Cells | NDArray[np.float32],
     *,
     layer: Layer | str,
@@ -99,7 +85,7 @@ def measure_importance(
 
 
 def measure_ablation(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     cells: Cells | NDArray[np.float32],
     *,
     layer: Layer | str,
@@ -123,20 +109,21 @@ def measure_ablation(
 
     The model is left as found. Raises SettingError for channels that do not exist.
     """
+    network = network_of(model)
     if batch_size < 1:
         raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
     image_shape = _shape_of(cells)
-    found = resolve_layer(model, image_shape, layer)
+    found = resolve_layer(network, image_shape, layer)
     chosen = list(range(found.channels) if channels is None else channels)
     if any(not 0 <= channel < found.channels for channel in chosen):
         raise SettingError(f"layer '{found.name}' has channels 0 to {found.channels - 1}")
     note = f"ablation of the channels of {found.name}"
     changes = np.zeros(len(chosen))
     at_once = max(1, _NUMBERS_AT_ONCE // (batch_size * math.prod(found.shape)))
-    with torch.inference_mode(), evaluating(model):
-        cut = _Cut(model, found, resolve_layer(model, image_shape, "logits"))
+    with torch.inference_mode(), evaluating(network):
+        cut = _Cut(network, found, resolve_layer(network, image_shape, "logits"))
         for batch in batches_of(cells, image_shape, batch_size):
-            cut.look(batch)
+            cut.add(batch)
         for done, batch in enumerate(batches_of(cells, image_shape, batch_size)):
             for start in range(0, len(chosen), at_once):
                 some = slice(start, start + at_once)
@@ -166,14 +153,14 @@ class _Cut:
         self.resumes = False  # the network goes on from the layer with any number of images
         self.like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
 
-    def look(self, batch: NDArray[np.float32]) -> None:
+    def add(self, batch: NDArray[np.float32]) -> None:
         """Add a batch to the mean, and keep its logits."""
 
-        def add(value: Tensor) -> None:
+        def sum_up(value: Tensor) -> None:
             seen = value if self.function is None else self.function(value)
             self.total = self.total + seen.double().sum(0)
 
-        logits = self._run(self._images(batch), add)
+        logits = self._run(self._images(batch), sum_up)
         self.n += len(batch)
         self.base.append(logits)
         if len(self.base) == 1:

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytolens.activations.maps import capture_maps
+from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.features.gain import apply_gain
+from cytolens.features.responding import network_of
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
 from cytolens.records.features import FeatureImages, ModulatedImages
 
@@ -73,7 +75,7 @@ def descending(saliency: Maps) -> NDArray[np.int64]:
 
 
 def measure_kept(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     images: FeatureImages,
     modulated: ModulatedImages,
     *,
@@ -92,6 +94,7 @@ def measure_kept(
 
     Raises InputError where nothing is left, or where the two are not of the same targets.
     """
+    network = network_of(model)
     if images.targets != modulated.targets or images.layer != modulated.layer:
         raise InputError(
             f"modulated images of {len(modulated.targets)} targets of '{modulated.layer}' came for "
@@ -106,7 +109,7 @@ def measure_kept(
     nothing = apply_gain(whole, np.zeros_like(gains), background=background)
 
     def activation(crops: NDArray[np.float32]) -> NDArray[np.floating]:
-        maps = capture_maps(model, crops, images.layer)
+        maps = capture_maps(network, crops, images.layer)
         return maps[np.arange(len(crops)), images.channels[chosen]].mean(axis=(1, 2))
 
     none, full = activation(nothing), activation(whole)

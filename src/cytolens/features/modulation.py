@@ -6,18 +6,19 @@ there is not said, so both are parameters here, and recorded with the result.
 """
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
 from cytolens.activations.layers import resolve_layer
-from cytolens.errors import InputError, ModelError, SettingError
-from cytolens.features.decision import decision
+from cytolens.classifier.model import Classifier
+from cytolens.errors import InputError, SettingError
+from cytolens.features.decision import gradient_times_activation
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
+from cytolens.features.responding import network_of
 from cytolens.features.saliency import (
     contrasting,
     measure_saliency,
@@ -100,11 +101,11 @@ def modulate(
 
 
 def explain_cell(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     image: NDArray[np.float32],
     *,
     layer: Layer | str,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None = None,
     cell: int = 0,
     name: str = "",
     true_class: str = "",
@@ -135,13 +136,18 @@ def explain_cell(
 
     Raises SettingError for layers without positions, InputError for images that do not fit.
     """
+    network = network_of(model)
     if image.ndim != 3:
         raise InputError(f"an image of shape {image.shape} came; give (channel, y, x)")
-    found = resolve_layer(model, (image.shape[0], image.shape[1], image.shape[2]), layer)
+    found = resolve_layer(network, (image.shape[0], image.shape[1], image.shape[2]), layer)
     require_positions(found)
     if features is not None and features.layer != found.name:
         raise InputError(f"feature images of '{features.layer}' came for layer '{found.name}'")
-    logits, maps, evidence = _evidence(model, image, found)
+    logits, maps, evidence = _evidence(network, image, found)
+    if class_names is None:
+        if not isinstance(model, Classifier):
+            raise SettingError("no class_names came; give one per logit, or a Classifier")
+        class_names = model.class_names
     if len(logits) != len(class_names):
         raise InputError(f"{len(class_names)} class names came for {len(logits)} classes")
 
@@ -168,11 +174,11 @@ def explain_cell(
     total = level + np.tensordot(weights, shown - level, axes=1)
     predicted = int(logits.argmax())
     saliency = measure_saliency(
-        model,
+        network,
         image[None],
         layer=found,
         target=predicted,
-        references=None if references is None else contrasting(model, references, predicted),
+        references=None if references is None else contrasting(network, references, predicted),
         background=background,
         interpolation=interpolation,
         stride=stride,
@@ -219,20 +225,10 @@ def _evidence(
     places = [layer.activation, layer.pre_activation, logits_place]
     with evaluating(model), torch.enable_grad(), capture(model, places) as values:
         model(picture)
-        activation, before = values[layer.activation], values[layer.pre_activation]
+        activation = values[layer.activation]
         logits = values[logits_place]  # (1, K)
-        score = decision(logits).sum()
-        on_path, ahead = torch.autograd.grad(score, [activation, before], allow_unused=True)
-    # An activation made by a function lies on a side branch; for a ReLU the product is the same
-    # before it, as its gradient is 0 or 1.
-    gradients = cast("tuple[Tensor | None, Tensor | None]", (on_path, ahead))
-    if gradients[0] is not None:
-        product = gradients[0] * activation
-    elif gradients[1] is not None:
-        product = gradients[1] * before
-    else:
-        raise ModelError(f"the logits do not depend on layer '{layer.name}'; choose another")
-    evidence = product[0].detach().double().cpu().numpy()
+        product = gradient_times_activation(logits, values, layer)
+    evidence = product[0].double().cpu().numpy()
     maps = activation[0].detach().clamp(min=0).float().cpu().numpy()
     return logits[0].detach().double().cpu().numpy(), maps, evidence
 

@@ -1,15 +1,18 @@
-"""How strongly real cells answer to an objective: the yardstick of every feature image."""
+"""What the network answers to real cells: the yardstick of every feature image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from cytolens.features.objectives import Objective
-from cytolens.features.private_copy import Respond
+from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.features.objectives import Objective, channel_means
+from cytolens.features.responding import Respond, dtype_of, places_of
+from cytolens.features.texture import moments_of
+from cytolens.records.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class Natural:
         """(K, 3): mean, standard deviation, maximum."""
         columns = (self.mean, self.deviation, self.maximum)
         return np.stack(columns, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the network answers to images, at every layer."""
+
+    score: Mapping[str, NDArray[np.float32]]  # layer -> (N, C), the objective of each channel
+    texture: Mapping[str, NDArray[np.float32]]  # layer -> (N, 2 C), means and s.d. over positions
 
 
 def extremes(place: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,4 +80,26 @@ def measure_natural(
         peak=peak,
         trough=trough,
         scores=scores.astype(np.float32),
+    )
+
+
+def answers_at(
+    model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32], *, batch: int = 256
+) -> Answers:
+    """What a network answers to images (N, C, H, W) at some layers; the model is left as found."""
+    score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
+    texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
+    like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
+    with torch.no_grad(), evaluating(model), capture(model, places_of(layers)) as values:
+        for start in range(0, len(images), batch):
+            model(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like))
+            for layer in layers:
+                after, before = values[layer.activation], values[layer.pre_activation]
+                means = channel_means(before, after)
+                moments = moments_of(after) if after.ndim > 2 else after
+                score[layer.name].append(means.float().cpu().numpy())
+                texture[layer.name].append(moments.float().cpu().numpy())
+    return Answers(
+        {name: np.concatenate(rows) for name, rows in score.items()},
+        {name: np.concatenate(rows) for name, rows in texture.items()},
     )

@@ -22,7 +22,7 @@ class Response:
 
     ``image`` (N, C, H, W) is not transformed; the layers, by name, saw the transformed images.
     ``background`` (C, 1, 1) is what surrounds a cell, ``expected`` (C, H, W) the average cell, or
-    where images start without cells, ``spread`` (C, H, W) the cells' standard deviation at each
+    where images start without cells, ``deviation`` (C, H, W) the cells' standard deviation at each
     pixel, None without cells. All four are in units of the value range, 0…1.
 
     ``reduced`` names a layer that holds of each image its own channel alone: there C is 1.
@@ -31,7 +31,7 @@ class Response:
     image: Tensor
     background: Tensor
     expected: Tensor
-    spread: Tensor | None
+    deviation: Tensor | None
     pre_activation: Mapping[str, Tensor]  # (N, C, h, w), or (N, F) for a dense layer
     activation: Mapping[str, Tensor]
     reduced: str | None = None
@@ -150,14 +150,19 @@ LEAK = 0.1
 """Share of the pre-activation that is mixed into an activation; cf. leaky ReLU."""
 
 
-def _leaky(response: Response, layer: str) -> Tensor:
+def _leaky(before: Tensor, after: Tensor) -> Tensor:
     """What a layer gives, a tenth of it taken before the non-linearity: a ReLU becomes leaky.
 
     Not all of it: the mean over positions of a filter's response before the non-linearity sees
     only the filter's own mean, and no grating at all.
     """
-    before, after = response.pre_activation[layer], response.activation[layer]
     return after if after is before else torch.lerp(after, before, LEAK)
+
+
+def channel_means(before: Tensor, after: Tensor) -> Tensor:
+    """Objective `channel` of every channel at once, (N, C), of a layer's values (N, C, …)."""
+    leaky = _leaky(before, after)
+    return leaky.flatten(2).mean(2) if leaky.ndim > 2 else leaky
 
 
 def _own(
@@ -197,7 +202,7 @@ def channel(layer: str, channels: int | Sequence[int]) -> Objective:
     def score(response: Response, targets: Tensor) -> Tensor:
         before = _own(response, response.pre_activation, layer, wanted, targets)
         after = _own(response, response.activation, layer, wanted, targets)
-        return _mean(torch.lerp(after, before, LEAK))
+        return _mean(_leaky(before, after))
 
     return Objective(
         score=score,
@@ -302,7 +307,7 @@ def direction(
     unit = rows / lengths
 
     def activation(response: Response) -> Tensor:
-        answer = _leaky(response, layer)
+        answer = _leaky(response.pre_activation[layer], response.activation[layer])
         if answer.shape[1] != unit.shape[1]:
             raise SettingError(
                 f"directions have {unit.shape[1]} entries, but layer '{layer}' has "

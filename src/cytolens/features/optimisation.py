@@ -7,95 +7,66 @@ is, up to rounding, what it would be alone.
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytolens.activations.capture import device_of
 from cytolens.activations.layers import resolve_layer
+from cytolens.classifier.model import Classifier
 from cytolens.errors import ModelError, SettingError
-from cytolens.features.ascent import Climb, ascend, look
+from cytolens.features.ascent import Ascent, Climb, ascend, measure_finished
 from cytolens.features.canvas import Canvas, batches_of, prepare_canvas
 from cytolens.features.natural import Natural, measure_natural
-from cytolens.features.objectives import Focus, Objective, channel, direction
-from cytolens.features.parametrisations import (
-    START_NOISE,
-    Parametrisation,
-    find_parametrisation,
-    fourier,
-)
+from cytolens.features.objectives import Focus, Objective, channel
+from cytolens.features.parametrisations import START_NOISE, find_parametrisation, fourier
 from cytolens.features.priors import Guidance, Prior, guide
-from cytolens.features.private_copy import Respond, dtype_of, responding
 from cytolens.features.regularisers import weigh
-from cytolens.features.transforms import Transforms
+from cytolens.features.responding import Respond, dtype_of, network_and_shape, responding
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import FeatureImages
 from cytolens.records.layers import Layer
 
-REGULARISATION: Mapping[str, float] = {"departure": 1.0, "total_variation": 4.0, "blur": 40.0}
-"""Default weights; see `regularisers` for their unit."""
-
 PIXELS_AT_ONCE = {"cpu": 16 * 48**2, "cuda": 2**18}
 """Image pixels optimised in one batch: on a CPU memory that is used again stays in the cache."""
-
-LEARNING_RATES: Mapping[str, float] = {"cells": 0.03, "components": 0.05}
-"""Default learning rates by prior, where it is not 0.1: in s.d. of the cells."""
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
 def feature_images(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     *,
     layer: Layer | str | None = None,
     channels: Sequence[int] | None = None,
-    directions: ArrayLike | None = None,
     objective: Objective | None = None,
-    names: Sequence[str] | None = None,
-    input_shape: tuple[int, int, int],
-    value_range: tuple[float, float] | ArrayLike | None = None,
-    background: float | ArrayLike | None = None,
-    start: ArrayLike | None = None,
+    input_shape: tuple[int, int, int] | None = None,
     prior: Prior | None = None,
-    prior_weight: float = 2.0,
-    variants: int = 1,
-    parametrisation: str | Parametrisation | None = None,
-    transforms: Transforms | None = None,
-    regularisers: Mapping[str, float] | Objective | None = REGULARISATION,
-    steps: int = 64,
-    learning_rate: float | None = None,
-    batch_size: int | None = None,
     cells: Cells | NDArray[np.float32] | None = None,
+    ascent: Ascent | None = None,
     rng: Rng = None,
     device: str | torch.device | None = None,
     progress: Progress | None = None,
 ) -> FeatureImages:
     """One image per target that makes a network answer as strongly as it can.
 
-    What is maximised: ``channels`` of ``layer`` (all unless given), or ``directions`` (K, F) in
-    the activation space of ``layer`` with ``names``, or any ``objective``.
+    What is maximised: ``channels`` of ``layer`` (all unless given), or any ``objective``, such as
+    a `direction` in the activation space of a layer. ``input_shape`` (C, H, W) is that of the
+    crops that the network takes; a Classifier knows it.
 
     ``prior`` (see `fit_prior`): what the user's own cells say an image may look like. It says
-    where images start, how they change and what holds them (by ``prior_weight``, a relative
-    change of the target per unit), in place of ``parametrisation`` and ``regularisers``. With
-    ``variants`` above one there are several images per target, one for each kind of cell that
-    drives it, the most frequent first.
+    where images start, how they change and what holds them. ``ascent`` has all other settings;
+    None is `Ascent()`.
 
-    ``value_range`` in prepared intensities is one (low, high), or (C, 2) with one per image
-    channel; None takes it from the prior or the cells (0.1 and 99.9 % quantiles), else (0, 1).
-    Images start at ``start`` (C, H, W), by default the mean of the cells, or the middle of the
-    value range without cells; views of them are padded with ``background`` (a number, or one per
-    image channel). With cells of several image channels, these are correlated in the images as
-    they are in the cells.
-
-    ``cells`` also give the yardstick: ``natural``, the objective's mean, s.d. and maximum over
-    them; without cells it is NaN. ``regularisers`` are weights by name, or an objective; their
-    unit is a relative change of the target (see there), on the scale of its mean and s.d. over
-    the cells, or, without cells, over random images with 1/frequency spectra.
+    ``cells`` (prepared crops) are the yardstick: ``natural`` is the objective's mean, s.d. and
+    maximum over them, NaN without cells. The objective is maximised on the scale of that mean and
+    s.d., or without cells of those over random images with 1/frequency spectra. Where there is no
+    prior, ``cells`` also give the default start and value range. With cells of several image
+    channels, these are correlated in the images as they are in the cells.
 
     ``activation`` and ``activation_maps`` are those of the finished, untransformed image. A map
     is the rectified target where it arises (h, w); where the target has no positions (dense
@@ -103,166 +74,235 @@ def feature_images(
     image, at the size of the image, smoothed (Simonyan et al. 2014). ``dead`` marks channels
     whose value before the non-linearity is never above zero on any cell nor on the image.
 
-    The model may be in any mode and on any device; it is left as found, hooks and all. Of equal
-    seeds, equal images: an image depends on ``rng`` and its target's name, and not on what else
-    is in the batch.
+    The model may be in any mode and on any device; it is left as found, hooks and all. Equal
+    seeds give equal images: an image depends on ``rng`` and its target's name, and not on what
+    else is in the batch.
 
     Raises SettingError for settings that cannot be used, ModelError for a network that cannot
     be differentiated.
+
+    >>> from torch import nn
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    >>> made = feature_images(
+    ...     network, layer="0", channels=[1, 3], input_shape=(1, 12, 12),
+    ...     ascent=Ascent(steps=4), rng=0,
+    ... )
+    >>> made.targets, made.images.shape, made.history.shape
+    (('channel 1', 'channel 3'), (2, 1, 12, 12), (2, 4))
     """
-    objective, layers = _aim(model, objective, layer, channels, directions, names, input_shape)
-    if variants < 1 or (variants > 1 and prior is None):
-        raise SettingError(f"variants={variants}: several images per target take a prior")
-    if prior is not None:
-        if any(given is not None for given in (start, parametrisation, value_range)):
-            raise SettingError(
-                "a prior says where images start, how they change and between which intensities; "
-                "give no start, parametrisation or value_range with it"
-            )
-        value_range = prior.value_range
-        if background is None:
-            background = prior.background
-        if regularisers is REGULARISATION:
-            regularisers = None
-    pixelwise = find_parametrisation(parametrisation or "fourier")
-    penalties = (
-        regularisers
-        if regularisers is None or isinstance(regularisers, Objective)
-        else weigh(regularisers)
+    network, shape = network_and_shape(model, input_shape)
+    aim = _aim(network, objective, layer, channels, shape)
+    task = _resolve(network, *aim, shape, prior, cells, ascent or Ascent(), rng, device)
+    with responding(
+        network, task.layers, task.canvas, device=task.canvas.low.device, focus=_focus(task)
+    ) as respond:
+        ground = _prepare(task, respond)
+        made = _climb(task, ground, respond, progress)
+    return _record(task, ground, made)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a call asks for, with every default filled in."""
+
+    objective: Objective
+    layers: Mapping[str, Layer]  # that the objective looks at, by the names it uses
+    canvas: Canvas
+    prior: Prior | None
+    cells: Cells | NDArray[np.float32] | None
+    ascent: Ascent
+    regularisers: Objective | None
+    batch_size: int
+    of: NDArray[np.int64]  # (K,), the target of each image
+    names: tuple[str, ...]  # (K,), of the images
+    seed: int
+
+    @property
+    def note(self) -> str:
+        """For messages: what is being made."""
+        return f"feature images of {' and '.join(self.objective.layers)}"
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What is known before the first step: answers to real cells, and what the prior says."""
+
+    natural: Natural | None  # answers to the cells given
+    on_prior: Natural | None  # answers to the prior's own cells
+    guidance: Guidance
+    climb: Climb
+
+
+def _aim(
+    network: nn.Module,
+    objective: Objective | None,
+    layer: Layer | str | None,
+    channels: Sequence[int] | None,
+    shape: tuple[int, int, int],
+) -> tuple[Objective, dict[str, Layer]]:
+    """The objective that is meant, and the layers that it looks at, by the names it uses."""
+    if (objective is None) == (layer is None):
+        raise SettingError("give either a layer (and channels of it) or an objective")
+    if layer is not None:
+        found = resolve_layer(network, shape, layer)
+        chosen = range(found.channels) if channels is None else channels
+        return channel(found.name, chosen), {found.name: found}
+    if objective is None or not objective.layers:
+        raise SettingError("the objective looks at no layer; a regulariser alone makes no image")
+    if channels is not None:
+        raise SettingError("channels are those of a layer; give them to the objective instead")
+    return objective, {name: resolve_layer(network, shape, name) for name in objective.layers}
+
+
+def _resolve(
+    network: nn.Module,
+    objective: Objective,
+    layers: Mapping[str, Layer],
+    shape: tuple[int, int, int],
+    prior: Prior | None,
+    cells: Cells | NDArray[np.float32] | None,
+    ascent: Ascent,
+    rng: Rng,
+    device: str | torch.device | None,
+) -> _Task:
+    """The task with defaults from the prior, the cells and the device."""
+    ascent = ascent.with_prior(prior)
+    held = ascent.regularisers
+    place = device_of(network) if device is None else torch.device(device)
+    n, variants = len(objective), ascent.variants
+    return _Task(
+        objective=objective,
+        layers=layers,
+        canvas=prepare_canvas(
+            shape,
+            ascent.value_range,
+            ascent.background,
+            ascent.start,
+            cells if prior is None else prior.crops,
+            torch.empty((), dtype=dtype_of(network), device=place),
+        ),
+        prior=prior,
+        cells=cells,
+        ascent=ascent,
+        regularisers=held if isinstance(held, Objective) else weigh(held or {}),
+        batch_size=ascent.batch_size or _batch_size(shape[1] * shape[2], place),
+        of=np.repeat(np.arange(n), variants),
+        names=_variant_names(objective.targets, variants),
+        seed=int(generator(rng).integers(2**62)),
     )
-    place = device_of(model) if device is None else torch.device(device)
-    size = batch_size or _batch_size(input_shape[1] * input_shape[2], place)
-    if size < 1:
-        raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
-    seed = int(generator(rng).integers(2**62))
-    canvas = prepare_canvas(
-        input_shape,
-        value_range,
-        0.0 if background is None else background,
-        start,
-        cells if prior is None else prior.crops,
-        torch.empty((), dtype=dtype_of(model), device=place),
-    )
-    note = f"feature images of {' and '.join(objective.layers)}"
-    of = np.repeat(np.arange(len(objective)), variants)  # (K,), the target of each image
-    n_chunks = math.ceil(len(of) / size)
-    chunks = [part.tolist() for part in np.array_split(np.arange(len(of)), n_chunks)]
-    labels = _variant_names(objective.targets, variants)
-    parts: list[tuple[Tensor, ...]] = []
-    focus = _focus(objective, penalties)
-    with responding(model, layers, canvas, device=place, focus=focus) as respond:
-        natural = None
-        if cells is not None:
-            crops = batches_of(cells, input_shape, batch_size or 4 * size)
-            natural = measure_natural(respond, objective, crops, like=canvas.low)
-        guidance, on_prior = Guidance(None, pixelwise, None, np.full(len(of), -1)), None
-        if prior is not None and (natural is None or prior.starts_from_cells):
-            crops = batches_of(prior.crops, input_shape, batch_size or 4 * size)
-            on_prior = measure_natural(respond, objective, crops, like=canvas.low)
-        if prior is not None:
-            answered = None if on_prior is None else on_prior.scores
-            guidance = guide(prior, answered, n=len(of), variants=variants, weight=prior_weight)
-        climb = Climb(
-            parametrisation=guidance.parametrisation,
-            transforms=transforms or Transforms(),
-            regularisers=penalties,
-            steps=steps,
-            learning_rate=LEARNING_RATES.get(prior.kind if prior else "", 0.1)
-            if learning_rate is None
-            else learning_rate,
+
+
+def _prepare(task: _Task, respond: Respond) -> _Ground:
+    """The network's answers to real cells, and how each image starts, changes and is held."""
+    prior, ascent, canvas = task.prior, task.ascent, task.canvas
+
+    def natural_of(cells: Cells | NDArray[np.float32] | None) -> Natural | None:
+        if cells is None:
+            return None
+        size = ascent.batch_size or 4 * task.batch_size
+        crops = batches_of(cells, canvas.shape, size)
+        return measure_natural(respond, task.objective, crops, like=canvas.low)
+
+    natural = natural_of(task.cells)
+    wanted = prior is not None and (natural is None or prior.starts_from_cells)
+    on_prior = natural_of(prior.crops) if prior is not None and wanted else None
+    if prior is None:
+        parametrisation = find_parametrisation(ascent.parametrisation or "fourier")
+        guidance = Guidance(None, parametrisation, None, np.full(len(task.of), -1))
+    else:
+        guidance = guide(
+            prior,
+            None if on_prior is None else on_prior.scores,
+            n=len(task.of),
+            variants=ascent.variants,
+            weight=ascent.prior_weight,
         )
-        typical = natural or on_prior or _on_noise(respond, objective, canvas)
-        centre, deviation = torch.from_numpy(typical.mean).to(canvas.low), typical.deviation
-        scale = torch.from_numpy(np.where(deviation > 1e-8, deviation, 1.0)).to(canvas.low)
-        ceiling = None
-        if guidance.capped and on_prior is not None:
-            ceiling = torch.from_numpy(on_prior.maximum).to(canvas.low)
-        for index, chunk in enumerate(chunks):
-
-            def step_done(step: int, index: int = index) -> None:
-                if progress is not None:
-                    progress(index * steps + step, len(chunks) * steps, note)
-
-            targets = torch.from_numpy(of[chunk]).to(place)
-            images, history = ascend(
-                respond,
-                objective,
-                targets,
-                centre,
-                scale,
-                ceiling,
-                climb.held_by(guidance, chunk),
-                canvas.starting_at(guidance.start, chunk),
-                [_seed(seed, labels[image]) for image in chunk],
-                step_done,
-            )
-            parts.append((images, history, *look(respond, objective, targets, images)))
-    images, history, activation, maps, peak, trough = (
-        torch.cat(column).float().cpu().numpy() for column in zip(*parts, strict=True)
+    typical = natural or on_prior or _on_noise(respond, task.objective, canvas)
+    deviation = np.where(typical.deviation > 1e-8, typical.deviation, 1.0)
+    best = on_prior.maximum if guidance.capped and on_prior is not None else None
+    climb = Climb(
+        objective=task.objective,
+        parametrisation=guidance.parametrisation,
+        transforms=ascent.transforms,
+        regularisers=task.regularisers,
+        steps=ascent.steps,
+        learning_rate=ascent.learning_rate or 0.0,
+        centre=torch.from_numpy(typical.mean).to(canvas.low),
+        scale=torch.from_numpy(deviation).to(canvas.low),
+        ceiling=None if best is None else torch.from_numpy(best).to(canvas.low),
     )
+    return _Ground(natural, on_prior, guidance, climb)
+
+
+def _climb(
+    task: _Task, ground: _Ground, respond: Respond, progress: Progress | None
+) -> tuple[NDArray[np.float32], ...]:
+    """Batch by batch: images, objective by step, and what `measure_finished` gives."""
+    climb, of = ground.climb, task.of
+    n_chunks = math.ceil(len(of) / task.batch_size)
+    parts: list[tuple[Tensor, ...]] = []
+    for index, part in enumerate(np.array_split(np.arange(len(of)), n_chunks)):
+        chunk = part.tolist()
+
+        def step_done(step: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * climb.steps + step, n_chunks * climb.steps, task.note)
+
+        targets = torch.from_numpy(of[chunk]).to(task.canvas.low.device)
+        images, history = ascend(
+            respond,
+            climb.held_by(ground.guidance, chunk),
+            targets,
+            task.canvas.starting_at(ground.guidance.start, chunk),
+            [_seed(task.seed, task.names[image]) for image in chunk],
+            step_done,
+        )
+        finished = measure_finished(respond, task.objective, targets, images)
+        parts.append((images, history, *finished))
+    return tuple(torch.cat(column).float().cpu().numpy() for column in zip(*parts, strict=True))
+
+
+def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...]) -> FeatureImages:
+    """The finished images, and how they were made."""
+    images, history, activation, maps, peak, trough = made
     if not np.isfinite(images).all() or not np.isfinite(activation).all():
         raise ModelError(
-            f"{note} became NaN or infinite; check the network's weights, or lower learning_rate"
+            f"{task.note} became NaN or infinite; check the network's weights, or lower "
+            "learning_rate"
         )
-    rectified = any(layer.pre_activation != layer.activation for layer in layers.values())
+    of, natural, canvas, held = task.of, ground.natural, task.canvas, task.ascent.regularisers
+    rectified = any(la.pre_activation != la.activation for la in task.layers.values())
+    if task.ascent.start is not None:
+        start: Any = "given"
+    elif ground.guidance.start is not None:
+        start = ground.guidance.cells.tolist()
+    else:
+        start = "middle" if task.cells is None and task.prior is None else "mean"
     return FeatureImages(
-        layer="+".join(objective.layers),
-        targets=labels,
-        channels=np.array(objective.channels, dtype=np.int64)[of],
+        layer="+".join(task.objective.layers),
+        targets=task.names,
+        channels=np.array(task.objective.channels, dtype=np.int64)[of],
         images=images,
         activation=activation,
         natural=np.full((len(of), 3), np.nan, np.float32) if natural is None else natural.table[of],
         activation_maps=maps,
         history=history,
-        dead=_dead(objective, of, natural or on_prior, peak, trough, rectified=rectified),
+        dead=_dead(task, natural or ground.on_prior, peak, trough, rectified=rectified),
         settings={
-            "prior": None if prior is None else prior.as_settings,
-            "parametrisation": getattr(climb.parametrisation, "__name__", "custom"),
-            "transforms": asdict(climb.transforms),
-            "regularisers": dict(regularisers)
-            if isinstance(regularisers, Mapping)
-            else list(regularisers.targets if regularisers else ()),
-            "prior_weight": prior_weight,
-            "steps": steps,
-            "learning_rate": climb.learning_rate,
+            "prior": None if task.prior is None else task.prior.as_settings,
+            "parametrisation": getattr(ground.climb.parametrisation, "__name__", "custom"),
+            "transforms": asdict(ground.climb.transforms),
+            "regularisers": list(held.targets) if isinstance(held, Objective) else dict(held or {}),
+            "prior_weight": task.ascent.prior_weight,
+            "steps": ground.climb.steps,
+            "learning_rate": ground.climb.learning_rate,
             "value_range": torch.cat([canvas.low, canvas.high], 1)[..., 0].cpu().tolist(),
             "background": canvas.background.flatten().cpu().tolist(),
-            "start": "given"
-            if start is not None
-            else guidance.cells.tolist()
-            if guidance.start is not None
-            else "middle"
-            if cells is None and prior is None
-            else "mean",
+            "start": start,
             "cells": 0 if natural is None else natural.n,
-            "seed": seed,
+            "seed": task.seed,
         },
     )
-
-
-def _aim(
-    model: nn.Module,
-    objective: Objective | None,
-    layer: Layer | str | None,
-    channels: Sequence[int] | None,
-    directions: ArrayLike | None,
-    names: Sequence[str] | None,
-    input_shape: tuple[int, int, int],
-) -> tuple[Objective, dict[str, Layer]]:
-    """The objective that is meant, and the layers that it looks at, by the names it uses."""
-    if (objective is None) == (layer is None):
-        raise SettingError("give either a layer (with channels or directions) or an objective")
-    if channels is not None and directions is not None:
-        raise SettingError("give either channels or directions, not both")
-    if layer is not None:
-        found = resolve_layer(model, input_shape, layer)
-        if directions is not None:
-            return direction(found.name, directions, names=names), {found.name: found}
-        chosen = range(found.channels) if channels is None else channels
-        return channel(found.name, chosen), {found.name: found}
-    if objective is None or not objective.layers:
-        raise SettingError("the objective looks at no layer; a regulariser alone makes no image")
-    return objective, {name: resolve_layer(model, input_shape, name) for name in objective.layers}
 
 
 def _variant_names(targets: Sequence[str], variants: int) -> tuple[str, ...]:
@@ -277,9 +317,10 @@ def _batch_size(pixels: int, device: torch.device) -> int:
     return max(1, at_once // pixels, min(8, 2**19 // pixels))
 
 
-def _focus(objective: Objective, regularisers: Objective | None) -> Focus | None:
+def _focus(task: _Task) -> Focus | None:
     """What the ascent reads of the objective's layer, if it reads nothing else there."""
-    focus, others = objective.focus, () if regularisers is None else regularisers.layers
+    focus = task.objective.focus
+    others = () if task.regularisers is None else task.regularisers.layers
     return None if focus is None or focus.layer in others else focus
 
 
@@ -300,8 +341,7 @@ def _on_noise(respond: Respond, objective: Objective, canvas: Canvas) -> Natural
 
 
 def _dead(
-    objective: Objective,
-    of: NDArray[np.int64],
+    task: _Task,
     natural: Natural | None,
     peak: NDArray[np.float32],
     trough: NDArray[np.float32],
@@ -309,7 +349,8 @@ def _dead(
     rectified: bool,
 ) -> NDArray[np.bool_]:
     """Channels that never answer: not above zero where a non-linearity follows, else not at all."""
+    of = task.of
     high = peak if natural is None else np.maximum(peak, natural.peak[of])
     low = trough if natural is None else np.minimum(trough, natural.trough[of])
     silent = high <= 0 if rectified else (high == 0) & (low == 0)
-    return silent & (np.array(objective.channels)[of] >= 0)
+    return silent & (np.array(task.objective.channels)[of] >= 0)

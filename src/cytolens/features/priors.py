@@ -267,7 +267,8 @@ def _stay(weight: float) -> Objective:
     """Mean squared departure from the starting cell in the cells' s.d. at each pixel."""
 
     def score(response: Response, targets: Tensor) -> Tensor:
-        spread = 1.0 if response.spread is None else response.spread.clamp_min(0.05)
-        return weight * ((response.image - response.expected) / spread).square().flatten(1).mean(1)
+        deviation = 1.0 if response.deviation is None else response.deviation.clamp_min(0.05)
+        departure = (response.image - response.expected) / deviation
+        return weight * departure.square().flatten(1).mean(1)
 
     return Objective(score=score, layers=(), targets=("departure",), channels=(-1,))

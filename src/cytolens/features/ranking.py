@@ -4,16 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolens.classifier.model import Classifier
 from cytolens.features.duplicates import DUPLICATE, group_duplicates
 from cytolens.features.importance import measure_ablation, measure_importance
-from cytolens.numerics.estimates import Estimate, Rng, generator, spearman
+from cytolens.numerics.estimates import Estimate, Rng, bootstrap, spearman
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import ChannelRanking
 from cytolens.records.layers import Layer
 
 
 def rank_channels(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     cells: Cells | NDArray[np.float32],
     features: NDArray[np.floating],
     *,
@@ -61,7 +62,8 @@ def _agreement(
     a, b = importance[matter], ablation[matter]
     if len(a) < 3:
         return Estimate(float("nan"), float("nan"), float("nan"))
-    drawn = generator(rng).integers(0, len(a), size=(1000, len(a)))
-    around = spearman(a[drawn], b[drawn])
-    low, high = np.nanpercentile(around, [2.5, 97.5])
-    return Estimate(float(spearman(a[None], b[None])[0]), float(low), float(high))
+
+    def correlation(rows: NDArray[np.int64]) -> float:
+        return float(spearman(a[rows][None], b[rows][None])[0])
+
+    return bootstrap(correlation, len(a), rng=rng)

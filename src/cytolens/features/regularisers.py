@@ -85,10 +85,10 @@ def departure() -> Objective:
     """
 
     def penalty(response: Response) -> Tensor:
-        if response.spread is None:
+        if response.deviation is None:
             return torch.zeros_like(response.image[:, 0, 0, 0])
-        deviation = (response.image - response.expected) / response.spread.clamp_min(0.05)
-        return deviation.square().flatten(1).mean(1)
+        change = (response.image - response.expected) / response.deviation.clamp_min(0.05)
+        return change.square().flatten(1).mean(1)
 
     return _regulariser("departure", penalty)
 

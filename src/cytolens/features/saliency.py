@@ -24,9 +24,11 @@ from torch import Tensor, nn
 
 from cytolens.activations.capture import Place, capture, device_of, evaluating
 from cytolens.activations.layers import find_layers, resolve_layer
-from cytolens.errors import InputError, ModelError, SettingError
-from cytolens.features.decision import decision
+from cytolens.classifier.model import Classifier
+from cytolens.errors import InputError, SettingError
+from cytolens.features.decision import decision, does_not_depend_on, logits_of
 from cytolens.features.gain import Background, background_levels, upscale
+from cytolens.features.responding import network_of
 from cytolens.records.layers import Layer
 
 LARGEST_FIELD = 1 / 3  # of the crop's height, the receptive field of the layer to explain at
@@ -49,7 +51,7 @@ def explaining_layer(candidates: Sequence[Layer], height: int) -> Layer | None:
 
 
 def measure_saliency(
-    model: nn.Module,
+    model: nn.Module | Classifier,
     images: NDArray[np.float32],
     *,
     layer: Layer | str,
@@ -78,37 +80,36 @@ def measure_saliency(
     The model is left as found. Raises SettingError for layers without positions, InputError for
     images that do not fit, ModelError where the decision does not depend on the layer.
     """
+    network = network_of(model)
     if images.ndim != 4:
         raise InputError(f"images of shape {images.shape} came; give (image, channel, y, x)")
     if steps < 1 or batch_size < 1:
         raise SettingError(f"steps={steps}, batch_size={batch_size}: both must be at least 1")
     shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
-    found = resolve_layer(model, shape, layer)
+    found = resolve_layer(network, shape, layer)
     require_positions(found)
     earlier = [
         la
-        for la in find_layers(model, shape)
+        for la in find_layers(network, shape)
         if la.kind in _KINDS and la.depth < found.depth and la.name != found.name
     ]
     # Before the non-linearity: that place is always on the path to the logits.
     places = [la.pre_activation for la in (*earlier, found)]
-    logits = resolve_layer(model, shape, "logits").activation
-    paper = torch.from_numpy(background_levels(background, shape[0]).copy()).to(device_of(model))
+    logits = resolve_layer(network, shape, "logits").activation
+    paper = torch.from_numpy(background_levels(background, shape[0]).copy()).to(device_of(network))
     rows: list[NDArray[np.float32]] = []
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        evaluating(model),
-        capture(model, [*places, logits]) as values,
+        evaluating(network),
+        capture(network, [*places, logits]) as values,
     ):
 
         def along(start: Tensor, end: Tensor, count: int) -> NDArray[np.float32]:
             """Evidence (n, H, W) from ``start`` to ``end``, where it is positive."""
-            maps = _along_path(model, (start, end), values, places, logits, target, count)
+            maps = _along_path(network, (start, end), values, places, logits, target, count)
             if maps[-1] is None:
-                raise ModelError(
-                    f"the decision does not depend on layer '{found.name}'; choose another"
-                )
+                raise does_not_depend_on(found)
             strides = [None] * (len(maps) - 1) + [stride]
             upscaled = [
                 upscale(m.float().cpu().numpy(), shape[1:], interpolation=interpolation, stride=s)
@@ -135,10 +136,7 @@ def contrasting(
     model: nn.Module, cells: NDArray[np.float32], target: int, *, most: int = REFERENCES
 ) -> NDArray[np.float32]:
     """The first of the cells (N, C, H, W) that the model gives another class than ``target``."""
-    with evaluating(model), torch.inference_mode():
-        images = torch.from_numpy(np.ascontiguousarray(cells)).to(device_of(model))
-        given = model(images).argmax(1).cpu().numpy()
-    return cells[given != target][:most]
+    return cells[logits_of(model, cells).argmax(1) != target][:most]
 
 
 def require_positions(layer: Layer) -> None:

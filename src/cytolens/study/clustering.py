@@ -11,6 +11,7 @@ from cytolens.clusters.clustering import cluster
 from cytolens.clusters.flow import measure_flow
 from cytolens.clusters.subpopulations import describe_clusters
 from cytolens.features.directions import whitened_directions
+from cytolens.features.objectives import direction
 from cytolens.features.optimisation import feature_images
 from cytolens.figures.clusters import letter
 from cytolens.numerics.estimates import Estimate
@@ -153,13 +154,9 @@ def _images(
             names += [f"{class_name}, part {letter(k)}" for k in range(parts.clusters.n)]
     if not names:
         return None
-    return feature_images(
-        model.network,
-        layer=layer.name,
-        directions=np.concatenate(directions)[:_MOST_IMAGES],
-        names=names[:_MOST_IMAGES],
-        **options,
-    )
+    vectors = np.concatenate(directions)[:_MOST_IMAGES]
+    toward = direction(layer.name, vectors, names=names[:_MOST_IMAGES])
+    return feature_images(model.network, objective=toward, **options)
 
 
 def layer_entries(found: Clusters, shared: Estimate | None) -> dict[str, Any]:

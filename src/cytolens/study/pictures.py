@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier, untrained
 from cytolens.errors import SettingError
+from cytolens.features.ascent import Ascent
 from cytolens.features.complexity import complexity_of, measure_complexity, rank_correlation
 from cytolens.features.directions import whitened_directions
 from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
 from cytolens.features.insertion import measure_kept
 from cytolens.features.modulation import explain_cell, modulate
+from cytolens.features.objectives import direction
 from cytolens.features.optimisation import feature_images
 from cytolens.features.priors import fit_prior
 from cytolens.features.saliency import explaining_layer
@@ -60,14 +62,15 @@ def image_options(
         "device": settings.device,
     }
     paper = prepared_background(cells.preparation)
+    ascent = Ascent() if settings.steps is None else Ascent(steps=settings.steps)
     if settings.prior == "none":
-        options |= {"background": paper, "parametrisation": settings.parametrisation}
+        ascent = replace(ascent, background=paper, parametrisation=settings.parametrisation)
     else:
         learnt_from = cells.subset(split.train)
         options["prior"] = fit_prior(
             learnt_from, settings.prior, background=paper, n_cells=_PRIOR_CELLS, rng=settings.seed
         )
-    return options if settings.steps is None else {**options, "steps": settings.steps}
+    return {**options, "ascent": ascent}
 
 
 def feature_galleries(
@@ -107,7 +110,8 @@ def feature_galleries(
         controls.append(feature_images(before.network, **of, **free))
         if settings.kinds > 1 and "prior" in options and layer in shown[-_LAYERS_WITH_KINDS:]:
             of["channels"] = channels[:_CHANNELS_WITH_KINDS]
-            kinds.append(feature_images(model.network, variants=settings.kinds, **of, **options))
+            several = {**options, "ascent": replace(options["ascent"], variants=settings.kinds)}
+            kinds.append(feature_images(model.network, **of, **several))
     progress(total - 2, total, "classes")
     classes = class_images(model, layers[-1], options)
     progress(total - 1, total, "clusters")
@@ -129,7 +133,7 @@ def without_prior(options: Mapping[str, Any]) -> dict[str, Any]:
     if "prior" in free:
         free["prior"] = free["prior"].named("range")
         return free
-    free["regularisers"] = None
+    free["ascent"] = replace(free["ascent"], regularisers={})
     return free
 
 
@@ -183,9 +187,8 @@ def class_images(model: Classifier, logits: Layer, options: Mapping[str, Any]) -
     names = [f"{name} - others" for name in model.class_names]
     if n == 2:
         names = [f"{a} - {b}" for a, b in (model.class_names, model.class_names[::-1])]
-    return feature_images(
-        model.network, layer=logits.name, directions=directions, names=names, **options
-    )
+    toward = direction(logits.name, directions, names=names)
+    return feature_images(model.network, objective=toward, **options)
 
 
 def cluster_images(
@@ -204,9 +207,8 @@ def cluster_images(
         features, [np.flatnonzero(found.labels == k) for k in range(found.n)]
     )
     names = [f"cluster {k}" for k in range(found.n)]
-    return feature_images(
-        model.network, layer=layer.name, directions=directions, names=names, **options
-    )
+    toward = direction(layer.name, directions, names=names)
+    return feature_images(model.network, objective=toward, **options)
 
 
 def complexity_by_depth(
