@@ -19,14 +19,17 @@ import numpy as np
 import torch
 
 from cytolens.activations.extraction import extract
+from cytolens.classifier.evaluation import evaluate
 from cytolens.classifier.model import predict, untrained
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.reading import read_cells
+from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells
-from cytolens.records.knowledge import Confounds
+from cytolens.records.classifier import Predictions
+from cytolens.records.knowledge import Confounds, Properties
 from cytolens.simulation.simulate import simulate
-from cytolens.study import knowing
+from cytolens.study.stages.knowledge import confounds
 
 PLANTS = ("brightness", "crop size", "position", "plate")
 
@@ -64,11 +67,12 @@ def _window(crop: np.ndarray, side: int, shift: tuple[int, int]) -> np.ndarray:
 def look(cells: Cells, epochs: int, seed: int) -> Confounds:
     made = train(cells, settings=TrainingSettings(epochs=epochs), rng=seed)
     held_out = np.sort(np.concatenate([made.split.validation, made.split.test]))
-    measured = knowing.measure(cells, np.arange(len(cells)), lambda *_: None)
-    return knowing.alarming(
+    measured = Properties(np.arange(len(cells)), *measure_cells(cells))
+    shares = predict(made.model, cells)
+    return confounds(
         measured, cells, extract(made.model.network, cells),
         extract(untrained(made.model, rng=seed).network, cells.subset(held_out)),
-        predict(made.model, cells), held_out=held_out, seed=seed,
+        Predictions(shares, *[evaluate(shares, cells.labels)] * 2), held_out, seed=seed,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from cytolens.classifier.networks import build_network
 from cytolens.features import responding
 from cytolens.features.ascent import Ascent
 from cytolens.features.fast import lean_copy
-from cytolens.features.fast.convolutions import FewInputs, OwnChannel
+from cytolens.features.fast.convolutions import OwnChannel
 from cytolens.features.objectives import channel, neuron
 from cytolens.features.optimisation import feature_images
 from peers import networks
@@ -43,12 +43,6 @@ OFF: dict[str, Callable[[], Any]] = {
     ),
     "own channel alone at the last convolution": lambda: patch.object(
         OwnChannel, "pays", staticmethod(lambda _: False)
-    ),
-    "gradient of convolutions of few inputs": lambda: patch.object(
-        FewInputs, "suits", staticmethod(lambda _: False)
-    ),
-    "ReLU in place, behind max pooling": lambda: patch.object(
-        lean_copy, "_rectify_late", lambda *_: None
     ),
     "channels last in memory": _contiguous,
     "tile of a neuron": lambda: patch.object(responding, "find_tile", lambda *_: None),

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.threads import limited_threads
+from cytolens.separation.measures import MEASURES
 from cytolens.separation.pairwise import measure_pairs
 from cytolens.separation.plan import make_plan
-from cytolens.separation.separation import MEASURES, measure_separation
+from cytolens.separation.separation import measure_separation
 from cytolens.separation.similarity import measure_similarity
 
 WIDTHS = (2304, 16, 16, 32, 64, 64, 128, 256, 512, 2)
@@ -120,7 +121,7 @@ def by_measure(
             spent["resamples"] += timed(lambda: (plan.paired_counts, plan.all_counts))[1]  # noqa: B023
             control = None if np.array_equal(array, before[name]) else before[name]
             for title, measure in MEASURES.items():
-                spent[title] += timed(lambda: measure(array, control, plan))[1]  # noqa: B023
+                spent[title] += timed(lambda: measure.make(array, control, plan))[1]  # noqa: B023
     for title, seconds in spent.items():
         print(f"  {title:22s} {seconds:8.1f} s CPU", flush=True)
 

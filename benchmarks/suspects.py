@@ -23,13 +23,17 @@ import torch
 from numpy.typing import NDArray
 
 from cytolens.activations.extraction import extract
+from cytolens.classifier.evaluation import evaluate
 from cytolens.classifier.model import predict
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.reading import read_cells
+from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells
+from cytolens.records.classifier import Predictions
+from cytolens.records.knowledge import Properties
 from cytolens.simulation.simulate import simulate
-from cytolens.study import knowing
+from cytolens.study.stages.knowledge import suspects
 
 SHARE, TOP = 0.02, 0.04
 
@@ -69,10 +73,11 @@ def row(name: str, seed: int, epochs: int, data: Path, peer: str | None) -> str:
     made = train(cells, settings=TrainingSettings(epochs=epochs), rng=seed)
     held = np.sort(np.concatenate([made.split.validation, made.split.test]))
     shares = predict(made.model, cells)
-    measured = knowing.measure(cells, np.arange(n), lambda *_: None)
-    listed = knowing.suspects(
-        measured, cells, extract(made.model.network, cells), shares,
-        held_out=held, seed=seed, progress=lambda *_: None,
+    measured = Properties(np.arange(n), *measure_cells(cells))
+    answers = Predictions(shares, *[evaluate(shares, labels)] * 2)
+    listed = suspects(
+        measured, cells, extract(made.model.network, cells), answers, held,
+        seed=seed, progress=lambda *_: None,
     ).labels  # fmt: skip
     inside = np.intersect1d(flipped, held)
     margin = shares[held, 1 - labels[held]] - shares[held, labels[held]]

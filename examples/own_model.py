@@ -52,9 +52,9 @@ def main(n: int = 1000, out: Path | None = None, **settings: object) -> Path:
     fit(module, cl.read_cells(data), epochs=5)
 
     study = Study(out / "run", data, StudySettings(**settings), module=module)
-    for layer in study.layers():
+    for layer in study["layers"]:
         print(layer.depth, layer.name, layer.kind, layer.shape, layer.receptive_field)
-    report = study.report()
+    report = study["report"]
     print(report)
     return report
 

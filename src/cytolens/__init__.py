@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from cytolens.separation.separation import measure_separation as measure_separation
     from cytolens.separation.similarity import measure_similarity as measure_similarity
     from cytolens.simulation.simulate import simulate as simulate
-    from cytolens.store.run_folder import open_run as open_run
-    from cytolens.study.exporting import export as export
-    from cytolens.study.placing import place as place
+    from cytolens.study.export import export as export
+    from cytolens.study.finished_run import open_run as open_run
+    from cytolens.study.place import place as place
     from cytolens.study.study import run as run
 
 _HOMES = {
@@ -85,10 +85,10 @@ _HOMES = {
     "plot_embedding": "figures.maps",
     "plot_separation": "figures.depth",
     "plot_feature_images": "figures.gallery",
-    "open_run": "store.run_folder",
-    "place": "study.placing",
+    "open_run": "study.finished_run",
+    "place": "study.place",
     "run": "study.study",
-    "export": "study.exporting",
+    "export": "study.export",
 }
 __all__ = [
     "Ascent",

@@ -48,25 +48,19 @@ def test_a_checkpoint_is_a_copy(spots):
     assert np.array_equal(checkpoint.weights["logits.weight"], kept)
 
 
-def test_a_wrapped_module_needs_its_module_or_factory(tmp_path):
-    (tmp_path / "mine.py").write_text(
-        "from torch import nn\n"
-        "def make():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(9, 2))\n"
-    )
-    factory = f"{tmp_path / 'mine.py'}:make"
+def test_a_wrapped_module_is_handed_in_and_no_code_is_run_because_a_checkpoint_names_it(tmp_path):
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
     module = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
     plain = wrap(module, class_names="ab", input_shape=(1, 3, 3))
-    with pytest.raises(ModelError, match="module="):
-        from_checkpoint(through_json(to_checkpoint(plain)))
-    named = replace(plain, spec={**plain.spec, "factory": factory})
+    named = replace(plain, spec={**plain.spec, "factory": f"{tmp_path / 'mine.py'}:make"})
+    for classifier in (plain, named):
+        with pytest.raises(ModelError, match="module="):
+            from_checkpoint(through_json(to_checkpoint(classifier)))
+    assert not (tmp_path / "was_run").exists()
     blank = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
-    for back in (
-        from_checkpoint(through_json(to_checkpoint(plain)), module=blank),
-        from_checkpoint(through_json(to_checkpoint(named))),
-    ):
-        assert torch.equal(back.network[1].weight, module[1].weight)
-        assert not back.network.training
+    back = from_checkpoint(through_json(to_checkpoint(plain)), module=blank)
+    assert torch.equal(back.network[1].weight, module[1].weight)
+    assert not back.network.training
 
 
 def test_half_precision_weights_survive():

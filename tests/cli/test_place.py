@@ -24,7 +24,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("place")
     cells = simulate(120, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=0)
     data = write_simulation(root / "cells", cells)
-    Study(root / "run", data, StudySettings(epochs=1, map_cells=60, methods=["pca"])).maps()
+    Study(root / "run", data, StudySettings(epochs=1, map_cells=60, methods=["pca"])).make("maps")
     return root / "run"
 
 

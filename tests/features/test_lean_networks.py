@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cytolens.activations.layers import find_layers, resolve_layer
 from cytolens.features import responding as responses
 from cytolens.features.canvas import prepare_canvas
-from cytolens.features.fast.convolutions import FewInputs, OwnChannel
+from cytolens.features.fast.convolutions import OwnChannel
 from cytolens.features.objectives import Objective, channel, layer, neuron
 from cytolens.features.responding import responding
 
@@ -58,14 +58,6 @@ def test_an_own_channel_is_that_channel_of_the_convolution(options: dict[str, An
     assert torch.allclose(slope(lean(images), images), slope(expected, images), atol=1e-12)
 
 
-@pytest.mark.parametrize("options", GEOMETRIES)
-def test_a_convolution_of_few_inputs_has_the_same_gradient(options: dict[str, Any]) -> None:
-    conv, images = conv_of(2, 6, **options), images_of(2)
-    values, expected = FewInputs(conv)(images), conv(images)
-    assert torch.equal(values, expected)
-    assert torch.allclose(slope(values, images), slope(expected, images), atol=1e-12)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -78,7 +70,6 @@ def test_a_convolution_of_few_inputs_has_the_same_gradient(options: dict[str, An
 def test_other_convolutions_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="channel by channel"):
         OwnChannel(nn.Conv2d(4, 6, **options))
-    assert not FewInputs.suits(nn.Conv2d(4, 6, **options))
 
 
 class Twice(nn.Module):
@@ -203,7 +194,6 @@ def test_feature_images_are_those_of_the_plain_network(
     lean = made()
     monkeypatch.setattr(responses, "find_tile", lambda *_: None)
     monkeypatch.setattr(OwnChannel, "pays", staticmethod(lambda conv: False))
-    monkeypatch.setattr(FewInputs, "suits", staticmethod(lambda conv: False))
     assert np.allclose(lean, made(), atol=1e-6)
 
 

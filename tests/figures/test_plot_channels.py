@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 from cytolens.figures.atlas import plot_atlas
 from cytolens.figures.channels import _OUTLINE, plot_channel_cards
 from cytolens.figures.gallery import plot_feature_gallery
-from cytolens.figures.style import colours, render_png
+from cytolens.figures.style import colours, render
 from cytolens.numerics.estimates import Estimate
 
 
@@ -45,7 +45,7 @@ def test_a_card_says_what_speaks_for_a_channel(channels: int, classes: int) -> N
     shown = 6 if channels == 1 else 3
     assert len(tiles(figure.axes[0])) == 2 * channels * (1 + shown)
     assert len(outlines(figure)) == 2 * channels * shown
-    assert len(render_png(figure, dpi=40)) > 1000
+    assert len(render(figure, dpi=40)[0]) > 1000
 
 
 def test_the_field_is_outlined_to_scale_where_the_peak_is() -> None:

@@ -7,7 +7,7 @@ from made_records import make_cells, make_clusters, make_embedding, make_images,
 from cytolens.clusters.flow import measure_flow
 from cytolens.figures.clusters import letter, plot_class_parts, plot_clusters
 from cytolens.figures.flow import plot_flow
-from cytolens.figures.style import render_png
+from cytolens.figures.style import render
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import (
@@ -82,7 +82,7 @@ def test_the_parts_of_classes_have_names_effects_and_their_own_images(n: int):
     assert written.count("area  0.90 [0.60, 0.95]") == 2 * min(n, 6)
     assert sum("2 parts divided by gaps" in text for text in written) == (2 if n > 1 else 0)
     assert {"a", letter(min(n, 6) - 1)} <= set(written) or n > 6
-    assert render_png(figure)
+    assert render(figure)[0]
 
 
 def test_parts_are_lettered_beyond_the_alphabet():
@@ -105,7 +105,7 @@ def test_the_flow_is_drawn_for_few_and_many_layers_and_clusters(layers: int, clu
     written = texts(figure)
     assert sum(text.startswith("1.00") for text in written) == layers - 1  # the same clusters
     assert sum("conv" in text for text in written) == layers
-    assert render_png(figure)
+    assert render(figure)[0]
 
 
 def test_the_flow_of_nothing_says_so():

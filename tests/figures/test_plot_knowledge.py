@@ -5,7 +5,7 @@ import pytest
 from made_records import NAN, make_cells, make_layers
 
 from cytolens.figures.knowledge import MOST_ROWS, is_clear, plot_knowledge, rows_of
-from cytolens.figures.style import render_png
+from cytolens.figures.style import render
 from cytolens.figures.suspects import plot_suspects
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Knowledge, Suspects
@@ -63,8 +63,8 @@ def test_numbers_that_are_not_clear_of_the_null_or_of_guessing_are_grey() -> Non
 def test_many_properties_one_layer_and_values_without_number_are_drawn() -> None:
     names = ["class", *(f"column {k}" for k in range(80))]
     assert sum(len(rows) for _, rows in rows_of(made(names))) == MOST_ROWS
-    assert len(render_png(plot_knowledge(make_layers(1), made(names, 1)), dpi=40)) > 1000
-    assert render_png(plot_knowledge(make_layers(3), made(["area"], 3, value=NAN)), dpi=40)
+    assert len(render(plot_knowledge(make_layers(1), made(names, 1)), dpi=40)[0]) > 1000
+    assert render(plot_knowledge(make_layers(3), made(["area"], 3, value=NAN)), dpi=40)[0]
 
 
 @pytest.mark.parametrize(("doubted", "odd"), [(20, 3), (0, 2), (3, 0), (0, 0)])
@@ -83,7 +83,7 @@ def test_suspects_are_shown_with_classes_votes_and_reasons(doubted: int, odd: in
     )
     figure = plot_suspects(suspects, cells)
     shown = texts(figure)
-    assert render_png(figure, dpi=40)
+    assert render(figure, dpi=40)[0]
     assert shown.count("given G1") == shown.count("rather G2") == min(doubted, 16)
     assert shown.count("empty") == odd
     assert shown.count("none") == (doubted == 0) + (odd == 0)

@@ -1,20 +1,22 @@
 import subprocess
 import sys
+from io import BytesIO
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from made_records import make_cells, make_history
+from made_records import make_cells, make_embedding, make_history
+from PIL import Image
 
 from cytolens.figures.cells import plot_cells
+from cytolens.figures.maps import plot_embedding
 from cytolens.figures.performance import plot_training
 from cytolens.figures.style import (
     colours,
     interval,
     legend_text,
     number,
-    render_png,
-    render_svg,
+    render,
     shorten,
     spread,
 )
@@ -24,7 +26,7 @@ from cytolens.numerics.estimates import Estimate
 
 def test_nothing_global_is_changed() -> None:
     before = dict(mpl.rcParams)
-    render_svg(plot_training(make_history(4)))
+    render(plot_training(make_history(4)))
     assert dict(mpl.rcParams) == before
 
 
@@ -38,12 +40,38 @@ def test_the_figures_need_neither_pyplot_nor_torch() -> None:
 
 def test_the_same_figure_gives_the_same_bytes() -> None:
     cells = make_cells(24)
-    for render in (render_png, render_svg):
-        assert render(plot_cells(cells)) == render(plot_cells(cells))
+    assert render(plot_cells(cells)) == render(plot_cells(cells))
+
+
+def test_a_figure_rendered_twice_is_the_same_picture() -> None:
+    for figure in (plot_cells(make_cells(24)), plot_training(make_history(4))):
+        first, second = (
+            np.asarray(Image.open(BytesIO(render(figure, dpi=80)[0]))) for _ in range(2)
+        )
+        assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize(("cells", "pictures"), [(1500, 0), (2500, 1)])
+def test_only_a_dense_cloud_is_a_picture_in_the_svg(cells: int, pictures: int) -> None:
+    figure = plot_embedding(make_embedding(cells), color=np.zeros(cells, dtype=int))
+    assert render(figure, dpi=40)[1].count(b"<image") == pictures
+
+
+def test_a_figure_is_laid_out_once_for_both_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = plot_training(make_history(4))
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    laid_out: list[object] = []
+    execute = engine.execute
+    monkeypatch.setattr(engine, "execute", lambda fig: (laid_out.append(fig), execute(fig)))
+    render(figure, dpi=40)
+    assert laid_out == [figure]
+    render(figure, dpi=40)
+    assert laid_out == [figure]
 
 
 def test_text_in_svg_stays_text() -> None:
-    assert b">epoch<" in render_svg(plot_training(make_history(4)))
+    assert b">epoch<" in render(plot_training(make_history(4)))[1]
 
 
 def test_thirty_colours_are_thirty() -> None:

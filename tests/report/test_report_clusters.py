@@ -7,7 +7,7 @@ from made_records import make_cells, make_clusters, make_embedding, make_layers
 from cytolens.clusters.clustering import cluster
 from cytolens.clusters.flow import measure_flow
 from cytolens.clusters.subpopulations import describe_clusters
-from cytolens.records.clusters import ClassParts
+from cytolens.records.clusters import ClassParts, Populations
 from cytolens.report.clusters import chapter, clusters_table, layers_table, sentences
 from cytolens.report.results import StudyResults
 
@@ -35,13 +35,14 @@ def results(*, apart: float, donor_effect: float = 0.0) -> StudyResults:
         layers=make_layers(2),
         maps={"tsne": {layer: make_embedding(200, layer=layer) for layer in found}},
         clusters=found,
-        populations={
-            "layer": "conv2",
-            "described": parted.described,
-            "classes": (parted,),
-            "images": None,
-            "flow": measure_flow(found, resamples=20, permutations=20, rng=0),
-        },
+        main_layer="conv2",
+        populations=Populations(
+            layer="conv2",
+            described=parted.described,
+            classes=(parted,),
+            images=None,
+            flow=measure_flow(found, resamples=20, permutations=20, rng=0),
+        ),
     )
 
 
@@ -83,6 +84,7 @@ def test_clusters_without_stability_or_groups_are_told_plainly():
     plain = StudyResults(
         cells=cells,
         layers=make_layers(2),
+        main_layer="conv1",
         maps={"tsne": {"conv1": make_embedding(layer="conv1")}},
         clusters={"conv1": make_clusters(cells, layer="conv1")},
     )

@@ -21,7 +21,7 @@ from made_records import (
     make_separation,
 )
 
-from cytolens.figures.style import render_png
+from cytolens.figures.style import render
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Skipped, Split
 from cytolens.report.findings import answer, facts, rise_of_separation, warnings
@@ -82,6 +82,7 @@ def complete() -> StudyResults:
         fold_evaluations={"donor 1": make_evaluation(), "donor 2": make_evaluation()},
         probabilities=make_probabilities(cells.labels, 2),
         layers=layers,
+        main_layer="pre_softmax",
         maps={"pca": maps, "tsne": maps},
         mapped=mapped,
         clusters={layer.name: make_clusters(shown, layer=layer.name) for layer in layers},
@@ -134,7 +135,7 @@ def test_a_study_is_drawn_and_told_from_end_to_end() -> None:
     results = replace(complete(), maps={"tsne": maps}, galleries=galleries)
     made = draw(results)
     assert list(made) == names(results)
-    pictures = {name: render_png(figure, dpi=60) for name, figure in made.items()}
+    pictures = {name: render(figure, dpi=60)[0] for name, figure in made.items()}
     page = render_report(tell(results, pictures, title="G2 or Prophase?"))
     assert page.count("<figure") == len(made)
     assert len(page) < 15e6

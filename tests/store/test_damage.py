@@ -159,7 +159,7 @@ def test_a_missing_shard_never_reads_as_zeros(whole: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["/tmp/cytolens_evil", "../../outside", "a/b", "..", ".", "é ü%2F"]
+    "name", ["layers.npz", "/tmp/cytolens_evil", "../../outside", "a/b", "..", ".", "é ü%2F"]
 )
 def test_a_layer_of_any_name_stays_inside_the_run(tmp_path: Path, name: str):
     folder = RunFolder(tmp_path / "deep" / "run")
@@ -177,3 +177,23 @@ def test_a_record_that_names_other_code_is_refused(whole: Path, tmp_path: Path):
         tree = {"$record": name, "fields": {}}
         with pytest.raises((KeyError, TypeError, ValueError)):
             encoding._from_tree(json.loads(json.dumps(tree)), {})
+
+
+@pytest.mark.parametrize("index", [(slice(0, 3), 9), (0, 0, 0), N])
+def test_an_index_that_does_not_fit_is_no_damage(whole: Path, index: object):
+    array = RunFolder(whole).read_activations("activations").features["conv1"]
+    with pytest.raises(IndexError):
+        array[index]
+    np.testing.assert_array_equal(array[slice(N - 1, N - 4, -1)], FEATURES[: N - 4 : -1])
+
+
+def test_files_outside_of_a_run_are_never_opened(whole: Path, tmp_path: Path):
+    from cytolens.store.files import read_sealed_json, write_sealed_json
+
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    record = read_sealed_json(run / "run.json")
+    record["stages"]["separation"]["files"] = ["../../../../../../dev/zero"]
+    write_sealed_json(run / "run.json", record)
+    with pytest.raises(DamagedError, match="does not lie in the run"):
+        RunFolder(run).check("separation")

@@ -6,8 +6,8 @@ import pytest
 from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
-from cytolens.study.clustering import layer_entries, shown_layer, study_entries
 from cytolens.study.settings import StudySettings
+from cytolens.study.stage import table
 from cytolens.study.study import Study
 
 SMALL = StudySettings(
@@ -24,41 +24,40 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_every_class_of_enough_cells_is_parted_and_told(study: Study):
-    made = study.populations()
-    labels = study.cells().labels[study.mapped]
-    assert made["layer"] == shown_layer(study.layers()).name
-    assert len(made["described"]) == study.clusters()[made["layer"]].n
-    for parts in made["classes"]:
+    made = study["populations"]
+    labels = study["cells"].labels[study["mapped"]]
+    assert made.layer == study["main_layer"]
+    assert len(made.described) == study["clusters"][made.layer].n
+    for parts in made.classes:
         np.testing.assert_array_equal(labels[parts.cells], parts.class_index)
         assert len(parts.described) == parts.clusters.n
         assert {d.name for d in parts.described[0].differences} >= {"area", "focus"}
-    several = sum(parts.clusters.n for parts in made["classes"] if parts.clusters.n > 1)
-    assert len(made["images"].targets) == several
-    assert made["flow"].layers == tuple(layer.name for layer in study.layers())
+    several = sum(parts.clusters.n for parts in made.classes if parts.clusters.n > 1)
+    assert len(made.images.targets) == several
+    assert made.flow.layers == tuple(layer.name for layer in study["layers"])
 
 
 def test_the_main_layer_is_judged_on_more_halves(study: Study):
-    main = shown_layer(study.layers()).name
-    halves = {name: found.stability.halves for name, found in study.clusters().items()}
+    main = study["main_layer"]
+    halves = {name: found.stability.halves for name, found in study["clusters"].items()}
     assert halves == {name: 6 if name == main else 2 for name in halves}
 
 
 def test_the_summary_has_the_promised_keys(study: Study):
-    made, clusters = study.populations(), study.clusters()
-    entries = layer_entries(clusters["conv1"], made["flow"].to_next("conv1"))
+    made = study["populations"]
+    layers = table()["clusters"].summarise(study).layers
+    entries = layers["conv1"]["clusters"]
     assert {"n", "method", "ari", "nmi", "purity", "stability", "parts"} <= set(entries)
     assert set(entries["stability"]) == {"value", "low", "high", "null"}
     assert {"value", "low", "high", "null"} == set(entries["shared_with_next"])
-    assert "shared_with_next" not in layer_entries(
-        clusters["logits"], made["flow"].to_next("logits")
-    )
-    whole = study_entries(made, study.cells().class_names)
-    assert whole["clusters"]["layer"] == made["layer"]
-    assert len(whole["sub_populations"]) == len(made["classes"])
+    assert "shared_with_next" not in layers["logits"]["clusters"]
+    whole = table()["populations"].summarise(study).study
+    assert whole["clusters"]["layer"] == made.layer
+    assert len(whole["sub_populations"]) == len(made.classes)
 
 
 def test_it_is_read_back_as_it_was_made(study: Study):
-    again = Study(study.folder.path).populations()
-    first = study.populations()
-    assert again["described"] == first["described"]
-    np.testing.assert_array_equal(again["flow"].labels, first["flow"].labels)
+    again = Study(study.folder.path)["populations"]
+    first = study["populations"]
+    assert again.described == first.described
+    np.testing.assert_array_equal(again.flow.labels, first.flow.labels)

@@ -6,10 +6,10 @@ from cytolens.activations.layers import find_layers
 from cytolens.classifier.model import untrained
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.features.modulation import explain_cell
+from cytolens.features.saliency import explaining_layer
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import Plant, simulate
-from cytolens.study.pictures import explaining_layer
 
 PIXEL = 0.5  # µm
 

@@ -16,8 +16,9 @@ from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.store.run_folder import RunFolder
-from cytolens.study import telling_placed
-from cytolens.study.placing import FinishedRun, place
+from cytolens.study import placed_page
+from cytolens.study.finished_run import FinishedRun
+from cytolens.study.place import OldMaps, place
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
 
@@ -38,7 +39,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("placing")
     cells = simulate(240, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=0)
     study = Study(root / "run", write_simulation(root / "cells", cells), SMALL)
-    study.maps()
+    study.make("maps")
     return root / "run"
 
 
@@ -85,7 +86,7 @@ def test_a_cell_is_placed_the_same_alone_and_among_others(
 def test_a_network_whose_rounding_depends_on_the_place_is_run_cell_by_cell(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run = FinishedRun(finished)
+    run = OldMaps(FinishedRun(finished))
     sizes: list[int] = []
     forward = run._forward
 
@@ -103,7 +104,7 @@ def test_a_network_whose_rounding_depends_on_the_place_is_run_cell_by_cell(
 
 
 def test_crops_are_prepared_as_those_of_the_run(finished: Path, tmp_path: Path):
-    run = FinishedRun(finished)
+    run = OldMaps(FinishedRun(finished))
     rows = np.array([3, 100, 200])
     bright = made(3, 9) * 7  # of the same call, but must not change the limits
     np.savez(tmp_path / "few.npz", images=np.concatenate([run.cells.images.read_raw(rows), bright]))
@@ -126,7 +127,7 @@ def test_oddities_are_flagged_and_clean_cells_hardly(placed: PlacedCells):
 
 
 def test_no_cell_is_in_two_of_the_parts_that_flags_rest_on(finished: Path):
-    split = FinishedRun(finished).split
+    split = FinishedRun(finished)["split"]
     parts = [set(part.tolist()) for part in (split.train, split.validation, split.test)]
     assert not parts[0] & parts[1]
     assert not parts[1] & parts[2]
@@ -158,7 +159,7 @@ def test_the_run_is_left_as_it_was_and_the_result_is_a_folder(
     assert len(list((out / "figures").glob("*.svg"))) == 5
     assert [entry.name for entry in tmp_path.iterdir()] == ["placed"]
     first = (out / "placed.csv").read_bytes()
-    monkeypatch.setattr(telling_placed, "_figures", lambda *given: {})
+    monkeypatch.setattr(placed_page, "_figures", lambda *given: {})
     place(new, on=finished, out=out)  # again, over what is ours
     assert (out / "placed.csv").read_bytes() == first
 

@@ -12,8 +12,8 @@ from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.study.settings import StudySettings
+from cytolens.study.stages.report import summarise
 from cytolens.study.study import Study
-from cytolens.study.telling import gather
 
 SMALL = StudySettings(
     epochs=1,
@@ -59,10 +59,10 @@ def test_an_interrupted_study_goes_on_where_it_stopped(data: Path, tmp_path: Pat
 
     first = Stop()
     with pytest.raises(KeyboardInterrupt):
-        Study(tmp_path / "run", data, SMALL, announce=first).clusters()
+        Study(tmp_path / "run", data, SMALL, announce=first)["clusters"]
     second = Listener()
     again = Study(tmp_path / "run", announce=second)
-    assert again.clusters()
+    assert again["clusters"]
     assert second.made == ["clustering"]
     assert again.settings == SMALL
 
@@ -71,20 +71,20 @@ def test_the_same_seed_gives_the_same_study_and_another_seed_another(data: Path,
     maps = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         settings = StudySettings(**{**SMALL.__dict__, "seed": seed})
-        maps.append(Study(tmp_path / name, data, settings).maps()["pca"]["conv2"].coordinates)
+        maps.append(Study(tmp_path / name, data, settings)["maps"]["pca"]["conv2"].coordinates)
     np.testing.assert_array_equal(maps[0], maps[1])
     assert not np.array_equal(maps[0], maps[2])
 
 
 def test_cells_on_maps_are_drawn_and_the_held_out_were_not_trained_on(data: Path, tmp_path: Path):
     study = Study(tmp_path / "run", data, SMALL)
-    assert len(study.mapped) == 60
-    assert not set(study.held_out) & set(study.split.train)
+    assert len(study["mapped"]) == 60
+    assert not set(study["held_out"]) & set(study["split"].train)
 
 
 def test_a_draw_of_cells_is_even_and_said(data: Path, tmp_path: Path):
     settings = StudySettings(**{**SMALL.__dict__, "limit": 60})
-    cells = Study(tmp_path / "run", data, settings).cells()
+    cells = Study(tmp_path / "run", data, settings)["cells"]
     assert np.bincount(cells.labels).tolist() == [30, 30]
     assert "60 of these 120 cells" in cells.remarks[-1]
 
@@ -94,11 +94,16 @@ def test_a_run_folder_inside_the_data_is_refused(data: Path):
         Study(data.parent / "run", data.parent)
 
 
-def test_quick_changes_only_what_was_not_chosen():
-    quick = StudySettings(quick=True, epochs=3).effective()
+def test_quick_changes_only_what_was_not_chosen_even_where_that_is_the_default():
+    quick = StudySettings(quick=True, epochs=3, map_cells=StudySettings().map_cells)
     assert quick.epochs == 3
+    assert quick.map_cells == StudySettings().map_cells
     assert quick.gallery < StudySettings().gallery
-    assert not quick.quick
+
+
+def test_a_name_that_is_no_setting_is_named():
+    with pytest.raises(SettingError, match="'epoch' is no setting"):
+        StudySettings(epoch=3)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +121,8 @@ def told(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_galleries_begin_with_what_the_decision_needs_and_show_duplicates_once(told: Study):
-    rankings = told.ranking()
-    for gallery in told.features()["galleries"]:
+    rankings = told["ranking"]
+    for gallery in told["features"].channels:
         ranking = rankings[gallery.layer]
         assert gallery.channels.tolist() == ranking.representatives[:3].tolist()
         assert np.all(np.diff(ranking.ablation[gallery.channels]) <= 0)
@@ -126,9 +131,9 @@ def test_galleries_begin_with_what_the_decision_needs_and_show_duplicates_once(t
 
 
 def test_channels_are_described_by_held_out_cells(told: Study):
-    held_out = set(told.held_out.tolist())
-    described = told.channels()
-    assert set(described) == {gallery.layer for gallery in told.features()["galleries"]}
+    held_out = set(told["held_out"].tolist())
+    described = told["channels"]
+    assert set(described) == {gallery.layer for gallery in told["features"].channels}
     for contexts in described.values():
         assert len(contexts) <= 2
         for context in contexts:
@@ -138,21 +143,27 @@ def test_channels_are_described_by_held_out_cells(told: Study):
 
 
 def test_the_atlas_is_of_the_main_map_and_can_be_left_out(told: Study, data: Path):
-    atlas = told.atlas()
+    atlas = told["atlas"]
     assert atlas is not None
     assert (atlas.layer, atlas.method, atlas.grid) == ("pre_softmax", "pca", 3)
-    assert atlas.counts.sum() + atlas.left_out == len(told.mapped)
+    assert atlas.counts.sum() + atlas.left_out == len(told["mapped"])
     without = Study(told.folder.path, data, replace(told.settings, atlas=0))
-    assert without.atlas() is None
+    assert without["atlas"] is None
+
+
+def test_the_layer_shown_is_the_same_everywhere(told: Study):
+    main = told["main_layer"]
+    assert told["populations"].layer == told["features"].clusters.layer == told["atlas"].layer
+    assert told["atlas"].layer == main
 
 
 def test_the_summary_says_what_the_channels_are_for(told: Study):
-    layers = gather(told).summary["layers"]
+    layers = summarise(told)["layers"]
     assert layers[0]["channels_shown"] == []
     for layer in layers:
         for shown in layer["channels_shown"]:
             assert tuple(shown) == SECTION_3
-            assert set(shown["auc"]) == set(told.cells().class_names)
+            assert set(shown["auc"]) == set(told["cells"].class_names)
             assert 1 <= len(shown["correlates"]) <= 4
             assert {"property", "value", "low", "high", "null"} == set(shown["correlates"][0])
             assert shown["stands_for"] >= 1
@@ -160,23 +171,22 @@ def test_the_summary_says_what_the_channels_are_for(told: Study):
 
 
 def test_the_summary_says_what_else_the_network_knows(told: Study):
-    results = gather(told)
-    knows = results.summary["layers"][-1]["knows"]
+    summary = summarise(told)
+    knows = summary["layers"][-1]["knows"]
     assert {"class", "area", "n_lobes"} <= set(knows)
     assert set(knows["class"]) == {"measure", "value", "low", "high", "null", "untrained"}
-    assert results.knowledge is not None
-    assert results.knowledge.left_out["crop_size"] == "the same for all cells"
-    assert {"total_brightness", "focus"} <= set(results.summary["nuisances"])
-    for alarm in results.summary["alarms"]:
+    assert told["knowledge"].left_out["crop_size"] == "the same for all cells"
+    assert {"total_brightness", "focus"} <= set(summary["nuisances"])
+    for alarm in summary["alarms"]:
         assert {"nuisance", "label_from_nuisance", "encoded_at", "performance_fixed"} <= set(alarm)
-    assert {"labels", "odd", "judged"} <= set(results.summary["suspects"])
-    assert results.summary["suspects"]["judged"] >= len(told.mapped)
+    assert {"labels", "odd", "judged"} <= set(summary["suspects"])
+    assert summary["suspects"]["judged"] >= len(told["mapped"])
 
 
 def test_a_change_of_cards_repeats_no_feature_image(told: Study, data: Path):
-    told.channels()
+    told["channels"]
     listener = Listener()
     changed = replace(told.settings, cards=1)
     again = Study(told.folder.path, data, changed, announce=listener)
-    assert all(len(contexts) <= 1 for contexts in again.channels().values())
+    assert all(len(contexts) <= 1 for contexts in again["channels"].values())
     assert listener.made == ["describing the channels"]

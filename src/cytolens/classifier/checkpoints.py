@@ -12,7 +12,7 @@ from torch import nn
 
 from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import CellNet, build_network
-from cytolens.classifier.wrapping import load_module, load_weights
+from cytolens.classifier.wrapping import load_weights
 from cytolens.errors import ModelError
 from cytolens.records.cells import Preparation, Settings
 from cytolens.records.classifier import Checkpoint
@@ -38,8 +38,8 @@ def from_checkpoint(checkpoint: Checkpoint, *, module: nn.Module | None = None) 
     """The classifier of a checkpoint, in evaluation mode on the CPU.
 
     The reference network is rebuilt from the description. A wrapped module comes as ``module``
-    (its weights are replaced), or from the factory that the description names. Raises ModelError
-    where there is neither, or where the weights do not fit.
+    (its weights are replaced): no code is run because a checkpoint names it. Raises ModelError
+    where a module is needed and not given, or where the weights do not fit.
     """
     spec = checkpoint.spec
     if spec.get("version", VERSION) > VERSION:
@@ -51,8 +51,6 @@ def from_checkpoint(checkpoint: Checkpoint, *, module: nn.Module | None = None) 
         network: nn.Module = _reference(spec["network"])
     elif module is not None:
         network = module
-    elif spec.get("factory"):
-        network = load_module(spec["factory"])
     else:
         raise ModelError(
             f"the checkpoint is of a module of your own ({spec.get('module', 'unknown')}); hand "

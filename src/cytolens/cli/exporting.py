@@ -15,19 +15,23 @@ def add_verbs(app: typer.Typer) -> None:
 def export(
     run: Path = typer.Argument(help="the folder of a run", metavar="RUN"),
     to: str = typer.Option(
-        help="h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard or tiff"
+        help="h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard, or tiff "
+        "(feature images for ImageJ)"
     ),
     out: Path = typer.Option(
         None, help="the file or folder to write; default: in RUN/exports", metavar="PATH"
     ),
+    trust_model: bool = typer.Option(
+        False, help="run the Python file that this run names as its network, if it is needed"
+    ),
 ) -> None:
-    """The cells on the maps, with all that was found of them, for another tool."""
+    """The cells on the maps, or the feature images, for other tools."""
     from cytolens.errors import choose
     from cytolens.store.exports import FORMATS
     from cytolens.store.run_folder import open_run
-    from cytolens.study.exporting import export_study
+    from cytolens.study.export import export_study
     from cytolens.study.study import Study
 
     name = choose("format", to, list(FORMATS))
-    study = Study(open_run(run).path, announce=terminal.announce)
-    terminal.say(str(export_study(study, name, out=out)))
+    study = Study(open_run(run).path, trust_model=trust_model, announce=terminal.announce)
+    terminal.print_line(str(export_study(study, name, out=out)))

@@ -16,6 +16,8 @@ from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="cytolens",
     help="See what a cell-image classifier has learnt, and whether to believe it.",
@@ -55,20 +57,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
     try:
         code = app(spread(words or ["--help"]), standalone_mode=False)
-    except typer.Exit as stop:
+    except typer.Exit as stop:  # typer makes this of an interrupt, too
         code = stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("cytolens: stopped; the same command goes on from here", err=True)
-        code = 130
+        code = _INTERRUPTED
     except _UsageError as error:
         typer.echo(f"cytolens: {one_line(error.format_message())} (see --help)", err=True)
         code = 2
     except CytolensError as error:
         typer.echo(f"cytolens: {one_line(str(error))}", err=True)
         code = 2
-    except (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError) as error:
-        typer.echo(f"cytolens: {error.strerror}: '{error.filename}'", err=True)
+    except OSError as error:
+        named = "" if error.filename is None else f": '{error.filename}'"
+        typer.echo(f"cytolens: {one_line(str(error.strerror or error))}{named}", err=True)
         code = 2
+    if code == _INTERRUPTED:
+        typer.echo("cytolens: stopped; the same command goes on from here", err=True)
     raise SystemExit(code if isinstance(code, int) else 0)
 
 

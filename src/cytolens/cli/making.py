@@ -47,7 +47,7 @@ def simulate(
     )
     from cytolens.store.files import write_simulation
 
-    terminal.say(str(write_simulation(out, made)))
+    terminal.print_line(str(write_simulation(out, made)))
 
 
 def make_cells(
@@ -101,9 +101,9 @@ def demo(
         write_simulation(data, make_cells(cells, size=48, difficulty=difficulty, seed=seed))
         write_json(data / "demo.json", recipe)
     study = open_study(data, out, {"seed": seed, "quick": quick})
-    report = study.report()
-    terminal.say_headline(study)
-    terminal.say(str(report))
+    study.make("report")
+    terminal.print_headline(study)
+    terminal.print_line(str(study.folder.path / "report.html"))
 
 
 def _made_of(data: Path, recipe: dict[str, Any]) -> bool:

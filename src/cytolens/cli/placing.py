@@ -22,17 +22,24 @@ def place(
         None, help="where labels come from, as for run; default: the obvious, or none"
     ),
     device: str | None = typer.Option(None, help="cpu or cuda; default: the cpu"),
+    trust_model: bool = typer.Option(
+        False, help="run the Python file that this run names as its network"
+    ),
 ) -> None:
     """New cells on an old map: placed, predicted, and told where they are unlike any cell of RUN.
 
     Writes placed.csv, placed.parquet, placed.json and placed.html. A cell's row does not depend
     on what else is placed with it.
     """
-    from cytolens.study.placing import place as run
-    from cytolens.study.telling_placed import check_folder
+    from cytolens.study.place import default_folder
+    from cytolens.study.place import place as run
+    from cytolens.study.placed_page import check_folder
 
-    folder = on / "placed" / new.stem if out is None else out
+    folder = default_folder(on, new) if out is None else out
     check_folder(folder)
-    placed = run(new, on=on, out=folder, labels=labels, device=device, announce=terminal.announce)
-    terminal.say(str(folder / "placed.html"))
-    terminal.say_placed(placed)
+    placed = run(
+        new, on=on, out=folder, labels=labels, device=device,
+        trust_model=trust_model, announce=terminal.announce,
+    )  # fmt: skip
+    terminal.print_line(str(folder / "placed.html"))
+    terminal.print_placed(placed)

@@ -14,18 +14,39 @@ from rich.table import Table
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Progress
 from cytolens.records.clusters import Clusters
+from cytolens.records.features import CellExplanation, Complexity
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding, PlacedCells
 from cytolens.records.separation import Onset
 
+_WORTH_A_LINE = 0.05  # seconds
 _WIDE = 200  # columns, where the output goes to a file and nothing may be cut
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """One line of result on standard output."""
     _out.print(text, markup=False)
+
+
+def print_remark(text: str) -> None:
+    """One line on standard error."""
+    _err.print(text, markup=False)
+
+
+def print_checked(stage: str, problem: str | None) -> None:
+    """Whether a stage's results are as they were written."""
+    print_line(f"{stage}: {problem or 'as it was written'}")
+
+
+def print_whether_report_is_old(study: Any) -> None:
+    """A remark where the folder holds a report that is not of the results it holds."""
+    report = study.folder.path / "report.html"
+    if report.is_file() and not study.is_current("report"):
+        print_remark(
+            f"{report} shows earlier results; make it again: cytolens report {study.folder.path}"
+        )
 
 
 @contextmanager
@@ -47,7 +68,9 @@ def announce(stage: str) -> Generator[Progress]:
             bar.update(task, completed=done, total=total, note=note)
 
         yield progress
-    _err.print(f"{stage}: {time.perf_counter() - started:.1f} s", markup=False)
+    seconds = time.perf_counter() - started
+    if seconds >= _WORTH_A_LINE:
+        _err.print(f"{stage}: {seconds:.1f} s", markup=False)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -59,29 +82,28 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     _out.print(table)
 
 
-def say_headline(study: Any) -> None:
+def print_headline(study: Any) -> None:
     """The answer in a line or two, as the report gives it."""
-    for remark in study.cells().remarks:
+    for remark in study["cells"].remarks:
         _err.print(remark, markup=False)
-    say_evaluation(study)
+    print_evaluation(study)
 
 
-def say_evaluation(study: Any) -> None:
+def print_evaluation(study: Any) -> None:
     """Measures on held-out cells, with the baseline and the folds beside them."""
-    result = study.evaluation()
-    folds = study.folds()
-    columns = [f"on {result['test'].n} held-out cells", "network", "linear on pixels"]
+    result, folds = study["evaluation"], study["folds"]
+    columns = [f"on {result.test.n} held-out cells", "network", "linear on pixels"]
     rows = [
-        [name, str(estimate), str(result["baseline"].measures.get(name, ""))]
-        for name, estimate in result["test"].measures.items()
+        [name, str(estimate), str(result.baseline.measures.get(name, ""))]
+        for name, estimate in result.test.measures.items()
     ]
     if folds is not None:
-        columns.append(f"mean over {len(folds['names'])} folds")
-        rows = [[*row, str(folds["measures"].get(row[0], ""))] for row in rows]
+        columns.append(f"mean over {len(folds.names)} folds")
+        rows = [[*row, str(folds.measures.get(row[0], ""))] for row in rows]
     _table("", columns, rows)
 
 
-def say_layers(layers: Sequence[Layer]) -> None:
+def print_layers(layers: Sequence[Layer]) -> None:
     """Name, kind, depth, shape, receptive field of each layer."""
     _table(
         "",
@@ -99,9 +121,9 @@ def say_layers(layers: Sequence[Layer]) -> None:
     )
 
 
-def say_activations(study: Any) -> None:
+def print_activations(study: Any) -> None:
     """Where the activations are, and their shapes."""
-    acts = study.activations()
+    acts = study["activations"]
     _table(
         str(study.folder.path / "activations" / "activations.zarr"),
         ["layer", "cells × features"],
@@ -109,7 +131,7 @@ def say_activations(study: Any) -> None:
     )
 
 
-def say_maps(maps: Mapping[str, Mapping[str, Embedding]]) -> None:
+def print_maps(maps: Mapping[str, Mapping[str, Embedding]]) -> None:
     """Each map with the numbers that say what it kept."""
     rows = [
         [layer, method, *(f"{q}={v:.3f}" for q, v in embedding.quality.items())]
@@ -120,7 +142,7 @@ def say_maps(maps: Mapping[str, Mapping[str, Embedding]]) -> None:
     _table("", ["layer", "map", *[""] * (width - 2)], [r + [""] * (width - len(r)) for r in rows])
 
 
-def say_clusters(clusters: Mapping[str, Clusters]) -> None:
+def print_clusters(clusters: Mapping[str, Clusters]) -> None:
     """Clusters at each depth, the parts that gaps divide, their stability, whose they are."""
     rows: list[list[str]] = []
     for name, found in clusters.items():
@@ -133,7 +155,7 @@ def say_clusters(clusters: Mapping[str, Clusters]) -> None:
     _table("parts: divided by gaps; 1 is a continuum", [*header, "ARI with groups"], rows)
 
 
-def say_separation(
+def print_separation(
     separation: Mapping[str, Mapping[str, Estimate]], onsets: Sequence[Onset]
 ) -> None:
     """Every measure at every depth, with its interval and null; from where on classes are apart."""
@@ -162,7 +184,7 @@ def say_separation(
     )
 
 
-def say_placed(placed: PlacedCells) -> None:
+def print_placed(placed: PlacedCells) -> None:
     """Share of odd cells at each depth, beside that of held-out cells of the run."""
     percent = [
         [name, *(f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in both)]
@@ -172,18 +194,18 @@ def say_placed(placed: PlacedCells) -> None:
     _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of held-out cells"], percent)
 
 
-def say_complexity(complexity: Mapping[str, Any]) -> None:
+def print_complexity(complexity: Complexity) -> None:
     """Complexity of the feature images at every depth."""
-    layers: Mapping[str, Mapping[str, Estimate]] = complexity["layers"]
+    layers = complexity.layers
     names = list(next(iter(layers.values()), {}))
     rows = [[layer, *(str(m[name]) for name in names)] for layer, m in layers.items()]
-    trend = complexity["trend"]
+    trend = complexity.trend
     if trend:
         rows.append(["rank corr. with depth", *(str(trend[name]) for name in names)])
     _table("", ["layer", *names], rows)
 
 
-def say_explanations(modulated: Mapping[str, Any]) -> None:
+def print_explanations(explanations: Sequence[CellExplanation]) -> None:
     """The cells that were explained, and their deciding channels."""
     _table(
         "",
@@ -196,7 +218,7 @@ def say_explanations(modulated: Mapping[str, Any]) -> None:
                 f"{e.probability:.3f}",
                 f"{e.layer}: " + " ".join(map(str, e.channels)),
             ]
-            for e in modulated["explanations"]
+            for e in explanations
         ],
     )
 

@@ -37,4 +37,4 @@ def validate(
     chosen: ValidationSettings = settings_for(
         kinds=kinds, cells=cells, seed=seed, model=model, quick=quick, device=device
     )
-    terminal.say(str(run(out, chosen, announce=terminal.announce)))
+    terminal.print_line(str(run(out, chosen, announce=terminal.announce)))

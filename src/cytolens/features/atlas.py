@@ -41,6 +41,17 @@ def make_atlas(
     Source: Carter et al. 2019, Activation Atlas, Distill, doi:10.23915/distill.00015.
 
     Raises SettingError where no tile has enough cells, InputError for features of other shape.
+
+    >>> from cytolens.features.ascent import Ascent
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    >>> draw = np.random.default_rng(0)
+    >>> plane = draw.random((40, 2), dtype=np.float32)
+    >>> atlas = make_atlas(
+    ...     network, Embedding("0", "pca", plane, {}, {}), draw.random((40, 4)), layer="0", grid=2,
+    ...     input_shape=(1, 12, 12), ascent=Ascent(steps=2), rng=0,
+    ... )
+    >>> atlas.images.targets, int(atlas.counts.sum()) + atlas.left_out
+    (('tile 0,0', 'tile 0,1', 'tile 1,0', 'tile 1,1'), 40)
     """
     plane = np.asarray(embedding.coordinates, dtype=np.float64)
     if features.ndim != 2 or len(features) != len(plane):

@@ -1,4 +1,4 @@
-"""Does an image tell which cells drive a channel? Asked in a space of its own.
+"""Does an image predict which cells drive a channel? Measured in a separate space.
 
 Cells and images are compared in a representation that the explained network has no part in: the
 texture statistics of another, wider set of random filters than those of the prior, which were
@@ -16,7 +16,7 @@ from cytolens.features.texture import RandomFilters, describe
 from cytolens.numerics.auc import area_under_curve
 
 TOP, LOWER = 0.9, 0.5
-"""Quantiles of activation: cells above the first are to be told from those below the second."""
+"""Quantiles of activation: cells above the first are compared with those below the second."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def prepare_comparison(prior: Prior) -> tuple[Comparison, NDArray[np.float32]]:
 def measure_predictivity(
     point: NDArray[np.float32], cells: NDArray[np.float32], activation: NDArray[np.floating]
 ) -> tuple[float, float]:
-    """How well similarity to an image tells the cells that drive a channel, and its s.e.
+    """How well similarity to an image predicts which cells drive a channel, and its s.e.
 
-    The area under the ROC curve with which similarity of ``cells`` (n, F) to ``point`` (F,) tells
-    those in the top decile of ``activation`` (n,) from those in its lower half; 0.5 is chance. The
+    The area under the ROC curve with which similarity of ``cells`` (n, F) to ``point`` (F,)
+    separates those in the top decile of ``activation`` (n,) from its lower half; 0.5 is chance. The
     standard error is that of Hanley & McNeil 1982, equation 2. NaN where the channel is silent.
     """
     high = activation >= np.quantile(activation, TOP)

@@ -1,4 +1,4 @@
-"""What a channel answers to, told by cells: its best ones, its classes, what it goes along with."""
+"""What a channel answers to, shown by cells: its best cells, classes and correlated properties."""
 
 from collections.abc import Mapping, Sequence
 

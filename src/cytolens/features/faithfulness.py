@@ -2,9 +2,10 @@
 
 A feature image may be a texture that no cell shows, or be made by other means than the network
 uses on real cells (Geirhos et al. 2023, arXiv:2306.04719), and examples may explain better
-(Borowski et al. 2021, arXiv:2010.12606). So each image is asked what it predicts, beside the best
-real cells; how strongly it answers, and whether alone; whether it comes out the same again; and
-how odd it is among cells.
+(Borowski et al. 2021, arXiv:2010.12606). So each image is measured: what it predicts,
+compared with the best real cells; how strongly its channel answers, and whether
+other channels answer too; whether a second run gives the same image; and how
+unusual it is among cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ ODD = 0.01  # an image is unnatural if fewer than this share of real cells are a
 
 @record
 class Yardstick:
-    """Cells, and the network's answers to them, that feature images are held against."""
+    """Cells, and the network's answers to them, that feature images are compared with."""
 
     layers: tuple[Layer, ...]
     prior: Prior
@@ -104,6 +105,22 @@ def measure_faithfulness(
     Estimates are means over images with intervals from resampling images. An image fails, with a
     reason, if it does not predict (AUC not above chance by two s.e.), is weaker than the top
     decile of cells, or is odder than 99 % of cells.
+
+    >>> from cytolens.activations.layers import resolve_layer
+    >>> from cytolens.features.optimisation import Ascent, feature_images
+    >>> from cytolens.features.priors import fit_prior
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 2))
+    >>> cells = np.random.default_rng(0).random((60, 1, 16, 16)).astype(np.float32)
+    >>> prior = fit_prior(cells[:40], rng=0)
+    >>> made = feature_images(
+    ...     network, layer="0", channels=[0, 2], input_shape=(1, 16, 16), prior=prior,
+    ...     ascent=Ascent(steps=4), rng=0,
+    ... )
+    >>> layers = [resolve_layer(network, (1, 16, 16), "0")]
+    >>> yardstick = prepare_yardstick(network, layers, prior=prior, held_out=cells[40:])
+    >>> found = measure_faithfulness(network, made, yardstick, rng=0)
+    >>> found.n, len(found.failures), found.table["predictivity"].shape
+    (20, 2, (2,))
     """
     network = network_of(model)
     layer = next((layer for layer in yardstick.layers if layer.name == images.layer), None)
@@ -189,7 +206,7 @@ def _failure(
     top_decile: float,
     reached: float,
 ) -> str:
-    """Why an image is not to be believed; empty if nothing speaks against it."""
+    """Why an image should not be trusted; empty if there is no reason."""
     if table["predictivity"][k] - 2 * error[k] <= 0.5:
         return "does not predict"
     if reached < top_decile:

@@ -96,15 +96,15 @@ def measure_ablation(
     """By how much the decision changes without each of ``channels`` (K,), in logits.
 
     The decision is the logit of the class that the whole network gives, minus the mean of the
-    others'; taken away is a channel by giving every cell its mean over the cells, position by
-    position; the change is absolute, its mean over the cells is given. Zero would be an input that
+    others'. A channel is removed by giving every cell the channel's mean over the cells, position
+    by position; the result is the mean absolute change over the cells. Zero would be an input that
     the network has never seen (mean ablation, e.g. Morcos et al. 2018, arXiv:1803.06959, section
-    3.1, who take it for the one that harms least). All channels of the layer by default.
+    3.1, who find that it does the least harm). All channels of the layer by default.
 
-    Unlike the first-order `measure_importance` it knows what the layers behind make of the loss;
-    like it, it takes one channel at a time, so of two that do the same work neither may seem to
-    matter. The value is put back after the non-linearity; before it, where that is applied as a
-    function other than ReLU. Costs, per channel, a pass from the layer on where the network
+    Unlike the first-order `measure_importance` it includes how later layers respond to the loss;
+    like it, it removes one channel at a time, so of two channels that do the same work neither may
+    seem to matter. The value is put back after the non-linearity; before it, where that is applied
+    as a function other than ReLU. Costs, per channel, a pass from the layer on where the network
     allows that, else a whole one.
 
     The model is left as found. Raises SettingError for channels that do not exist.

@@ -60,7 +60,7 @@ def deletion(
 
 
 def displaced(maps: Maps, *, rng: Rng = None) -> Maps:
-    """Each map (K, H, W) pushed round by a random way: the same shape in a random place.
+    """Each map (K, H, W) rolled by a random amount: the same shape in a random place.
 
     A fairer control than pixels in random order, which make a noise that no map makes.
     """

@@ -19,11 +19,7 @@ from cytolens.errors import InputError, SettingError
 from cytolens.features.decision import gradient_times_activation
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
 from cytolens.features.responding import network_of
-from cytolens.features.saliency import (
-    contrasting,
-    measure_saliency,
-    require_positions,
-)
+from cytolens.features.saliency import contrasting, measure_saliency, require_positions
 from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages
 from cytolens.records.layers import Layer
 
@@ -55,12 +51,18 @@ def modulate(
 
     Raises SettingError for unknown names and for layers without positions, InputError for maps
     that do not belong to the images.
+
+    >>> from cytolens.features.optimisation import Ascent, feature_images
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    >>> made = feature_images(
+    ...     network, layer="0", input_shape=(1, 12, 12), ascent=Ascent(steps=4), rng=0
+    ... )
+    >>> salient = modulate(made)
+    >>> salient.images.shape, salient.gain.shape, float(salient.gain.max())
+    ((4, 1, 12, 12), (4, 12, 12), 1.0)
     """
-    maps = (
-        images.activation_maps
-        if source == "self" and activation_maps is None
-        else (activation_maps)
-    )
+    own = source == "self" and activation_maps is None
+    maps = images.activation_maps if own else activation_maps
     if maps is None:
         raise SettingError(
             f"source '{source}' needs activation_maps (K, h, w), one per target;"
@@ -135,6 +137,12 @@ def explain_cell(
     border, per image channel.
 
     Raises SettingError for layers without positions, InputError for images that do not fit.
+
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
+    >>> cell = np.random.default_rng(0).random((1, 12, 12)).astype(np.float32)
+    >>> why = explain_cell(network, cell, layer="0", class_names=["G1", "G2"], top=1)
+    >>> len(why.channels), why.total.shape, why.saliency.shape
+    (1, (1, 12, 12), (12, 12))
     """
     network = network_of(model)
     if image.ndim != 3:

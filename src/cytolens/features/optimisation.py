@@ -82,7 +82,7 @@ def feature_images(
     be differentiated.
 
     >>> from torch import nn
-    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    >>> network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(400, 2))
     >>> made = feature_images(
     ...     network, layer="0", channels=[1, 3], input_shape=(1, 12, 12),
     ...     ascent=Ascent(steps=4), rng=0,

@@ -92,6 +92,11 @@ def fit_prior(
     in flow have no upright. Deterministic for a given ``rng``.
 
     Raises SettingError for an unknown kind, InputError without at least ten cells.
+
+    >>> cells = np.random.default_rng(0).random((20, 1, 16, 16)).astype(np.float32)
+    >>> prior = fit_prior(cells, n_components=5, rng=0)
+    >>> prior.kind, prior.crops.shape, prior.components.shape
+    ('cells', (20, 1, 16, 16), (5, 1, 16, 16))
     """
     kind = choose("prior", kind, PRIORS)
     draw = generator(rng)

@@ -24,19 +24,9 @@ from cytolens.figures.style import (
 )
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.layers import Layer
+from cytolens.separation.measures import MEASURES
 
 ByLayer = Mapping[str, Mapping[str, Estimate]]
-_DIRECTION = {
-    "silhouette": "higher: classes further apart",
-    "knn_accuracy": "higher: neighbours share the class",
-    "probe_accuracy": "higher: a flat cut tells them apart",
-    "gdv": "lower: classes further apart",
-    "fisher_ratio": "higher: means further apart than cells",
-    "nc1": "lower: each class nearer to one point",
-    "intrinsic_dimension": "fewer: cells vary in fewer directions",
-}
-_RATIOS = frozenset({"fisher_ratio", "nc1", "intrinsic_dimension"})  # drawn on a logarithmic axis
-_NULL = {"intrinsic_dimension": "independent"}
 
 
 @styled
@@ -47,7 +37,7 @@ def plot_separation(layers: Sequence[Layer], separation: ByLayer) -> Figure:
     network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels;
     beside the intrinsic dimension, which labels have no part in, that of independent features.
     """
-    return _panels(layers, separation, {key: f"({text})" for key, text in _DIRECTION.items()})
+    return _panels(layers, separation, {key: f"({m.hint})" for key, m in MEASURES.items()})
 
 
 @styled
@@ -79,9 +69,10 @@ def _panels(layers: Sequence[Layer], values: ByLayer, notes: Mapping[str, str]) 
         alone = place == len(measures) - 1 and place % 2 == 0
         axes = figure.add_subplot(grid[place // 2, slice(None) if alone else place % 2])
         lines = _lines([values.get(name, {}).get(measure) for name in names])
-        if measure in _RATIOS and _positive(lines):
+        declared = MEASURES.get(measure)
+        if declared is not None and declared.ratio and _positive(lines):
             logarithmic(axes)
-        _draw(axes, lines, null=_NULL.get(measure, "permuted"))
+        _draw(axes, lines, null=declared.null if declared else "permuted")
         axes.set_title(measure_name(measure), pad=15 if notes else 5)
         if measure in notes:
             axes.annotate(

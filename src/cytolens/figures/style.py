@@ -1,4 +1,4 @@
-"""What all figures share: fonts, colours, sizes, and how a Figure becomes PNG or SVG bytes.
+"""What all figures share: fonts, colours, sizes, and how a Figure becomes PNG and SVG bytes.
 
 Nothing global is left changed: `styled` draws inside a style context, and no pyplot is used.
 """
@@ -11,13 +11,18 @@ from typing import Any, ParamSpec, TypeVar, cast
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
+from cytolens.separation.measures import MEASURES as SEPARATION
 
+_MARGIN = 0.06  # inches around what is drawn: nothing is cut off
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -86,13 +91,7 @@ MEASURES = {
     "calibration_error": "Calibration error",
     "brier": "Brier score",
     "log_loss": "Log loss (nats)",
-    "silhouette": "Silhouette",
-    "knn_accuracy": "k-nearest-neighbour balanced accuracy",
-    "probe_accuracy": "Linear-probe balanced accuracy",
-    "gdv": "Generalised discrimination value",
-    "fisher_ratio": "Fisher ratio",
-    "nc1": "Within-class collapse (NC1)",
-    "intrinsic_dimension": "Intrinsic dimension",
+    **{key: measure.label for key, measure in SEPARATION.items()},
     "ari": "Adjusted Rand index",
     "nmi": "Normalised mutual information",
     "spectral_centroid": "Spectral centroid",
@@ -103,7 +102,7 @@ MEASURES = {
     "receptive_field_used": "Receptive field used",
 }
 METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}  # of maps
-LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss", "gdv", "nc1"})
+LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss"})  # of a classifier
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:
@@ -117,33 +116,37 @@ def styled(plot: Callable[P, R]) -> Callable[P, R]:
     return draw
 
 
-_MARGIN: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.06}  # nothing is cut off
-
-
 @styled
-def render_png(figure: Figure, *, dpi: int = 200) -> bytes:
-    """The figure as PNG bytes; 200 dpi is twice what a screen shows at print size."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": "cytolens"}, **_MARGIN)
-    return buffer.getvalue()
+def render(figure: Figure, *, dpi: int = 200, svg_dpi: int = 300) -> tuple[bytes, bytes]:
+    """The figure as PNG and as SVG bytes, cut to what is drawn; the layout is made once.
 
-
-@styled
-def render_svg(figure: Figure, *, dpi: int = 300) -> bytes:
-    """The figure as SVG bytes without a date; ``dpi`` is that of the pictures inside it."""
-    buffer = BytesIO()
+    ``dpi`` of the PNG: 200 is twice what a screen shows at print size. ``svg_dpi`` is that of
+    dense point clouds, which are pictures inside the SVG; crops are in it pixel by pixel. Neither
+    holds a date: the same figure gives the same bytes. The figure's layout is fixed afterwards.
+    """
+    figure.set_dpi(dpi)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+    box = figure.get_tightbbox(renderer).padded(_MARGIN)
+    png, svg = BytesIO(), BytesIO()
+    figure.savefig(png, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": "cytolens"})
+    pictures = [(image, image.get_interpolation()) for image in figure.findobj(AxesImage)]
+    for image, _ in pictures:
+        _keep_pixels(image, renderer)
     metadata = {"Date": None, "Creator": "cytolens"}
-    figure.savefig(buffer, format="svg", dpi=dpi, metadata=metadata, **_MARGIN)
-    return buffer.getvalue()
+    figure.savefig(svg, format="svg", dpi=svg_dpi, bbox_inches=box, metadata=metadata)
+    for image, interpolation in pictures:
+        image.set_interpolation(interpolation)
+    return png.getvalue(), svg.getvalue()
 
 
-@styled
-def render_pdf(figure: Figure, *, dpi: int = 300) -> bytes:
-    """The figure as PDF bytes without a date; ``dpi`` is that of the pictures inside it."""
-    buffer = BytesIO()
-    metadata = {"CreationDate": None, "Creator": "cytolens"}
-    figure.savefig(buffer, format="pdf", dpi=dpi, metadata=metadata, **_MARGIN)
-    return buffer.getvalue()
+def _keep_pixels(image: AxesImage, renderer: RendererBase) -> None:
+    """An enlarged picture goes into the SVG as it is, not enlarged."""
+    pixels, extent = image.get_size()[1], image.get_window_extent(renderer)
+    if pixels <= extent.width:
+        image.set_interpolation("none")
 
 
 def colours(n: int, *, first: int = 0) -> list[str]:

@@ -38,6 +38,11 @@ def generator(rng: Rng) -> np.random.Generator:
     return np.random.default_rng(rng)
 
 
+def one_seed(rng: Rng) -> int:
+    """A seed with which the same draws are made several times: an int is itself, else drawn."""
+    return rng if isinstance(rng, int) else int(generator(rng).integers(2**63 - 1))
+
+
 def resample(
     n: int, *, groups: NDArray[np.generic] | None = None, rng: np.random.Generator
 ) -> NDArray[np.int64]:

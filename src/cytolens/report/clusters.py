@@ -28,24 +28,24 @@ _METHODS = {
 def chapter(results: StudyResults) -> "Chapter":
     """The clusters of the layer shown, the parts of each class there, and the flow by depth."""
     drawings: list[Drawing] = []
-    layer, cells = _layer(results), results.mapped_cells
+    layer, cells, found_parts = _layer(results), results.mapped_cells, results.populations
     if layer is not None and cells is not None and layer in results.main_maps:
         found = results.clusters[layer]
         images = _of(results.cluster_images, layer)
-        described = results.populations.get("described", ())
+        described = () if found_parts is None else found_parts.described
         plot = partial(
             plot_clusters, found, results.main_maps[layer], cells, images,
             described=described,
         )  # fmt: skip
         text = of_clusters(found, described, images=images is not None)
         drawings.append(("clusters", f"Clusters of {layer}", text, plot, False))
-    if cells is not None and results.populations.get("classes"):
-        parted, images = results.populations["classes"], results.populations["images"]
+    if cells is not None and found_parts is not None and found_parts.classes:
+        parted, images = found_parts.classes, found_parts.images
         plot = partial(plot_class_parts, parted, cells, images)
-        title = f"The parts of each class at {results.populations['layer']}"
+        title = f"The parts of each class at {found_parts.layer}"
         text = of_parts(parted, images=images is not None)
         drawings.append(("class_parts", title, text, plot, False))
-    flow = results.populations.get("flow")
+    flow = None if found_parts is None else found_parts.flow
     if flow is not None and cells is not None and len(flow.layers) > 1:
         plot = partial(plot_flow, flow, cells.labels, cells.class_names)
         title = "Which clusters become which, from layer to layer"
@@ -231,9 +231,9 @@ def differences_table(results: StudyResults) -> ReportTable | None:
     """The strongest differences of each cluster, and of each part of a class, with their nulls."""
     names = () if results.cells is None else results.cells.class_names
     rows: list[tuple[str, ...]] = []
-    described: tuple[ClusterDescription, ...] = results.populations.get("described", ())
-    told = [(f"cluster {k}", one) for k, one in enumerate(described)]
-    for parts in results.populations.get("classes", ()):
+    found = results.populations
+    told = [(f"cluster {k}", one) for k, one in enumerate(found.described if found else ())]
+    for parts in found.classes if found else ():
         name = names[parts.class_index]
         told += [(f"{name}, {letter(k)}", one) for k, one in enumerate(parts.described)]
     for name, one in told:
@@ -262,7 +262,7 @@ def differences_table(results: StudyResults) -> ReportTable | None:
 
 def _layer(results: StudyResults) -> str | None:
     """The layer whose clusters are shown."""
-    layer = results.populations.get("layer", results.cluster_layer)
+    layer = results.main_layer if results.populations is None else results.populations.layer
     return layer if layer in results.clusters else None
 
 

@@ -41,7 +41,7 @@ def chapter(results: StudyResults) -> "Chapter":
     """The main map in every colouring, its clusters and cells; the maps of all depths."""
     drawings: list[Drawing] = []
     cells, layer = results.mapped_cells, results.main_layer
-    if cells is not None and layer is not None:
+    if cells is not None and layer is not None and layer in results.main_maps:
         embedding, clusters = results.main_maps[layer], results.clusters.get(layer)
         plot = partial(
             plot_embedding_panel, embedding, cells, clusters=clusters,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Split
 from cytolens.records.classifier import Evaluation
-from cytolens.records.clusters import Clusters
+from cytolens.records.clusters import Clusters, Populations
 from cytolens.records.features import (
     Atlas,
     CellExplanation,
@@ -41,6 +41,7 @@ class StudyResults:
     fold_evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
     probabilities: NDArray[np.floating] | None = None  # (N, K), of all cells
     layers: tuple[Layer, ...] = ()
+    main_layer: str | None = None  # the one that is shown large
     maps: Mapping[str, Mapping[str, Embedding]] = field(
         default_factory=dict[str, Mapping[str, Embedding]]
     )  # maps[method][layer]
@@ -51,9 +52,7 @@ class StudyResults:
     )  # by title, of the mapped cells: what else colours the map, such as a channel's activation
     clusters: Mapping[str, Clusters] = field(default_factory=dict[str, Clusters])  # by layer
     cluster_images: FeatureImages | None = None
-    populations: Mapping[str, Any] = field(
-        default_factory=dict[str, Any]
-    )  # layer, described, classes, images, flow: see `study.clustering.populations`
+    populations: Populations | None = None
     separation: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
     pairs: Mapping[str, ClassSeparation] = field(
         default_factory=dict[str, ClassSeparation]
@@ -101,26 +100,6 @@ class StudyResults:
     def main_maps(self) -> Mapping[str, Embedding]:
         """The maps that are shown large: t-SNE where there is one, else the first method."""
         return self.maps.get("tsne") or next(iter(self.maps.values()), {})
-
-    @property
-    def main_layer(self) -> str | None:
-        """The layer that is shown large: the last one mapped before the logits."""
-        mapped = self.main_maps
-        ordered = [layer.name for layer in self.layers if layer.name in mapped] or list(mapped)
-        if not ordered:
-            return None
-        last = self.layers[-1].name if self.layers else None
-        return ordered[-2] if len(ordered) > 1 and ordered[-1] == last else ordered[-1]
-
-    @property
-    def cluster_layer(self) -> str | None:
-        """The layer whose clusters are shown: that of their feature images, else the main one."""
-        images = self.cluster_images
-        if images is not None and images.layer in self.clusters:
-            return images.layer
-        return (
-            self.main_layer if self.main_layer in self.clusters else next(iter(self.clusters), None)
-        )
 
     def gallery(self, layer: str) -> FeatureImages | None:
         """The feature images of a layer."""

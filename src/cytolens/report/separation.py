@@ -14,26 +14,10 @@ from cytolens.records.separation import Onset, Similarity
 from cytolens.report.page import ReportTable
 from cytolens.report.results import StudyResults
 from cytolens.report.tables import layers_table
+from cytolens.separation.measures import MEASURES
 
 if TYPE_CHECKING:
     from cytolens.report.story import Chapter, Drawing
-
-_TELLS = {
-    "silhouette": "Silhouette: how much nearer a cell is to its own class than to the next one "
-    "(1: far nearer, 0: no nearer).",
-    "knn_accuracy": "Balanced accuracy: share of cells that their neighbours, or a linear probe "
-    "fitted to other cells, name rightly, all classes weighing the same.",
-    "gdv": "Generalised discrimination value: distances within classes less those between them, "
-    "every feature on the same scale (0: alike, −1: apart).",
-    "fisher_ratio": "Fisher ratio: scatter of the class means over the scatter of cells about "
-    "them.",
-    "nc1": "NC1: scatter of cells about their class mean along the directions in which the means "
-    "differ, over that of the means; 0 if each class had collapsed to a point.",
-    "intrinsic_dimension": "Intrinsic dimension: in how many directions cells vary, told from the "
-    "distances to the two nearest neighbours; neither good nor bad, it knows nothing of the "
-    "classes, is told too low above some twenty, and its dashed line is not of permuted labels "
-    "but of features made independent of each other by permuting each over the cells.",
-}
 
 
 def chapter(results: StudyResults) -> "Chapter":
@@ -81,7 +65,7 @@ def of_separation(results: StudyResults) -> str:
             f"Not defined, as all or nearly all cells look the same there: {', '.join(gaps[:4])}"
             f"{more}. "
         )
-    return text + " ".join(_TELLS[key] for key in known if key in _TELLS)
+    return text + " ".join(MEASURES[key].text for key in known if key in MEASURES)
 
 
 def of_pairs(results: StudyResults) -> str:

@@ -20,7 +20,7 @@ from cytolens.figures.performance import (
     plot_reliability,
     plot_training,
 )
-from cytolens.figures.style import render_png
+from cytolens.figures.style import render
 from cytolens.report import captions, clusters, findings, knowledge, maps, separation, tables
 from cytolens.report.page import ReportContent, ReportFigure, ReportTable, Section, fit
 from cytolens.report.results import StudyResults
@@ -47,7 +47,7 @@ def tell(
     chapter out.
     """
     if pictures is None:
-        pictures = {name: render_png(made) for name, made in draw(results).items()}
+        pictures = {name: render(made)[0] for name, made in draw(results).items()}
     fitted = fit(pictures)
     sections: list[Section] = []
     for anchor, heading, text, drawings, found in _story(results):

@@ -1,15 +1,16 @@
 """What all measures of separation share: who is judged by whom, permuted labels, resamples."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
-from cytolens.numerics.features import checked_features
+from cytolens.numerics.features import checked_features, feature_matrix
 from cytolens.numerics.resampling import (
     Labels,
     assign_folds,
@@ -20,6 +21,7 @@ from cytolens.numerics.resampling import (
 )
 from cytolens.numerics.separability import balanced_accuracies, balanced_accuracy
 
+T = TypeVar("T")
 MOST_PAIRED = 2000  # cells for silhouette and discrimination value, which need all pairs
 MOST_ASKED = 5000  # cells asked for their neighbours (among all)
 MOST_NUMBERS = 5_000_000  # of features in all of the cells asked: 5,000 cells of 1,000
@@ -41,10 +43,13 @@ class Plan:
     resamples: int
     rng: np.random.Generator
 
-    @property
-    def n_classes(self) -> int:
-        """Number of classes."""
-        return int(self.labels.max()) + 1
+    _kept: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once: several measures may rest on it."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     @property
     def labellings(self) -> Labels:
@@ -115,8 +120,8 @@ def checked(
     Cells of a class with one cell are left out; groups are None where there is only one. Raises
     InputError for fewer than two classes of two cells, lengths that differ, NaN or infinity.
     """
-    given, rows = np.asarray(labels), np.asarray(features)
-    before = None if untrained is None else np.asarray(untrained)
+    given, rows = np.asarray(labels), feature_matrix(features, name=name)
+    before = None if untrained is None else feature_matrix(untrained, name=f"untrained {name}")
     if len(given) != len(rows) or (groups is not None and len(groups) != len(given)):
         raise InputError(
             f"{name} of {len(rows)} cells, {len(given)} labels"

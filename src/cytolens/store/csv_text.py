@@ -1,23 +1,21 @@
 """CSV that spreadsheets can open without running anything."""
 
-from typing import TYPE_CHECKING, Any
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-
-def csv_text(table: "pd.DataFrame") -> str:
-    """A table as CSV with a header and without row names, each cell by `safe_csv_cell`."""
-    numbers = table.select_dtypes(["number", "bool"]).columns
-    safe = {
-        name: table[name] if name in numbers else table[name].map(safe_csv_cell)
-        for name in table.columns
-    }
-    return table.assign(**safe).rename(columns=safe_csv_cell).to_csv(index=False)
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows, the header first, as CSV; each cell by `safe_csv_cell`."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([safe_csv_cell(value) for value in row] for row in rows)
+    return text.getvalue()
 
 
 def safe_csv_cell(value: Any) -> Any:
-    """``value``, with an apostrophe before text that a spreadsheet would run as a formula.
+    """``value``, with an apostrophe before text that a spreadsheet would run as a formula; no NaN.
 
     That is text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end, unless it is a
     number. Source: OWASP, "CSV Injection".
@@ -25,6 +23,8 @@ def safe_csv_cell(value: Any) -> Any:
     >>> safe_csv_cell("=1+1"), safe_csv_cell("-1.5"), safe_csv_cell(-2)
     ("'=1+1", '-1.5', -2)
     """
+    if isinstance(value, float) and value != value:
+        return ""
     if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
         return value
     try:

@@ -47,7 +47,7 @@ def write_image_stacks(
             _write_stack(temporary / f"{name}.tif", images, labels, pixel_size)
             written[f"{name}.tif"] = images.shape
         lines = [f"{name}\t{' × '.join(map(str, shape))}\n" for name, shape in written.items()]
-        (temporary / _LISTED).write_text("".join(lines))
+        (temporary / _LISTED).write_text("".join(lines), encoding="utf-8")
     return folder_path
 
 

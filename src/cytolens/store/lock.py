@@ -37,6 +37,11 @@ def run_lock(path: Path) -> Generator[None]:
                 f"another process works on '{path}'{_holder(handle)}; "
                 "wait for it or name another folder"
             ) from None
+        except OSError as error:
+            raise RunError(
+                f"'{path}' lies on a file system without locks ({error.strerror}); name a folder "
+                "elsewhere"
+            ) from error
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
         with naming_faults(path / LOCK):

@@ -7,7 +7,7 @@ Layout (format 2)::
     cells/images.zarr        crops at one size, in the files' own dtype (N, C, H, W), sharded
     cells/table.npz          labels, names, groups, covariates, preparation
     classifier/              weights.safetensors, network.json
-    activations/<name>.zarr  one array (N, F) per layer, sharded; layers.npz
+    activations/<name>.zarr  layers.npz; arrays/<layer>: one array (N, F) per layer, sharded
     stages/<stage>.npz       every other result, without pickles
     figures/                 each figure as PNG and SVG
     report.html  summary.json  cells.h5ad
@@ -52,6 +52,7 @@ _CHUNKS_PER_SHARD = 32
 _CROPS_PER_CHUNK = 64
 
 _RECORD = "run.json"
+_ARRAYS = "arrays"
 _KEPT = ("format", "stages")  # entries of run.json that are no notes
 
 Sink = Callable[[str, tuple[int, ...], Any], Any]
@@ -150,6 +151,7 @@ class RunFolder:
 
     def forget(self, *stages: str) -> None:
         """Mark stages as not finished, before their results are replaced."""
+        self._unfinished.clear()
         record = self._read_record()
         if [stage for stage in stages if record["stages"].pop(stage, None) is not None]:
             self._write_record(record)
@@ -165,6 +167,8 @@ class RunFolder:
             raise RunError(f"the stage '{stage}' of '{self.path}' is not finished; run it first")
         origin = Origin(self.path, stage)
         for file in entry["files"]:
+            if Path(file).is_absolute() or ".." in Path(file).parts:
+                raise origin.damage(self.path / _RECORD, f"'{file}' does not lie in the run")
             path = standing(self.path / file)
             if file == _CELLS:
                 images = cast(ArrayImages, _load_cells(path, origin).images)
@@ -243,12 +247,15 @@ class RunFolder:
 
             def sink(layer: str, shape: tuple[int, ...], dtype: Any) -> Any:
                 return create_array(
-                    partial / file_name(layer), shape, dtype,
+                    partial / _ARRAYS / file_name(layer), shape, dtype,
                     rows=_ROWS_PER_CHUNK, chunks_per_shard=_CHUNKS_PER_SHARD,
                 )  # fmt: skip
 
             made = make(sink)
-            seals = {la.name: checksum_of_array(partial / file_name(la.name)) for la in made.layers}
+            seals = {
+                la.name: checksum_of_array(partial / _ARRAYS / file_name(la.name))
+                for la in made.layers
+            }
             record = {"layers": made.layers, "reduction": made.reduction, "arrays": seals}
             write_bytes(partial / "layers.npz", encode(record))
 
@@ -256,6 +263,14 @@ class RunFolder:
         """Activations whose arrays stay on disk until they are indexed."""
         problem = f"'{self.path}' has no activations yet; run the stage 'extract' first"
         return _load_activations(*self._find(_activations_file(name), name, problem))
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of ``summary.json``, which the stage "report" writes."""
+        path = self.path / "summary.json"
+        if not path.is_file():
+            raise RunError(f"'{self.path}' has no report yet; make it: cytolens report {self.path}")
+        with Origin(self.path, "report").reading(path):
+            return json.loads(path.read_bytes())
 
     def _begin(self, file: str) -> None:
         if not self.exists:  # so that an interrupted first stage is known for a run
@@ -319,7 +334,7 @@ def _load_activations(folder: Path, origin: Origin) -> Activations:
         stored = decode(path.read_bytes())
         layers: tuple[Layer, ...] = stored["layers"]
         arrays = {
-            layer.name: StoredArray(folder / file_name(layer.name), origin, seal)
+            layer.name: StoredArray(folder / _ARRAYS / file_name(layer.name), origin, seal)
             for layer, seal in zip(layers, stored["arrays"].values(), strict=True)
         }
         return Activations(layers, arrays, stored["reduction"])

@@ -106,16 +106,20 @@ class StoredArray:
         return np.asarray(self[:], dtype=dtype)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
-        rows = index[0] if isinstance(index, tuple) else index
-        n, step = len(self), self._rows_per_file
-        chosen = np.asarray(range(n)[rows] if isinstance(rows, slice) else np.arange(n)[rows])
+        """Raises IndexError for an index that does not fit, DamagedError for damage."""
+        parts = index if isinstance(index, tuple) else (index,)
+        if len(parts) > self.ndim:
+            raise IndexError(f"{len(parts)} indices came for an array of {self.ndim} axes")
+        chosen = [np.arange(n)[part] for n, part in zip(self.shape, parts, strict=False)]
+        rows, step = np.atleast_1d(chosen[0]), self._rows_per_file
+        whole = all(not isinstance(p, slice) or (p.step or 1) > 0 for p in parts)
         with self.origin.reading(self.path):
-            for number in np.unique(chosen // step).tolist():
+            for number in np.unique(rows // step).tolist():
                 name = "/".join(["c", str(number), *["0"] * (self.ndim - 1)])
                 file = self.path / name
                 if not file.is_file() or not file.stat().st_size:  # Zarr would read it as zeros
                     raise ValueError(f"'{name}' is missing or empty")
-            return np.asarray(self._array.oindex[index])
+            return np.asarray(self._array.oindex[parts if whole else tuple(chosen)])
 
     @property
     def _rows_per_file(self) -> int:

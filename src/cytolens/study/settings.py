@@ -1,13 +1,12 @@
 """Everything a study can be asked for, in one place; the command line is made from it."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from cytolens.errors import SettingError
+
+if TYPE_CHECKING:
+    from cytolens.store.run_folder import RunFolder
 
 
 def _setting(default: Any, panel: str, text: str, **more: Any) -> Any:
@@ -27,9 +26,12 @@ CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES, MACHINE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class StudySettings:
-    """Settings of a whole study. Each stage looks only at its own, so a change repeats little."""
+    """Settings of a whole study, by name. A stage is given its own, so a change repeats little.
+
+    With ``quick`` all that is not given becomes small; what is given always holds.
+    """
 
     # Cells
     classes: list[str] = _setting([], CELLS, "classes to keep, by name or part of it; default all")
@@ -133,9 +135,22 @@ class StudySettings:
     batch_size: int = _setting(256, MACHINE, "cells per forward pass")
     quick: bool = _setting(False, MACHINE, "a first look: fewer cells, epochs, channels and steps")
 
-    def __post_init__(self) -> None:
+    def __init__(self, **given: Any) -> None:
+        """Raises SettingError for a name that is no setting, and for a value out of range."""
+        known = {setting.name: setting for setting in fields(self)}
+        for name in set(given) - set(known):
+            raise SettingError(f"'{name}' is no setting; choose from: {', '.join(known)}")
+        for name, setting in known.items():
+            value = _QUICK.get(name) if given.get("quick") else None
+            if value is None:
+                made = setting.default_factory
+                value = setting.default if made is MISSING else made()
+            object.__setattr__(self, name, given.get(name, value))
         if not self.methods:
             object.__setattr__(self, "methods", ["tsne", "pca"])
+        self._check()
+
+    def _check(self) -> None:
         for name, allowed in _CHOICES.items():
             value = getattr(self, name)
             for entry in value if isinstance(value, list) else [value]:
@@ -150,38 +165,19 @@ class StudySettings:
                     f"--{name.replace('_', '-')} {value}: allowed is {low} to {high:g}"
                 )
 
-    def effective(self) -> "StudySettings":
-        """The settings with ``quick`` carried out: what was not chosen by hand becomes small."""
-        if not self.quick:
-            return self
-        small = {
-            name: value
-            for name, value in _QUICK.items()
-            if getattr(self, name) == getattr(_DEFAULTS, name)
-        }
-        return replace(self, quick=False, **small)
-
-    def part(self, *panels: str) -> dict[str, Any]:
-        """The settings of some panels, by name."""
-        values = asdict(self)
-        return {f.name: values[f.name] for f in fields(self) if f.metadata["panel"] in panels}
-
-    def only(self, *names: str) -> dict[str, Any]:
-        """These settings, by name."""
-        return {name: getattr(self, name) for name in names}
-
-    def mapped(self, n: int) -> NDArray[np.int64]:
-        """The cells on the maps: all ``n``, or a seeded draw of ``map_cells``."""
-        if n <= self.map_cells:
-            return np.arange(n)
-        draw = np.random.default_rng(self.seed)
-        return np.sort(draw.choice(n, self.map_cells, replace=False))
-
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> "StudySettings":
-        """Settings read back from a run; names that this version does not know are left out."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+    def of_run(cls, folder: "RunFolder", **given: Any) -> "StudySettings":
+        """The settings of a run, but for those given.
+
+        Names that this version does not know are left out, and so is the permission to unpickle,
+        which a run cannot give itself.
+        """
+        known = {setting.name for setting in fields(cls)} - {"allow_pickle"}
+        stored = {name: value for name, value in folder.settings.items() if name in known}
+        if given.get("quick") and not stored.get("quick"):
+            usual = asdict(cls())
+            stored = {name: value for name, value in stored.items() if value != usual[name]}
+        return cls(**{**stored, **given})
 
 
 _CHOICES = {
@@ -209,7 +205,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "explain": (0, 50),
     "batch_size": (1, 65_536),
 }
-_DEFAULTS = StudySettings()
 _QUICK: dict[str, Any] = {
     "limit": 400,
     "epochs": 6,

@@ -83,7 +83,7 @@ def _batches(images: NDArray[np.float32], device: torch.device) -> Sequence[torc
 
 
 def _out_of_place(network: nn.Module) -> AbstractContextManager[Any]:
-    """In-place non-linearities, which captum cannot look behind, work on copies meanwhile."""
+    """In-place non-linearities, which captum cannot handle, work on copies within the block."""
     return capture(network, [])
 
 

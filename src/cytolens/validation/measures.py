@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from cytolens.features.insertion import descending
 
-TOLERANCE = 1  # pixels that the peak may lie beside the mask
+TOLERANCE = 1  # pixels that the peak may lie outside the mask
 
 Saliency = NDArray[np.floating]
 

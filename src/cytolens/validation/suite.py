@@ -1,4 +1,4 @@
-"""The known-answer suite over a folder: each answer is found once, then told on one page."""
+"""The known-answer suite over a folder: each answer is found once, then reported on one page."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from cytolens import __version__
 from cytolens.classifier.wrapping import load_module
 from cytolens.errors import SettingError
-from cytolens.figures.style import render_png, render_svg
+from cytolens.figures.style import render
 from cytolens.records.cells import Progress
 from cytolens.records.features import KnownAnswer
 from cytolens.report.page import render_report
@@ -128,9 +128,9 @@ def write_page(out: Path, answers: list[KnownAnswer], settings: Mapping[str, Any
     """Figures, ``summary.json`` and, last, ``validation.html``, whose path is given."""
     pictures: dict[str, bytes] = {}
     for name, figure in draw(answers).items():
-        pictures[name] = render_png(figure)
+        pictures[name], svg = render(figure)
         write_bytes(out / "figures" / f"{name}.png", pictures[name])
-        write_bytes(out / "figures" / f"{name}.svg", render_svg(figure))
+        write_bytes(out / "figures" / f"{name}.svg", svg)
     summary = summarise(answers, settings)
     write_json(out / "summary.json", summary)
     page = out / "validation.html"
@@ -139,7 +139,7 @@ def write_page(out: Path, answers: list[KnownAnswer], settings: Mapping[str, Any
 
 
 def _recipe(settings: ValidationSettings) -> dict[str, Any]:
-    """What an answer depends on, beside what is planted."""
+    """What an answer depends on, apart from what is planted."""
     chosen = asdict(settings)
     for name in ("kinds", "grid", "device"):
         del chosen[name]

@@ -201,7 +201,7 @@ def _results(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> S
     caption = (
         "Accuracy: balanced, on held-out cells. Drop: of the probability of “planted” when the "
         "plant is taken out of a cell. Then the share of cells whose saliency peaks on the plant, "
-        "or a pixel beside it, with 95 % intervals (bootstrap over cells)."
+        "or at most one pixel from it, with 95 % intervals (bootstrap over cells)."
     )
     figure = ReportFigure(
         "pointing",
@@ -251,7 +251,7 @@ def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Sect
         "Overlap: intersection over union of the plant and as many of the most salient pixels. "
         "Insertion: share of the evidence that the most salient pixels bring back; deletion: share "
         "that stays without them (lower is better). In words: cytolens against that method, by the "
-        "interval of the difference cell by cell. Random: our saliency, pushed round."
+        "interval of the difference cell by cell. Random: our saliency, shifted at random."
     )
     tables = (ReportTable(f"{kind.capitalize()}: all measures", header, rows, caption, 2),)
     text = tuple(_sentence(answer, answer.setting) for answer in answers)
@@ -281,7 +281,7 @@ def _method(answers: Sequence[KnownAnswer]) -> Section:
         "Grad-CAM: captum, last convolution (and at our layer). Integrated gradients: captum, 50 "
         "steps from the background. Of all methods the positive part is used. Untrained: our "
         "saliency in the same architecture with random weights.",
-        "Pointing allows one pixel beside the mask. Insertion puts the most salient pixels of the "
+        "Pointing allows one pixel outside the mask. Insertion puts the most salient pixels of the "
         "planted cell into its plain twin, deletion takes them out; both give the mean share of "
         "the evidence (logit of planted minus plain) at 0.5, 1, 2, 4, 8, 16 % of the pixels.",
         "The intervals are over cells, for one network and one simulation; another seed trains "

@@ -1,18 +1,13 @@
-"""Convolutions that compute no more than the ascent on an image needs, on any device.
+"""A convolution that computes one output channel per image, and no more.
 
-Both hold the weights of a plain convolution and give its numbers, up to rounding. Both rest on the
-same identity: a convolution is a matrix product, which gives what every pixel has to add to its
-neighbours, and a fold, which adds it there (Chellapilla, Puri & Simard 2006, read backwards).
+It holds the weights of a plain convolution and gives its numbers, up to rounding. A convolution is
+a matrix product, which gives what every pixel adds to its neighbours, and a fold, which adds it
+there (Chellapilla, Puri & Simard 2006, read backwards).
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-FEW = 1 / 16
-"""Input channels per output channel up to which `FewInputs` pays; measured on a CPU."""
 
 FOLD = 16
 """Multiplications that take as long as folding in one number; measured on a CPU."""
@@ -71,55 +66,6 @@ class OwnChannel(nn.Module):
             padding=(down - top, across - left),
         )[:, :, :: conv.stride[0], :: conv.stride[1]]
         return own if conv.bias is None else own + conv.bias[self.own].view(-1, 1, 1, 1)
-
-
-class FewInputs(nn.Module):
-    """A convolution of images of few channels, whose gradient is a matrix product and a fold.
-
-    Libraries are slow there: their kernels want many channels on both sides.
-    """
-
-    def __init__(self, conv: nn.Conv2d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    @staticmethod
-    def suits(conv: nn.Module) -> bool:
-        """True for ungrouped, zero-padded convolutions of few input for many output channels."""
-        return (
-            type(conv) is nn.Conv2d
-            and conv.groups == 1
-            and conv.in_channels <= FEW * conv.out_channels
-            and conv.padding_mode == "zeros"
-            and not isinstance(conv.padding, str)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, h, w) of x (N, B, H, W)."""
-        return _Convolve.apply(x, self.conv.weight, self.conv)  # pyright: ignore
-
-
-class _Convolve(torch.autograd.Function):
-    """conv(x) with a gradient for x alone."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, conv: nn.Conv2d) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.conv, ctx.size = conv, x.shape[2:]
-        return conv(x)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:  # pyright: ignore
-        (weight,) = ctx.saved_tensors
-        conv = ctx.conv
-        added = weight.flatten(1).t().contiguous() @ gradients[0].flatten(2)  # (N, B·k, h·w)
-        return (
-            functional.fold(
-                added, ctx.size, conv.kernel_size, conv.dilation, conv.padding, conv.stride
-            ),
-            None,
-            None,
-        )
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, int]:

@@ -1,13 +1,13 @@
-"""The network as it is optimised through: a private copy, frozen and made fast; never the user's.
+"""A private, frozen, faster copy of the network, for the ascent; the user's network is not changed.
 
-Batch norm is folded into the convolution before it, memory holds channels last, and convolutions
-compute what is needed and no more (`convolutions`). All this leaves the answers as they are,
-up to rounding, which is checked on a probe; where it does not, the network is used as it is.
+Batch norm is folded into the convolution before it, memory holds channels last, and the last
+convolution computes only the channel that an image needs (`convolutions`). Answers stay the same up
+to rounding, which is checked on a probe; where they do not, the network is used unchanged. What
+each change saves: `benchmarks/results/fast_path.md`.
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cytolens.activations.capture import Place, capture
-from cytolens.features.fast.convolutions import FewInputs, OwnChannel
+from cytolens.features.fast.convolutions import OwnChannel
 from cytolens.records.layers import Layer
 
 
@@ -49,9 +49,6 @@ class LeanCopy:
         same = changed and _agree(_values(folded, probe, places), expected)
         network = folded if same else plain
         last = None if aim is None else _single_out(network, probe, places, aim, expected)
-        if probe.device.type == "cpu":
-            _spare_gradients(network, probe, expected)
-        _rectify_late(network, probe, expected)
         return LeanCopy(network, last)
 
 
@@ -111,51 +108,6 @@ def _single_out(
     return last if done else None
 
 
-def _spare_gradients(network: nn.Module, probe: Tensor, expected: Mapping[Place, Tensor]) -> None:
-    """Give convolutions of few input channels their faster gradient."""
-    for name, conv in list(network.named_modules()):
-        parent = network.get_submodule(name.rpartition(".")[0])
-        if FewInputs.suits(conv) and not _hooked(conv) and not isinstance(parent, OwnChannel):
-            _replace(network, {name: FewInputs(conv)}, probe, expected)  # pyright: ignore
-
-
-class _Rectify(nn.Module):
-    """ReLU that needs no memory of its own."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.relu_()
-
-
-def _rectify_late(network: nn.Module, probe: Tensor, expected: Mapping[Place, Tensor]) -> None:
-    """Rectify in place, and behind a max pooling rather than before it: a quarter of the work.
-
-    The two commute, as ReLU rises monotonically.
-    """
-    made: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    kinds = (nn.ReLU, nn.MaxPool2d)
-    with _watching(network, kinds, made):
-        _values(network, probe, expected)
-    once = {name: calls[0] for name, calls in made.items() if len(calls) == 1}
-    changes: list[dict[str, nn.Module]] = []
-    for name, (_, given) in once.items():
-        if _is(network, name, nn.ReLU):
-            pools = [n for n, (taken, _) in once.items() if taken is given and n != name]
-            if len(pools) == 1 and _is(network, pools[0], nn.MaxPool2d):
-                late = nn.Sequential(network.get_submodule(pools[0]), _Rectify())
-                changes.append({name: nn.Identity(), pools[0]: late})
-            else:
-                changes.append({name: _Rectify()})
-    together = {name: module for change in changes for name, module in change.items()}
-    if not _replace(network, together, probe, expected):
-        for change in changes:
-            _replace(network, change, probe, expected)
-
-
-def _is(network: nn.Module, name: str, kind: type[nn.Module]) -> bool:
-    module = network.get_submodule(name)
-    return type(module) is kind and not _hooked(module)
-
-
 def _replace(
     network: nn.Module,
     new: Mapping[str, nn.Module],
@@ -180,39 +132,21 @@ def _put(network: nn.Module, modules: Mapping[str, nn.Module]) -> None:
         setattr(network.get_submodule(parent), last, module)
 
 
-@contextmanager
-def _watching(
-    network: nn.Module,
-    kinds: tuple[type[nn.Module], ...],
-    made: dict[str, list[tuple[Tensor, Tensor]]],
-) -> Generator[None]:
-    """Within the block ``made`` gets what modules of these kinds are given and give."""
+def _source(network: nn.Module, probe: Tensor, place: Place) -> str | None:
+    """Name of the convolution, called once, whose output is the value at the place."""
+    made: dict[str, list[int]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, args, output: made.setdefault(name, []).append((args[0], output))
+        return lambda module, args, output: made.setdefault(name, []).append(output.data_ptr())
 
-    named = [(name, module) for name, module in network.named_modules() if type(module) in kinds]
-    handles = [module.register_forward_hook(keep(name)) for name, module in named]
+    named = [(name, part) for name, part in network.named_modules() if type(part) is nn.Conv2d]
+    handles = [conv.register_forward_hook(keep(name)) for name, conv in named]
     try:
-        yield
+        value = _values(network, probe, [place])[place]
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _source(network: nn.Module, probe: Tensor, place: Place) -> str | None:
-    """Name of the convolution, called once, whose output is the value at the place."""
-    made: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    with _watching(network, (nn.Conv2d,), made):
-        value = _values(network, probe, [place])[place]
-    return next(
-        (
-            name
-            for name, calls in made.items()
-            if len(calls) == 1 and calls[0][1].data_ptr() == value.data_ptr()
-        ),
-        None,
-    )
+    return next((name for name, calls in made.items() if calls == [value.data_ptr()]), None)
 
 
 def _hooked(module: nn.Module) -> bool:

@@ -1,6 +1,6 @@
 """The part of an image that a single neuron sees: nothing else has to go through the network.
 
-Convolutions and poolings give at a position what they would give were there nothing beyond its
+Convolutions and poolings give at a position what they would give if there were nothing outside its
 receptive field, provided that the cut falls on a multiple of their stride.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LARGEST = 0.7
-"""Share of the image above which a tile is not worth its while."""
+"""Share of the image above which a tile is not worth using."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ def find_tile(
 
 
 def _span(pixels: int, cells: int, index: int, field: int) -> tuple[int, int, int]:
-    """First pixel, pixel behind the last, and first cell of the map, along one side."""
+    """First pixel, pixel after the last, and first cell of the map, along one side."""
     stride = max(1, round(pixels / cells))
     centre = (pixels - 1) / 2 + stride * (index - (cells - 1) / 2)
     slack = stride  # fields of even size have no middle
     first = max(0, math.floor((centre - (field - 1) / 2 - slack) / stride))
-    behind = math.ceil((centre + (field + 1) / 2 + slack) / stride)
-    return first * stride, min(pixels, behind * stride), first
+    after = math.ceil((centre + (field + 1) / 2 + slack) / stride)
+    return first * stride, min(pixels, after * stride), first

@@ -5,7 +5,7 @@ import numpy as np
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.records.cells import Cells
 from cytolens.records.layers import Activations, Layer
-from cytolens.study import apart
+from cytolens.study.stages.separation import PAIRS, SEPARATION, SIMILARITY
 
 PLACE = ("", 0, "output")
 NAMES = ("input", "conv1", "logits")
@@ -34,24 +34,23 @@ def made(classes: int, n: int = 240) -> tuple[Activations, Activations, Cells]:
 def test_three_classes_are_told_apart_pair_by_pair_and_written_down() -> None:
     acts, before, cells = made(3)
     chosen = np.arange(len(cells))
-    separation = apart.separation_by_depth(
-        acts, before, cells, chosen, permutations=20, seed=0, progress=silent
-    )
-    pairs = apart.pairs_by_depth(
-        acts, before, cells, chosen, separation, permutations=20, seed=0, progress=silent
-    )
-    similarity = apart.similarity_of_depths(acts, before, cells, chosen, permutations=5, seed=0)
-    clear = {onset.classes: onset.clear for onset in pairs["onsets"]}
+    options = {"permutations": 20, "seed": 0, "progress": silent}
+    separation = SEPARATION.make(acts, before, cells, chosen, **options)
+    pairs = PAIRS.make(acts, before, cells, chosen, separation, **options)
+    similarity = SIMILARITY.make(acts, before, cells, chosen, permutations=5, seed=0)
+    clear = {onset.classes: onset.clear for onset in pairs.onsets}
     first, second, third = cells.class_names
     assert clear[first, second] == clear[first, third] == "conv1"
     assert clear[second, third] == "logits"
-    entries = {name: apart.layer_entries(name, pairs["layers"], similarity) for name in NAMES}
+    found = {"pairs": pairs, "similarity": similarity}
+    said = [stage.summarise(found) for stage in (PAIRS, SIMILARITY)]
+    entries = {name: {**said[0].layers[name], **said[1].layers[name]} for name in NAMES}
     assert set(entries["logits"]["separation_by_class"]) == set(cells.class_names)
     assert entries["conv1"]["separation_by_pair"][0]["classes"] == [first, second]
     assert entries["conv1"]["separation_by_pair"][0]["value"] > 0.95
     assert entries["input"]["similarity"]["before_training"]["value"] > 0.999
     assert "next" not in entries["logits"]["similarity"]
-    whole = apart.study_entries(pairs["onsets"], similarity)
+    whole = {**said[0].study, **said[1].study}
     assert whole["onsets"][0]["clear"] == "conv1"
     assert np.shape(whole["similarity"]["value"]) == (3, 3)
     json.dumps([entries, whole])
@@ -60,14 +59,11 @@ def test_three_classes_are_told_apart_pair_by_pair_and_written_down() -> None:
 def test_two_classes_are_one_pair_measured_once() -> None:
     acts, before, cells = made(2)
     chosen = np.arange(len(cells))
-    separation = apart.separation_by_depth(
-        acts, before, cells, chosen, permutations=20, seed=0, progress=silent
-    )
-    pairs = apart.pairs_by_depth(
-        acts, before, cells, chosen, separation, permutations=20, seed=0, progress=silent
-    )
-    assert pairs["layers"] == {}
-    (onset,) = pairs["onsets"]
+    options = {"permutations": 20, "seed": 0, "progress": silent}
+    separation = SEPARATION.make(acts, before, cells, chosen, **options)
+    pairs = PAIRS.make(acts, before, cells, chosen, separation, **options)
+    assert pairs.layers == {}
+    (onset,) = pairs.onsets
     assert onset.clear == "conv1"
     assert onset.value == separation[onset.best]["probe_accuracy"]
 

@@ -14,16 +14,20 @@ from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
 from cytolens.numerics.auc import area_under_curve
+from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells
-from cytolens.records.knowledge import Confounds, Suspects
+from cytolens.records.knowledge import Confounds, Properties, Suspects
 from cytolens.simulation.simulate import simulate
-from cytolens.study import knowing
+from cytolens.store.csv_text import csv_text
+from cytolens.study.stages import knowledge as knowing
+from cytolens.study.stages.cells import properties_at
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 PLANTED = ("empty", "debris", "doublet", "out of focus", "saturated")
 
 
-def quiet(done: int, total: int, note: str) -> None: ...
+def measure(cells: Cells, chosen: np.ndarray) -> Properties:
+    return Properties(chosen, *measure_cells(cells.subset(chosen)))
 
 
 def cells_with_odd_ones(n: int = 240, each: int = 3) -> Cells:
@@ -49,8 +53,8 @@ def cells_with_odd_ones(n: int = 240, each: int = 3) -> Cells:
 
 def test_odd_cells_planted_in_images_are_found_with_their_reason() -> None:
     cells = cells_with_odd_ones()
-    made = knowing.measure(cells, np.arange(len(cells)), quiet)
-    odd, reasons, _, remarks = find_odd(made["values"], made["checks"], cells.labels)
+    made = measure(cells, np.arange(len(cells)))
+    odd, reasons, _, remarks = find_odd(made.values, made.checks, cells.labels)
     found = dict(zip(odd.tolist(), reasons))
     expected = [reason for reason in PLANTED for _ in range(3)]
     assert [found.get(k) for k in range(15)] == expected
@@ -61,7 +65,7 @@ def test_odd_cells_planted_in_images_are_found_with_their_reason() -> None:
 def test_no_nuisance_differs_between_simulated_classes() -> None:
     made = simulate(400, difficulty=0.0, rng=0)
     cells = cells_from_arrays(made.images[:, 0], made.labels)
-    found, _ = knowing.nuisances_of(knowing.measure(cells, np.arange(400), quiet), cells)
+    found, _ = knowing.nuisances_of(measure(cells, np.arange(400)), cells)
     for name, values in found.items():
         if np.asarray(values).dtype.kind == "f":
             auc = area_under_curve(values[made.labels == 1], values[made.labels == 0])
@@ -87,7 +91,7 @@ def test_groups_and_columns_named_like_batches_are_nuisances_and_artefacts() -> 
         group_name="donor",
         covariates={"Plate": np.arange(40) % 3, "n_lobes": made.properties["n_lobes"]},
     )
-    found, artefacts = knowing.nuisances_of(knowing.measure(cells, np.arange(40), quiet), cells)
+    found, artefacts = knowing.nuisances_of(measure(cells, np.arange(40)), cells)
     assert {"donor", "Plate", "padding_share", "offset_x"} <= set(artefacts)
     assert "n_lobes" not in found
     assert {"crop_size", "total_brightness"} <= set(found) - set(artefacts)
@@ -97,11 +101,11 @@ def test_properties_of_some_cells_are_those_measured_with_what_came_along() -> N
     made = simulate(30, rng=0)
     covariates = {"area": np.arange(30.0), "note": np.array(["x"] * 30)}
     cells = replace(cells_from_arrays(made.images[:, 0], made.labels), covariates=covariates)
-    measured = knowing.measure(cells, np.arange(5, 25), quiet)
+    measured = measure(cells, np.arange(5, 25))
     some = np.array([7, 20])
-    found = knowing.properties_at(measured, cells, some)
+    found = properties_at(measured, cells, some)
     assert found["area (given)"].tolist() == [7, 20]
-    assert found["area"].tolist() == measured["values"]["area"][[2, 15]].tolist()
+    assert found["area"].tolist() == measured.values["area"][[2, 15]].tolist()
     assert "note" not in found
 
 
@@ -118,14 +122,16 @@ def suspects() -> Suspects:
 def test_the_table_and_the_summary_name_every_suspect(suspects: Suspects) -> None:
     made = simulate(20, rng=0)
     cells = cells_from_arrays(made.images[:, 0], made.labels, class_names=("G1", "G2"))
-    rows = list(csv.DictReader(io.StringIO(knowing.suspects_table(suspects, cells))))
+    table = csv_text(knowing.suspects_table(suspects, cells))
+    rows = list(csv.DictReader(io.StringIO(table)))
     assert [(row["cell"], row["list"]) for row in rows] == [
         ("4", "label"), ("2", "label"), ("8", "odd")
     ]  # fmt: skip
     assert (rows[0]["given"], rows[0]["suggested"], rows[0]["probe at a"]) == ("G1", "G2", "0.1000")
     assert rows[2]["reason"] == "empty, cut off"
-    entries = knowing.study_entries(Confounds({}, {}, (), {}, 9), suspects, cells)
-    assert entries["alarms"] == []
+    found = {"confounds": Confounds({}, {}, (), {}, 9), "suspects": suspects, "cells": cells}
+    assert knowing.CONFOUNDS.summarise(found).study["alarms"] == []
+    entries = knowing.SUSPECTS.summarise(found).study
     assert entries["suspects"]["labels"][0] == {
         "name": str(cells.names[4]), "given": "G1", "suggested": "G2", "score": 2.5
     }  # fmt: skip
@@ -142,7 +148,7 @@ def test_real_confounds_are_caught_by_what_is_measured_on_the_crops() -> None:
     jurkat = SHARED / "jurkat_ifc_cellcycle" / "jurkat_ifc.npz"
     cells = read_cells(jurkat, classes=["G1", "G2"], channels=["DNA"])
     some = np.arange(0, len(cells), 6)
-    light = knowing.measure(cells, some, quiet)["values"]["total_brightness"]
+    light = measure(cells, some).values["total_brightness"]
     labels = cells.labels[some]
     assert area_under_curve(light[labels == 1], light[labels == 0]) > 0.995
     assert label_from_nuisance({"light": light}, labels, rng=0)[0]["light"].value > 0.97

@@ -19,7 +19,7 @@ from cytolens.figures.placed import (
     plot_placed,
     plot_placed_by_depth,
 )
-from cytolens.figures.style import METHODS, interval, number, render_png, render_svg
+from cytolens.figures.style import METHODS, interval, number, render
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.maps import PlacedCells
@@ -32,12 +32,11 @@ from cytolens.report.page import (
     fit,
     render_report,
 )
-from cytolens.report.results import StudyResults
 from cytolens.store.csv_text import csv_text
 from cytolens.store.files import replacing_folder, write_bytes, write_json, write_text
 
 if TYPE_CHECKING:
-    from cytolens.study.placing import FinishedRun
+    from cytolens.study.place import OldMaps
 
 _MARK = "placed.json"
 
@@ -49,7 +48,7 @@ def check_folder(out: Path) -> None:
 
 
 def write_placed(
-    out: Path, placed: PlacedCells, cells: Cells, run: "FinishedRun", progress: Progress
+    out: Path, placed: PlacedCells, cells: Cells, run: "OldMaps", progress: Progress
 ) -> None:
     """``placed.csv``, ``placed.parquet``, ``placed.json``, ``figures`` and ``placed.html``.
 
@@ -57,7 +56,9 @@ def write_placed(
     """
     with replacing_folder(out, knows=(_MARK,)) as beside:
         table = table_of(placed, cells)
-        write_text(beside / "placed.csv", csv_text(table))
+        write_text(
+            beside / "placed.csv", csv_text([list(table), *table.to_numpy(dtype=object).tolist()])
+        )
         table.to_parquet(beside / "placed.parquet", engine="pyarrow", index=False)
         summary = summarise(placed, cells, run)
         pictures: dict[str, bytes] = {}
@@ -65,9 +66,9 @@ def write_placed(
         for done, (name, (_, _, plot)) in enumerate(figures.items()):
             progress(done, len(figures), name)
             figure = plot()
-            pictures[name] = render_png(figure)
+            pictures[name], svg = render(figure)
             write_bytes(beside / "figures" / f"{name}.png", pictures[name])
-            write_bytes(beside / "figures" / f"{name}.svg", render_svg(figure))
+            write_bytes(beside / "figures" / f"{name}.svg", svg)
         page = _page(placed, cells, run, summary, figures, pictures)
         write_text(beside / "placed.html", render_report(page))
         write_json(beside / _MARK, summary)
@@ -101,7 +102,7 @@ def table_of(placed: PlacedCells, cells: Cells) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def summarise(placed: PlacedCells, cells: Cells, run: "FinishedRun") -> dict[str, Any]:
+def summarise(placed: PlacedCells, cells: Cells, run: "OldMaps") -> dict[str, Any]:
     """``placed.json``: how many, predicted as what, how odd by depth, how well placed by map."""
     best = placed.probabilities.argmax(axis=1)
     counts = np.bincount(best, minlength=len(placed.class_names)).tolist()
@@ -118,6 +119,7 @@ def summarise(placed: PlacedCells, cells: Cells, run: "FinishedRun") -> dict[str
         "version": __version__,
         "run": str(run.folder.path),
         "source": cells.source,
+        "path": str(Path(cells.source).resolve()),
         "n": len(placed.names),
         "skipped": [{"name": bad.name, "reason": bad.reason} for bad in cells.skipped],
         "remarks": list(cells.remarks),
@@ -154,13 +156,13 @@ def _odd(placed: PlacedCells, layer: str) -> dict[str, Any]:
 Drawings = Mapping[str, tuple[str, str, Any]]  # by name: title, caption, plot
 
 
-def _figures(placed: PlacedCells, cells: Cells, run: "FinishedRun") -> Drawings:
-    results = StudyResults(layers=run.activations.layers, maps=run.maps)
+def _figures(placed: PlacedCells, cells: Cells, run: "OldMaps") -> Drawings:
     labels = run.cells.labels[run.mapped]
     drawings: dict[str, tuple[str, str, Any]] = {}
-    layer = results.main_layer
-    if layer is not None:
-        embedding = results.main_maps[layer]
+    layer = run.main_layer
+    main_maps = run.maps.get("tsne") or next(iter(run.maps.values()), {})
+    if layer in main_maps:
+        embedding = main_maps[layer]
         drawings["placed_map"] = (
             f"New cells on the map of {layer}",
             "Pale: the cells of the run, where they were; bright: the new cells, in the colour of "
@@ -196,7 +198,7 @@ def _figures(placed: PlacedCells, cells: Cells, run: "FinishedRun") -> Drawings:
     return drawings
 
 
-def _believe(placed: PlacedCells, run: "FinishedRun", method: str, layers: list[str]) -> str:
+def _believe(placed: PlacedCells, run: "OldMaps", method: str, layers: list[str]) -> str:
     """How far places are to be believed."""
     kept = [placed.kept[method][layer].value for layer in layers]
     own = [run.maps[method][layer].quality.get("recall_10", np.nan) for layer in layers]
@@ -224,7 +226,7 @@ def _range(values: list[float]) -> str:
 def _page(
     placed: PlacedCells,
     cells: Cells,
-    run: "FinishedRun",
+    run: "OldMaps",
     summary: Mapping[str, Any],
     figures: Drawings,
     pictures: Mapping[str, bytes],

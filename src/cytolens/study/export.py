@@ -1,25 +1,21 @@
-"""A study's cells for other tools, with all that its stages found of them."""
+"""A study's cells, and its images, for other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.errors import choose
 from cytolens.figures.style import FAINT, UNTRAINED, colours
 from cytolens.figures.tiles import look_of
 from cytolens.records.cells import Cells, Split
-from cytolens.report.results import StudyResults
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad
 from cytolens.store.image_stacks import write_image_stacks
-
-if TYPE_CHECKING:
-    from cytolens.study.study import Study
-
-WIDEST = 1024
-"""Features of a layer that the ``cells.h5ad`` of every study takes in; pixels are mostly more."""
+from cytolens.study.stages.cells import properties_at
+from cytolens.study.study import Study
 
 IN_EXPORT = 1_000_000_000
 """Bytes that a layer's features may take in an export that was asked for."""
@@ -33,72 +29,66 @@ def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) 
 
     ``to``: h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard, or tiff (the
     feature images and modulated images as ImageJ stacks). ``out`` defaults to a name in
-    ``RUN/exports``. Stages of the run that are not finished are made first.
-    Raises RunError where there is no run, SettingError for an unknown format and for a folder that
-    holds other things.
+    ``RUN/exports``. Stages of the run that are not finished are made first; its cells and its
+    classifier are taken as they are. Raises RunError where there is no run, SettingError for an
+    unknown format and for a folder that holds other things.
     """
-    from cytolens.study.study import Study  # which imports this file
-
     return export_study(Study(Path(run)), to, out=None if out is None else Path(out))
 
 
-def export_study(study: "Study", to: str, *, out: Path | None = None) -> Path:
+def export_study(study: Study, to: str, *, out: Path | None = None) -> Path:
     """The same of a study that is open."""
-    if to == "tiff":
-        cells = study.cells()
+    name = choose("format", to, list(FORMATS))
+    exports = study.folder.path / "exports"
+    if name == "tiff":
+        cells = study["cells"]
         return write_image_stacks(
-            out or study.folder.path / "exports" / FORMATS[to],
-            study.features()["galleries"],
-            study.modulated()["galleries"],
+            out or exports / FORMATS[name],
+            study["features"].channels,
+            study["modulated"].galleries,
             channel_names=cells.channel_names,
             pixel_size=cells.pixel_size,
         )
-    table = table_of(study, most_bytes=IN_TEXT if to == "tensorboard" else IN_EXPORT)
-    name = next((known for known in FORMATS if known == to), None)
-    exports = study.folder.path / "exports"
-    path = exports / FORMATS[name] if out is None and name is not None else out or exports
-    return write_export(
-        table, to, path, palette=palette_of(table.cells), show=pictures_of(table.cells)
-    )
+    table = cell_table(study, most_bytes=IN_TEXT if name == "tensorboard" else IN_EXPORT)
+    palette, show = palette_of(table.cells), pictures_of(table.cells)
+    return write_export(table, name, out or exports / FORMATS[name], palette=palette, show=show)
 
 
-def write_cells(study: "Study", path: Path) -> None:
-    """The ``cells.h5ad`` of a study: every layer of up to 1,024 features."""
-    table = table_of(study, widest=WIDEST)
+def write_cells(table: CellTable, path: Path) -> None:
+    """The ``cells.h5ad`` of a study."""
     write_h5ad(table, path, palette=palette_of(table.cells))
 
 
-def table_of(
-    study: "Study", *, widest: int | None = None, most_bytes: int = IN_EXPORT
+def cell_table(
+    results: Mapping[str, Any], *, widest: int | None = None, most_bytes: int = IN_EXPORT
 ) -> CellTable:
     """The mapped cells with features, predictions, maps, clusters, properties and doubts.
 
     Layers of more than ``widest`` features, or whose features take more than ``most_bytes`` as
-    float32, are left out, but for the main one.
+    float32, are left out, but for the one that is shown large.
     """
-    maps, mapped, acts = study.maps(), study.mapped, study.activations()
-    main = StudyResults(layers=study.layers(), maps=maps).main_layer
-    assert main is not None
+    cells, mapped, acts = results["cells"], results["mapped"], results["activations"]
+    main = results["main_layer"]
     most = min(most_bytes // (4 * max(len(mapped), 1)), widest or most_bytes)
     widths = {name: int(np.prod(acts.features[name].shape[1:])) for name in acts}
     kept = [name for name in acts if widths[name] <= most or name == main]
     return CellTable(
-        cells=study.cells().subset(mapped),
+        cells=cells.subset(mapped),
         features={name: acts.rows(name, mapped) for name in kept},
         layer=main,
-        probabilities=study.evaluation()["probabilities"][mapped],
-        parts=parts(study.cells(), study.split)[mapped],
-        maps=maps,
-        clusters=study.clusters(),
-        columns=_columns(study),
+        probabilities=results["evaluation"].probabilities[mapped],
+        parts=parts(cells, results["split"])[mapped],
+        maps=results["maps"],
+        clusters=results["clusters"],
+        columns=_columns(results),
         left_out=tuple(name for name in acts if name not in kept),
     )
 
 
-def _columns(study: "Study") -> dict[str, NDArray[Any]]:
+def _columns(results: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     """Properties measured on the mapped cells; doubts about their labels; why they are odd."""
-    mapped, cells, suspects = study.mapped, study.cells(), study.suspects()
-    measured = study.properties_of(mapped)
+    mapped, cells, suspects = results["mapped"], results["cells"], results["suspects"]
+    measured = properties_at(results["properties"], cells, mapped)
     columns: dict[str, NDArray[Any]] = {
         name: values for name, values in measured.items() if name not in cells.covariates
     }
@@ -110,18 +100,6 @@ def _columns(study: "Study") -> dict[str, NDArray[Any]]:
     columns["label_doubt"] = doubt[mapped]
     columns["odd"] = np.array([odd.get(int(cell), "none") for cell in mapped])
     return columns
-
-
-def main_channel(study: "Study", layer: str | None) -> dict[str, NDArray[np.float32]]:
-    """Activation on the mapped cells of the channel of a layer that matters most, by title."""
-    ranking = study.ranking().get(layer or "")
-    if ranking is None or not len(ranking.importance):
-        return {}
-    first = int(np.nan_to_num(ranking.importance, nan=-np.inf).argmax())
-    values = study.activations().rows(ranking.layer, study.mapped)
-    return (
-        {f"{ranking.layer}, channel {first}": values[:, first]} if first < values.shape[1] else {}
-    )
 
 
 def palette_of(cells: Cells) -> Palette:

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.activations.extraction import extract
-from cytolens.classifier.checkpoints import from_checkpoint
 from cytolens.classifier.model import Classifier, predict
-from cytolens.classifier.wrapping import load_module
 from cytolens.embedding.novelty import Novelty, calibrate, expected_rate, share_of
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
@@ -27,9 +25,8 @@ from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.layers import Activations
 from cytolens.records.maps import Embedding, PlacedCells
-from cytolens.store.run_folder import RunFolder, open_run
-from cytolens.study.keeping import Announce
-from cytolens.study.settings import StudySettings
+from cytolens.study.finished_run import FinishedRun
+from cytolens.study.study import Announce
 
 BATCH = 64  # cells per forward pass, the last one filled up
 MOST_JUDGES = 10_000
@@ -37,7 +34,7 @@ MOST_JUDGES = 10_000
 draw where there are more. Fewer where features are so many that their search would take minutes."""
 
 _MOST_NUMBERS = 10_000_000  # features times training cells
-_NEEDED = ("cells", "classifier", "activations", "maps")
+_NEEDED = ("cells", "classifier", "layers", "activations", "maps")
 
 
 def place(
@@ -47,6 +44,7 @@ def place(
     out: str | Path | None = None,
     labels: str | None = None,
     module: Any = None,
+    trust_model: bool = False,
     device: str | None = None,
     announce: Announce | None = None,
 ) -> PlacedCells:
@@ -55,10 +53,10 @@ def place(
     ``new``: whatever `read_cells` reads, with or without labels, or a single image. Nothing is
     fitted to the new cells, and the run is not changed. Raises RunError where ``on`` is not a
     finished run, InputError for crops that cannot be used, ModelError for a network of your own
-    that is not given as ``module`` and was not named by file.
+    that is not given as ``module`` and whose file you do not trust (``trust_model``).
     """
     show: Announce = announce or (lambda title: nullcontext(_silent))
-    run = FinishedRun(on, module=module)
+    run = OldMaps(FinishedRun(on, module=module, trust_model=trust_model))
     if isinstance(new, Cells):
         cells = new
     else:
@@ -69,33 +67,50 @@ def place(
     with show("placing the new cells") as progress:
         placed = run.place(cells, features, probabilities, progress=progress)
     if out is not None:
-        from cytolens.study.telling_placed import write_placed
+        from cytolens.study.placed_page import write_placed
 
         with show("writing the page") as progress:
             write_placed(Path(out), placed, cells, run, progress)
     return placed
 
 
-class FinishedRun:
-    """What placing needs of a run folder; read, never written."""
+def default_folder(run: Path, new: Path) -> Path:
+    """Where placed cells go by default: by the name of the data, and where that is of other data,
+    with a part of their path's hash as well."""
+    import hashlib
+    import json
 
-    def __init__(self, path: str | Path, *, module: Any = None) -> None:
-        self.folder: RunFolder = open_run(path)
-        missing = [stage for stage in _NEEDED if not self.folder.has(stage)]
+    named = run / "placed" / new.stem
+    record = named / "placed.json"
+    source = str(new.resolve())
+    try:
+        same = not named.exists() or json.loads(record.read_text()).get("path") == source
+    except (OSError, ValueError):
+        same = False
+    tag = hashlib.sha256(source.encode()).hexdigest()[:8]
+    return named if same else named.with_name(f"{new.stem}-{tag}")
+
+
+class OldMaps:
+    """What placing needs of a finished run; read, never written."""
+
+    def __init__(self, run: FinishedRun) -> None:
+        """Raises RunError where the run is not finished."""
+        self.folder, self.settings = run.folder, run.settings
+        missing = [stage for stage in _NEEDED if not run.folder.has(stage)]
         if missing:
+            path = run.folder.path
             raise RunError(
                 f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
                 f"cytolens run {path}"
             )
-        self.settings = StudySettings.from_mapping(self.folder.settings["study"]).effective()
-        self.cells: Cells = self.folder.read_cells()
-        self.split: Split = self.folder.read_result("training")["split"]
-        self.activations: Activations = self.folder.read_activations("activations")
-        self.maps: Mapping[str, Mapping[str, Embedding]] = self.folder.read_result("maps")
-        self.mapped = self.settings.mapped(len(self.cells))
-        if module is None and self.settings.model is not None:
-            module = load_module(self.settings.model)
-        self.model: Classifier = from_checkpoint(self.folder.read_checkpoint(), module=module)
+        self.cells: Cells = run.cells
+        self.split: Split = run["split"]
+        self.activations: Activations = run.activations
+        self.maps: Mapping[str, Mapping[str, Embedding]] = run.maps
+        self.mapped: NDArray[np.int64] = run["mapped"]
+        self.main_layer: str = run["main_layer"]
+        self.model: Classifier = run["network"]
 
     def features(
         self, cells: Cells, *, device: str | None = None, progress: Progress | None = None

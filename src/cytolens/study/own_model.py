@@ -1,0 +1,65 @@
+"""The user's own network: where its code is, whether it may be run, and what it rests on."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cytolens.errors import ModelError
+from cytolens.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def with_absolute_paths(settings: StudySettings) -> StudySettings:
+    """The same settings, with the files of a network of the user's own by absolute path."""
+    if settings.model is None:
+        return settings
+    file, _, function = settings.model.rpartition(":")
+    weights = None if settings.weights is None else str(Path(settings.weights).resolve())
+    model = f"{Path(file).resolve()}:{function}" if file else settings.model
+    return replace(settings, model=model, weights=weights)
+
+
+def content_hash(settings: StudySettings) -> str:
+    """What the network rests on: the bytes of its file and of its weights, and the function's name.
+
+    Raises ModelError where a file is missing.
+    """
+    from cytolens.images.content import content_of
+
+    file, _, function = str(settings.model).rpartition(":")
+    files = [Path(file), *([] if settings.weights is None else [Path(settings.weights)])]
+    for path in files:
+        if not path.is_file():
+            raise ModelError(f"'{path}', a file of your own network, does not exist")
+    digests = [content_of([path], root=path.parent).digest[:16] for path in files]
+    return ":".join([*digests, function])
+
+
+def weights_hash(module: "nn.Module") -> str:
+    """What tells one module from another: its structure and its weights."""
+    import hashlib
+
+    digest = hashlib.sha256(repr(module).encode())
+    for name, value in module.state_dict().items():
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load(settings: StudySettings, module: Any, *, trusted: bool) -> Any:
+    """The user's network; None where the reference network is studied.
+
+    ``module`` is taken where it is given. A file that a run names is run only if it is
+    ``trusted``. Raises ModelError.
+    """
+    if module is not None or settings.model is None:
+        return module
+    if not trusted:
+        raise ModelError(
+            f"this run's network is made by running '{settings.model}', and a run may come from "
+            "anyone; if you trust that file, say so with --trust-model"
+        )
+    from cytolens.classifier.wrapping import load_module
+
+    return load_module(settings.model, settings.weights, allow_pickle=settings.allow_pickle)

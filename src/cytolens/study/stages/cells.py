@@ -1,0 +1,133 @@
+"""The cells of a study, which of them are looked at, and what is measured on their crops."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.knowledge import Properties
+from cytolens.study.stage import Keep, Stage, Summary
+
+Rows = NDArray[np.int64]
+
+
+def cells(
+    data: Path,
+    *,
+    classes: list[str],
+    channels: list[str],
+    labels: str | None,
+    group: str | None,
+    size: int | None,
+    intensity: str,
+    background: str,
+    pixel_size: float | None,
+    skip_bad: bool,
+    limit: int | None,
+    seed: int,
+    progress: Progress,
+) -> Cells:
+    """The crops, read and checked; all of them, or an even draw of ``limit``."""
+    from cytolens.images.reading import read_cells
+
+    found = read_cells(
+        data, classes=classes, channels=channels, labels=labels, group=group, size=size,
+        intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
+        progress=progress,
+    )  # fmt: skip
+    if limit is None or limit >= len(found):
+        return found
+    drawn = f"{limit} of these {len(found)} cells were drawn, evenly from the classes"
+    some = found.subset(_evenly(found.labels, limit, seed))
+    return replace(some, remarks=(*some.remarks, drawn))
+
+
+def mapped(cells: Cells, *, map_cells: int, seed: int) -> Rows:
+    """The cells on the maps: all, or a seeded draw of ``map_cells``."""
+    return _draw(np.arange(len(cells)), map_cells, seed)
+
+
+def held_out(split: Split, *, map_cells: int, seed: int) -> Rows:
+    """Cells that no weight was fitted to (validation and test), at most ``map_cells``."""
+    return _draw(np.sort(np.concatenate([split.validation, split.test])), map_cells, seed)
+
+
+def properties(cells: Cells, mapped: Rows, held_out: Rows, *, progress: Progress) -> Properties:
+    """What is measured, without any network, on the mapped and the held-out cells."""
+    from cytolens.properties.measurement import measure_cells
+
+    chosen = np.union1d(mapped, held_out)
+    values, checks = measure_cells(cells.subset(chosen), progress=progress)
+    return Properties(chosen, values, checks)
+
+
+def properties_at(
+    properties: Properties, cells: Cells, chosen: Rows
+) -> dict[str, NDArray[np.float64]]:
+    """Measured properties, and columns of the table that are numbers, of the ``chosen`` cells."""
+    rows = np.searchsorted(properties.cells, chosen)
+    values = {name: column[rows] for name, column in properties.values.items()}
+    given = {
+        f"{name} (given)" if name in values else name: np.asarray(column, dtype=np.float64)[chosen]
+        for name, column in cells.covariates.items()
+        if np.asarray(column).dtype.kind in "biuf"
+    }
+    return {**values, **given}
+
+
+def _summary(cells: Cells) -> Summary:
+    counts = {name: int((cells.labels == i).sum()) for i, name in enumerate(cells.class_names)}
+    entries = {
+        "n": len(cells),
+        "classes": list(cells.class_names),
+        "per_class": counts,
+        "channels": list(cells.channel_names),
+        "size": list(cells.preparation.size),
+        "pixel_size": cells.pixel_size,
+        "group": cells.group_name,
+        "groups": [] if cells.groups is None else sorted(set(cells.groups.tolist())),
+        "skipped": [{"name": bad.name, "reason": bad.reason} for bad in cells.skipped],
+        "remarks": list(cells.remarks),
+    }
+    return Summary({"cells": entries})
+
+
+def _seed_of_draw(settings: dict[str, Any]) -> dict[str, Any]:
+    """The seed counts only where cells are drawn."""
+    return settings if settings["limit"] is not None else {**settings, "seed": None}
+
+
+def _draw(cells: Rows, most: int, seed: int) -> Rows:
+    if len(cells) <= most:
+        return cells
+    return np.sort(np.random.default_rng(seed).choice(cells, most, replace=False))
+
+
+def _evenly(labels: Rows, limit: int, seed: int) -> Rows:
+    """At most ``limit`` cells, as evenly from the classes as their numbers allow."""
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)  # of a cell within its class, in random order
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((order, rank))[:limit])
+
+
+CELLS = Stage(
+    "cells",
+    "reading the cells",
+    cells,
+    keep=Keep(
+        lambda folder, name, value, progress: folder.write_cells(value, progress),
+        lambda folder, name: folder.read_cells(),
+    ),
+    summary=_summary,
+    counts=_seed_of_draw,
+)
+MAPPED = Stage("mapped", "choosing the cells on the maps", mapped, keep=None)
+HELD_OUT = Stage("held_out", "choosing held-out cells", held_out, keep=None)
+PROPERTIES = Stage("properties", "measuring the cells", properties, version=2)

@@ -1,0 +1,251 @@
+"""The classifier of a study: trained or brought, its layers, and how well it does."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from cytolens.errors import SettingError
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
+from cytolens.records.layers import Activations, Layer
+from cytolens.store.run_folder import RunFolder, Sink
+from cytolens.study.stage import Keep, Stage, Summary, as_entries
+from cytolens.study.stages.cells import Rows
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cytolens.classifier.model import Classifier
+    from cytolens.classifier.training import TrainingSettings
+
+Extraction = Callable[[Sink], Activations]
+"""Activations that are yet to be made: called with the sink that they are streamed to."""
+
+
+def classifier(
+    cells: Cells,
+    own_module: "nn.Module | None",
+    *,
+    epochs: int | None,
+    seed: int,
+    device: str | None,
+    progress: Progress,
+) -> TrainedNetwork:
+    """The reference network, trained; or the user's, as it is."""
+    from cytolens.classifier.checkpoints import to_checkpoint
+    from cytolens.classifier.splitting import split_cells
+    from cytolens.classifier.training import train
+    from cytolens.classifier.wrapping import wrap_for
+
+    if own_module is not None:
+        brought = to_checkpoint(wrap_for(own_module, cells))
+        return TrainedNetwork(brought, split_cells(cells, rng=seed), ())
+    made = train(cells, settings=_training(epochs), rng=seed, device=device, progress=progress)
+    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
+
+
+def split(classifier: TrainedNetwork) -> Split:
+    """Which cells trained, validated and tested."""
+    return classifier.split
+
+
+def network(classifier: TrainedNetwork, own_module: "nn.Module | None") -> "Classifier":
+    """The network itself, with what its inputs and outputs mean."""
+    from cytolens.classifier.checkpoints import from_checkpoint
+
+    return from_checkpoint(classifier.checkpoint, module=own_module)
+
+
+def layers(network: "Classifier", *, layers: list[str]) -> tuple[Layer, ...]:
+    """The layers looked at, in depth order, the input first."""
+    from cytolens.activations.layers import find_layers
+
+    return find_layers(network.network, network.input_shape, names=layers or None)
+
+
+def main_layer(layers: tuple[Layer, ...]) -> str:
+    """The layer that is shown large: the last with channels of its own before the logits.
+
+    Where there is none, the last before the logits.
+    """
+    own = layers_with_channels(layers)
+    return (own[-1] if own else layers[max(len(layers) - 2, 0)]).name
+
+
+def layers_with_channels(layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    """Layers whose channels are shown: all with channels of their own but input and logits."""
+    return tuple(la for la in layers[:-1] if la.kind not in ("input", "pool", "norm"))
+
+
+def evaluation(
+    network: "Classifier",
+    cells: Cells,
+    split: Split,
+    *,
+    seed: int,
+    batch_size: int,
+    device: str | None,
+    progress: Progress,
+) -> Predictions:
+    """Predictions for all cells; measures on the test cells, and of a linear baseline there."""
+    from cytolens.classifier.baseline import linear_baseline
+    from cytolens.classifier.evaluation import evaluate
+    from cytolens.classifier.model import predict
+
+    probabilities = predict(network, cells, batch_size=batch_size, device=device)
+    progress(1, 3, "evaluating")
+    test = split.test
+    labels = cells.labels[test]
+    groups = None if cells.groups is None else cells.groups[test]
+    measured = evaluate(probabilities[test], labels, groups=groups, rng=seed)
+    progress(2, 3, "linear baseline")
+    linear = linear_baseline(cells, split, rng=seed)
+    return Predictions(probabilities, measured, evaluate(linear, labels, groups=groups, rng=seed))
+
+
+def folds(
+    cells: Cells,
+    own_module: "nn.Module | None",
+    *,
+    folds: str | None,
+    epochs: int | None,
+    seed: int,
+    device: str | None,
+    progress: Progress,
+) -> Folds | None:
+    """A network per held-out group or fold; None unless asked for."""
+    if folds is None:
+        return None
+    if own_module is not None:
+        raise SettingError("--folds trains networks: it goes with the reference network only")
+    from cytolens.classifier.crossvalidation import cross_validate
+
+    return cross_validate(
+        cells, folds="group" if folds == "group" else _whole("--folds", folds),
+        settings=_training(epochs), rng=seed, device=device, progress=progress,
+    )  # fmt: skip
+
+
+def activations(
+    network: "Classifier",
+    cells: Cells,
+    layers: tuple[Layer, ...],
+    *,
+    reduction: str,
+    batch_size: int,
+    device: str | None,
+    progress: Progress,
+) -> Extraction:
+    """Features of every cell at every depth."""
+    from cytolens.activations.extraction import extract
+
+    def made(sink: Sink) -> Activations:
+        return extract(
+            network.network, cells, layers=layers, reduction=reduction, sink=sink,
+            batch_size=batch_size, device=device, progress=progress,
+        )  # fmt: skip
+
+    return made
+
+
+def untrained(
+    network: "Classifier",
+    cells: Cells,
+    held_out: Rows,
+    layers: tuple[Layer, ...],
+    *,
+    reduction: str,
+    seed: int,
+    batch_size: int,
+    device: str | None,
+    progress: Progress,
+) -> Extraction:
+    """The same of the same network before training, for the held-out cells."""
+    from cytolens.classifier.model import untrained as before_training
+
+    before = before_training(network, rng=seed)
+    return activations(
+        before, cells.subset(held_out), layers,
+        reduction=reduction, batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
+
+
+def _training(epochs: int | None) -> "TrainingSettings":
+    from cytolens.classifier.training import TrainingSettings
+
+    return TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
+
+
+def _whole(flag: str, text: str) -> int:
+    if not text.isdigit() or not 2 <= int(text) <= 100:
+        raise SettingError(f"{flag} '{text}': give 'group' or a whole number from 2 to 100")
+    return int(text)
+
+
+def _summary_of_classifier(evaluation: Predictions, folds: Folds | None) -> Summary:
+    test = evaluation.test
+    entries: dict[str, Any] = {
+        "test": {"n": test.n, **_measures(test)},
+        "baseline": _measures(evaluation.baseline),
+    }
+    if folds is not None:
+        single = zip(folds.names, folds.evaluations, strict=True)
+        entries["folds"] = {
+            **as_entries(folds.measures),
+            "per_fold": {
+                name: {measure: estimate.value for measure, estimate in found.measures.items()}
+                for name, found in single
+            },
+        }
+    return Summary({"classifier": entries})
+
+
+def _summary_of_layers(layers: tuple[Layer, ...]) -> Summary:
+    return Summary(
+        layers={
+            layer.name: {
+                "name": layer.name,
+                "kind": layer.kind,
+                "depth": layer.depth,
+                "shape": list(layer.shape),
+                "channels": layer.channels,
+                "receptive_field": layer.receptive_field,
+            }
+            for layer in layers
+        }
+    )
+
+
+def _measures(evaluation: Evaluation) -> dict[str, Any]:
+    return as_entries(evaluation.measures)
+
+
+def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress: Progress) -> None:
+    folder.write_checkpoint(value.checkpoint)
+    folder.write_result("training", {"split": value.split, "history": value.history})
+
+
+def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
+    training = folder.read_result("training")
+    return TrainedNetwork(folder.read_checkpoint(), training["split"], training["history"])
+
+
+_STREAMED = Keep(
+    lambda folder, name, value, progress: folder.write_activations(name, value),
+    lambda folder, name: folder.read_activations(name),
+)
+CLASSIFIER = Stage(
+    "classifier",
+    "training the classifier",
+    classifier,
+    keep=Keep(_write_network, _read_network),
+)
+SPLIT = Stage("split", "splitting the cells", split, keep=None)
+NETWORK = Stage("network", "building the network", network, keep=None)
+LAYERS = Stage("layers", "finding the layers", layers, summary=_summary_of_layers)
+MAIN_LAYER = Stage("main_layer", "choosing the layer to show", main_layer, keep=None)
+EVALUATION = Stage(
+    "evaluation", "evaluating the classifier", evaluation, summary=_summary_of_classifier
+)
+FOLDS = Stage("folds", "training a network per fold", folds)
+ACTIVATIONS = Stage("activations", "extracting activations", activations, keep=_STREAMED)
+UNTRAINED = Stage("untrained", "extracting activations before training", untrained, keep=_STREAMED)

@@ -1,0 +1,267 @@
+"""What else the network knows: properties by depth, confounds, suspect labels and odd cells."""
+
+import re
+from itertools import islice
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.classifier import Predictions
+from cytolens.records.knowledge import Confounds, Knowledge, Properties, Suspects
+from cytolens.records.layers import Activations
+from cytolens.study.stage import Stage, Summary
+from cytolens.study.stages.cells import Rows, properties_at
+
+Columns = dict[str, NDArray[Any]]
+
+CLASS = "class"  # what the class itself is called among the properties
+_FILE_NAME = "file name"
+_FEW = 10  # whole numbers of so few values in the table are categories: plates, days
+_MOST_LISTED = 100  # suspects in summary.json, of each list
+_MOST_PARTS = 6  # of a file name, that are judged
+_BATCHES = {
+    "plate", "batch", "day", "date", "donor", "patient", "well", "run", "slide", "operator",
+    "replicate", "experiment", "instrument",
+}  # fmt: skip
+_MAY_BE_BIOLOGY = ("crop_size", "total_brightness", "focus", "background")  # of tight crops
+_ARTEFACTS = ("padding_share", "offset_x", "offset_y")
+
+
+def knowledge(
+    properties: Properties,
+    cells: Cells,
+    activations: Activations,
+    untrained: Activations,
+    held_out: Rows,
+    *,
+    permutations: int,
+    seed: int,
+    progress: Progress,
+) -> Knowledge:
+    """How well properties, columns of the table and the class can be read from each layer."""
+    from cytolens.knowledge.knowledge import measure_knowledge
+
+    seen = cells.subset(held_out)
+    known: Columns = {CLASS: np.array(cells.class_names, dtype=np.str_)[seen.labels]}
+    known |= {
+        name: column
+        for name, column in properties_at(properties, cells, held_out).items()
+        if name not in seen.covariates
+    }
+    if seen.groups is not None:
+        known[f"{seen.group_name or 'group'}"] = seen.groups
+    for name, column in seen.covariates.items():
+        array = np.asarray(column)
+        few = array.dtype.kind in "iu" and len(np.unique(array)) <= _FEW
+        known[f"{name} (given)" if name in known else name] = (
+            array.astype(np.str_) if few else array
+        )
+    return measure_knowledge(
+        {name: activations.rows(name, held_out) for name in activations},
+        known,
+        groups=seen.groups,
+        untrained={name: untrained[name] for name in untrained},
+        permutations=permutations,
+        rng=seed,
+        progress=progress,
+    )
+
+
+def confounds(
+    properties: Properties,
+    cells: Cells,
+    activations: Activations,
+    untrained: Activations,
+    evaluation: Predictions,
+    held_out: Rows,
+    *,
+    seed: int,
+) -> Confounds:
+    """Nuisances that give the label away and that the network encodes.
+
+    Labels are predicted from nuisances on all cells measured, which takes no network. What the
+    network encodes and how it does is judged on held-out cells, at all depths but the input's.
+    """
+    from cytolens.knowledge.confounds import find_confounds
+
+    seen = cells.subset(properties.cells)
+    found, artefacts = nuisances_of(properties, seen)
+    inner = [la.name for la in activations.layers if la.kind != "input"] or list(activations)
+    return find_confounds(
+        found,
+        seen.labels,
+        features={name: activations.rows(name, held_out) for name in inner},
+        held_out=np.searchsorted(properties.cells, held_out),
+        predicted=evaluation.probabilities[held_out].argmax(axis=1),
+        groups=seen.groups,
+        untrained={name: untrained[name] for name in inner},
+        artefacts=artefacts,
+        file_names=tuple(name for name in found if name.startswith(_FILE_NAME)),
+        rng=seed,
+    )
+
+
+def suspects(
+    properties: Properties,
+    cells: Cells,
+    activations: Activations,
+    evaluation: Predictions,
+    held_out: Rows,
+    *,
+    seed: int,
+    progress: Progress,
+) -> Suspects:
+    """Suspect labels and odd cells among all that were measured, by all depths but the ends.
+
+    In place of the logits the network's own probabilities vote, for cells that it was not trained
+    on.
+    """
+    from cytolens.knowledge.suspects import find_suspects
+
+    judged, probabilities = properties.cells, evaluation.probabilities
+    inner = [layer.name for layer in activations.layers[:-1] if layer.kind != "input"]
+    return find_suspects(
+        {name: activations.rows(name, judged) for name in inner or list(activations)},
+        cells.labels[judged],
+        judged=judged,
+        probabilities=np.where(np.isin(judged, held_out)[:, None], probabilities[judged], np.nan),
+        properties=properties.values,
+        checks=properties.checks,
+        rng=seed,
+        progress=progress,
+    )
+
+
+def nuisances_of(properties: Properties, cells: Cells) -> tuple[Columns, tuple[str, ...]]:
+    """What might give the label of the measured cells away, and what of it is no biology.
+
+    Size of the crop, total brightness, padding, background, focus, position, the group, columns
+    of the table named like a plate, day or other batch, and parts of the file names.
+    """
+    found: Columns = {name: properties.values[name] for name in (*_MAY_BE_BIOLOGY, *_ARTEFACTS)}
+    if cells.groups is not None:
+        found[cells.group_name or "group"] = cells.groups
+    for name, column in cells.covariates.items():
+        if name not in found and _BATCHES & set(re.findall("[a-z]+", name.lower())):
+            found[name] = np.asarray(column).astype(np.str_)
+    found |= {name: column for name, column in name_parts(cells.names).items() if name not in found}
+    return found, tuple(name for name in found if name not in _MAY_BE_BIOLOGY)
+
+
+def name_parts(names: NDArray[np.str_]) -> Columns:
+    """The parts of file names (N,) that vary, "file name part 3": words, or numbers.
+
+    A name is cut wherever letters, digits and other signs meet. Where the names are not built
+    alike, how they are built is a part of its own, and the others are left out. Places in an
+    array ("cells.npz[17]") say nothing of a cell.
+    """
+    stems = [PurePath(re.sub(r"\[\d+\]$", "", str(name))).stem for name in names]
+    cut = [re.findall(r"\d+|[^\W\d_]+", stem) for stem in stems]
+    build = np.array(["".join("9" if part.isdigit() else "a" for part in parts) for parts in cut])
+    if len(np.unique(build)) > 1:
+        return {f"{_FILE_NAME} pattern": build}
+    parts: Columns = {}
+    for place, column in enumerate(np.array(cut, dtype=np.str_).reshape(len(cut), -1).T):
+        distinct = len(np.unique(column))
+        if distinct < 2 or len(parts) == _MOST_PARTS:
+            continue
+        number = column[0].isdigit() and distinct > _FEW
+        parts[f"{_FILE_NAME} part {place + 1}"] = column.astype(np.float64) if number else column
+    return parts
+
+
+def _summary_of_knowledge(knowledge: Knowledge) -> Summary:
+    return Summary(
+        layers={
+            layer: {
+                "knows": {
+                    name: {"measure": knowledge.measures[name], **estimate.as_dict()}
+                    for name, estimate in found.items()
+                }
+            }
+            for layer, found in knowledge.layers.items()
+        }
+    )
+
+
+def _summary_of_confounds(confounds: Confounds) -> Summary:
+    return Summary(
+        {
+            "alarms": [
+                {
+                    "nuisance": alarm.nuisance,
+                    "kind": alarm.kind,
+                    "same_as": list(alarm.same_as),
+                    "label_from_nuisance": alarm.label_from_nuisance.as_dict(),
+                    "encoded_at": alarm.encoded_at,
+                    "encoded": {"measure": alarm.measure, **alarm.encoded.as_dict()},
+                    "performance": alarm.performance.as_dict(),
+                    "performance_fixed": alarm.performance_fixed.as_dict(),
+                    "matched": alarm.matched,
+                }
+                for alarm in confounds.alarms
+            ],
+            "nuisances": {name: told.as_dict() for name, told in confounds.nuisances.items()},
+        }
+    )
+
+
+def _summary_of_suspects(suspects: Suspects, cells: Cells) -> Summary:
+    doubted = zip(suspects.labels, suspects.given, suspects.suggested, suspects.score)
+    strange = zip(suspects.odd, suspects.reasons, suspects.oddness)
+    return Summary(
+        {
+            "suspects": {
+                "judged": len(suspects.judged),
+                "n_labels": len(suspects.labels),
+                "n_odd": len(suspects.odd),
+                "labels": [
+                    {
+                        "name": str(cells.names[cell]),
+                        "given": cells.class_names[given],
+                        "suggested": cells.class_names[rather],
+                        "score": float(score),
+                    }
+                    for cell, given, rather, score in islice(doubted, _MOST_LISTED)
+                ],
+                "odd": [
+                    {"name": str(cells.names[cell]), "reason": reason, "score": float(score)}
+                    for cell, reason, score in islice(strange, _MOST_LISTED)
+                ],
+                "remarks": list(suspects.remarks),
+            },
+        }
+    )
+
+
+def suspects_table(suspects: Suspects, cells: Cells) -> list[list[Any]]:
+    """Rows of suspects.csv: every suspect label, then every odd cell, the first the most."""
+    voters = list(suspects.votes)
+    table: list[list[Any]] = [
+        ["cell", "name", "list", "given", "suggested", "score", "reason", *voters]
+    ]
+    names, classes = cells.names, cells.class_names
+    for k, (cell, score) in enumerate(zip(suspects.labels, suspects.score)):
+        votes = [f"{suspects.votes[voter][k]:.4f}" for voter in voters]
+        given, rather = classes[suspects.given[k]], classes[suspects.suggested[k]]
+        table.append([cell, names[cell], "label", given, rather, f"{score:.4f}", "", *votes])
+    for cell, reason, score in zip(suspects.odd, suspects.reasons, suspects.oddness):
+        given = classes[cells.labels[cell]]
+        blank = [""] * len(voters)
+        table.append([cell, names[cell], "odd", given, "", f"{score:.4f}", reason, *blank])
+    return table
+
+
+KNOWLEDGE = Stage(
+    "knowledge", "reading properties from the layers", knowledge, summary=_summary_of_knowledge
+)
+CONFOUNDS = Stage("confounds", "looking for confounds", confounds, summary=_summary_of_confounds)
+SUSPECTS = Stage(
+    "suspects",
+    "looking for suspect labels and odd cells",
+    suspects,
+    summary=_summary_of_suspects,
+)

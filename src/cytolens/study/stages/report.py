@@ -1,0 +1,169 @@
+"""The end of a study: figures, the table of cells, the summary and the page, from its results."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cytolens.records.cells import Progress
+from cytolens.store.csv_text import csv_text
+from cytolens.store.files import write_bytes, write_json, write_text
+from cytolens.store.run_folder import RunFolder
+from cytolens.study.stage import Keep, Stage, table
+from cytolens.study.stages.knowledge import suspects_table
+
+if TYPE_CHECKING:
+    from cytolens.report.results import StudyResults
+    from cytolens.store.cell_table import CellTable
+
+_FORMAT = 1  # of summary.json
+_WIDEST = 1024  # features of a layer that the ``cells.h5ad`` of every study takes in
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """All that is written for people to read."""
+
+    figures: Mapping[str, tuple[bytes, bytes]]  # by name, as PNG and SVG
+    table: "CellTable"
+    suspects: list[list[Any]]  # rows of suspects.csv
+    summary: Mapping[str, Any]
+    page: str  # HTML
+
+
+def report(results: Mapping[str, Any], *, progress: Progress) -> Report:
+    """The figures, the table of cells, the summary and the page."""
+    from cytolens.figures.style import render
+    from cytolens.report.page import render_report
+    from cytolens.report.story import draw, tell
+    from cytolens.study.export import cell_table
+
+    summary = summarise(results)
+    gathered = study_results(results, summary)
+    drawn = draw(gathered)
+    figures: dict[str, tuple[bytes, bytes]] = {}
+    for done, (name, figure) in enumerate(drawn.items()):
+        progress(done, len(drawn) + 1, name)
+        figures[name] = render(figure)
+    progress(len(drawn), len(drawn) + 1, "report.html")
+    page = render_report(tell(gathered, {name: png for name, (png, _) in figures.items()}))
+    rows = suspects_table(results["suspects"], results["cells"])
+    return Report(figures, cell_table(results, widest=_WIDEST), rows, summary, page)
+
+
+def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
+    """``summary.json``: what each stage says of itself. docs/summary.md describes the keys."""
+    study: dict[str, Any] = {}
+    layers: dict[str, dict[str, Any]] = {layer.name: {} for layer in results["layers"]}
+    for stage in table().values():
+        if stage.summary is None:
+            continue
+        found = stage.summarise(results)
+        study |= found.study
+        for name, entries in found.layers.items():
+            layers[name] |= entries
+    about = results["about"]
+    return {
+        "format": _FORMAT,
+        **study,
+        "layers": list(layers.values()),
+        "timings": about["timings"],
+        "versions": about["versions"],
+        "settings": about["settings"],
+    }
+
+
+def study_results(results: Mapping[str, Any], summary: Mapping[str, Any]) -> "StudyResults":
+    """The results as the report's chapters read them."""
+    from cytolens.report.results import StudyResults
+
+    evaluation, folds, pairs = results["evaluation"], results["folds"], results["pairs"]
+    features, modulated = results["features"], results["modulated"]
+    about = results["about"]
+    return StudyResults(
+        cells=results["cells"],
+        split=results["split"],
+        history=results["classifier"].history,
+        evaluation=evaluation.test,
+        baseline=evaluation.baseline,
+        folds=None if folds is None else folds.measures,
+        fold_evaluations={}
+        if folds is None
+        else dict(zip(folds.names, folds.evaluations, strict=True)),
+        probabilities=evaluation.probabilities,
+        layers=results["layers"],
+        main_layer=results["main_layer"],
+        maps=results["maps"],
+        mapped=results["mapped"],
+        map_values=_main_channel(results),
+        clusters=results["clusters"],
+        cluster_images=features.clusters,
+        populations=results["populations"],
+        separation=results["separation"],
+        pairs=pairs.layers,
+        onsets=pairs.onsets,
+        similarity=results["similarity"],
+        knowledge=results["knowledge"],
+        confounds=results["confounds"],
+        suspects=results["suspects"],
+        galleries=features.channels,
+        class_images=features.classes,
+        rankings=results["ranking"],
+        contexts=results["channels"],
+        atlas=results["atlas"],
+        faithfulness=results["faithfulness"],
+        unconstrained=features.unconstrained,
+        kinds=features.kinds,
+        complexity=results["complexity"].layers,
+        complexity_trend=results["complexity"].trend,
+        modulated=modulated.galleries,
+        kept=modulated.kept,
+        explanations=modulated.explanations,
+        settings=about["settings"],
+        versions=about["versions"],
+        timings=about["timings"],
+        summary=summary,
+    )
+
+
+def _main_channel(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Activation on the mapped cells of the channel that matters most at the layer shown."""
+    import numpy as np
+
+    layer = results["main_layer"]
+    ranking = results["ranking"].get(layer)
+    if ranking is None or not len(ranking.importance):
+        return {}
+    first = int(np.nan_to_num(ranking.importance, nan=-np.inf).argmax())
+    values = results["activations"].rows(layer, results["mapped"])
+    return {f"{layer}, channel {first}": values[:, first]} if first < values.shape[1] else {}
+
+
+def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> None:
+    from cytolens.study.export import write_cells
+
+    path = folder.path
+    for figure, (png, svg) in value.figures.items():
+        write_bytes(path / "figures" / f"{figure}.png", png)
+        write_bytes(path / "figures" / f"{figure}.svg", svg)
+    for stale in (path / "figures").iterdir():
+        if stale.stem not in value.figures:
+            stale.unlink()
+    write_cells(value.table, path / "cells.h5ad")
+    write_text(path / "suspects.csv", csv_text(value.suspects))
+    write_json(path / "summary.json", value.summary)
+    write_text(path / "report.html", value.page)
+
+
+def complete(folder: RunFolder) -> bool:
+    """Whether all files of the report are there."""
+    names = ("report.html", "summary.json", "cells.h5ad")
+    return all((folder.path / name).is_file() for name in names)
+
+
+REPORT = Stage(
+    "report",
+    "writing the report",
+    report,
+    keep=Keep(_write, lambda folder, name: folder.path / "report.html", complete),
+    gathers=True,
+)
