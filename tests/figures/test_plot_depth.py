@@ -4,7 +4,9 @@ import numpy as np
 from made_records import NAN, make_complexity, make_layers, make_separation, texts
 
 from cytolens.figures.depth import plot_complexity, plot_separation
+from cytolens.figures.faithfulness import plot_faithfulness
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.features import Faithfulness
 
 
 def test_separation_has_a_panel_per_measure_from_input_to_logits() -> None:
@@ -41,7 +43,7 @@ def test_no_measures_at_all_is_an_empty_figure() -> None:
 def test_complexity_states_its_rank_correlation_with_depth() -> None:
     layers = make_layers(8)
     trend = {"spectral_centroid": Estimate(0.71, 0.5, 0.8, null=0.4)}
-    written = texts(plot_complexity(layers, make_complexity(layers), trend))
+    written = texts(plot_complexity(make_complexity(layers), layers, trend))
     assert "rank correlation with depth 0.71 [0.50, 0.80], by chance ≤ 0.40" in written
     assert "input" not in written
 
@@ -52,4 +54,21 @@ def test_a_network_without_a_control_has_no_line_for_it() -> None:
         name: {key: replace(estimate, untrained=None) for key, estimate in found.items()}
         for name, found in make_complexity(layers).items()
     }
-    assert "untrained" not in texts(plot_complexity(layers, bare))
+    assert "untrained" not in texts(plot_complexity(bare, layers))
+
+
+def test_the_complexity_of_one_layer_is_drawn_as_it_is_measured() -> None:
+    found = next(iter(make_complexity(make_layers(8)).values()))
+    figure = plot_complexity(found)
+    assert len(figure.axes) == len(found)
+    for axes, estimate in zip(figure.axes, found.values(), strict=True):
+        heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 1]
+        assert estimate.value in heights
+
+
+def test_faithfulness_of_one_layer_is_drawn_as_it_is_measured() -> None:
+    estimates = {name: Estimate(0.8, 0.7, 0.9) for name in ("predictivity", "best_cell", "z")}
+    found = Faithfulness("conv3", np.arange(2), {}, estimates, ("", ""), 40)
+    alone, by_layer = plot_faithfulness(found), plot_faithfulness({"conv3": found})
+    assert "conv3" in texts(alone)
+    assert texts(alone) == texts(by_layer)

@@ -57,6 +57,17 @@ def test_directions_are_called_by_their_names() -> None:
     assert "G2 - Prophase" in texts(plot_feature_images(images))
 
 
+def test_modulated_images_are_shown_as_feature_images_are_but_have_no_z() -> None:
+    images = make_images(count=3)
+    figure = plot_feature_images(make_modulated(images))
+    written = texts(figure)
+    assert "conv3: 3 modulated images" in written
+    assert images.targets[0] in written
+    assert not any(text.startswith("z ") for text in written)
+    tiles = [image for image in figure.axes[0].images if image.get_array().shape[0] > 1]
+    assert len(tiles) == 3
+
+
 def test_the_gallery_has_a_row_per_layer_with_its_receptive_field() -> None:
     layers = make_layers(6)
     rows = [make_images(layer.name, count=12, dead=(0,)) for layer in layers[1:-1]]

@@ -14,8 +14,8 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import KnownAnswer
 from cytolens.simulation.simulate import Plant
 from cytolens.validation.known_answers import Case, find_known_answer
+from cytolens.validation.page import standing, summary_of, verdict
 from cytolens.validation.suite import ValidationSettings, settings_for, write_page
-from cytolens.validation.telling import standing, summarise, verdict
 
 OWN = """
 from torch import nn
@@ -74,7 +74,7 @@ def test_a_classifier_that_does_not_use_the_plant_is_not_judged():
     assert found.n < 10
     assert "pointing" not in found.measures
     assert verdict(found) == {}
-    entry = summarise([found], {})["validation"]["granule"]
+    entry = summary_of([found], {})["validation"]["granule"]
     assert set(entry) == {"grid"}
     assert entry["grid"][0]["verdict"] == {}
 

@@ -98,6 +98,7 @@ def modulate(
             "background": levels.flatten().tolist(),
             "threshold": threshold,
             "stride": stride,
+            "value_range": images.settings.get("value_range", (0.0, 1.0)),
         },
     )
 

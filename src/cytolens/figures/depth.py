@@ -37,17 +37,20 @@ def plot_separation(layers: Sequence[Layer], separation: ByLayer) -> Figure:
     network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels;
     beside the intrinsic dimension, which labels have no part in, that of independent features.
     """
-    return _panels(layers, separation, {key: f"({m.hint})" for key, m in MEASURES.items()})
+    names = [layer.name for layer in layers]
+    return _panels(names, separation, {key: f"({m.hint})" for key, m in MEASURES.items()})
 
 
 @styled
 def plot_complexity(
-    layers: Sequence[Layer],
-    complexity: ByLayer,
+    complexity: Mapping[str, Estimate] | ByLayer,
+    layers: Sequence[Layer] = (),
     trend: Mapping[str, Estimate] | None = None,
 ) -> Figure:
     """How complex the feature images of each depth are, with the untrained network as control.
 
+    ``complexity`` is what `measure_complexity` gives, or that by layer name. ``layers`` gives the
+    order of the layers; without it they come in the order of ``complexity``.
     ``trend`` is the rank correlation of each measure with depth, written into its panel.
     """
     notes = {
@@ -55,13 +58,16 @@ def plot_complexity(
         + ("" if estimate.null is None else f", by chance ≤ {number(estimate.null)}")
         for key, estimate in (trend or {}).items()
     }
-    return _panels([layer for layer in layers if layer.name in complexity], complexity, notes)
+    one = {name: found for name, found in complexity.items() if isinstance(found, Estimate)}
+    several = {name: found for name, found in complexity.items() if not isinstance(found, Estimate)}
+    by_layer: ByLayer = {"": one} if one else several
+    names = [layer.name for layer in layers if layer.name in by_layer] or list(by_layer)
+    return _panels(names, by_layer, notes)
 
 
-def _panels(layers: Sequence[Layer], values: ByLayer, notes: Mapping[str, str]) -> Figure:
+def _panels(names: Sequence[str], values: ByLayer, notes: Mapping[str, str]) -> Figure:
     """A panel per measure, two in a row, over a common axis of layers; one left over is wide."""
     measures = list(dict.fromkeys(key for layer in values.values() for key in layer))
-    names = [layer.name for layer in layers]
     rows = max(1, -(-len(measures) // 2))
     figure = Figure(figsize=(WIDTH, 0.75 + 1.95 * rows), layout="constrained")
     grid = figure.add_gridspec(rows, 2)
@@ -106,6 +112,8 @@ def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]], *, null: str = "
     depth = np.arange(len(lines["value"]))
     marker_size = 4 if len(depth) <= 16 else 2.5
     axes.fill_between(depth, lines["low"], lines["high"], color=TRAINED, alpha=0.18, linewidth=0)
+    if len(depth) == 1:  # where the band has no width
+        axes.vlines(depth, lines["low"], lines["high"], color=TRAINED)
     axes.plot(depth, lines["null"], color=FAINT, linestyle="--", linewidth=1.1)
     axes.plot(
         depth, lines["untrained"], color=UNTRAINED, linewidth=1.1, marker="o", ms=marker_size,

@@ -37,13 +37,18 @@ _PANELS = {
 
 
 @styled
-def plot_faithfulness(layers: Sequence[Layer], found: Mapping[str, Faithfulness]) -> Figure:
+def plot_faithfulness(
+    found: Faithfulness | Mapping[str, Faithfulness], layers: Sequence[Layer] = ()
+) -> Figure:
     """Means over the images of each layer, with 95 % intervals, from input to logits.
 
-    The large panel has the predictivity of the images beside that of real cells; the small ones
-    activation, selectivity, stability and naturalness.
+    The large panel has the predictivity of the images and of real cells; the small ones have
+    activation, selectivity, stability and naturalness. ``found`` is what `measure_faithfulness`
+    gives, or that by layer name; ``layers`` gives the order of the layers, which is otherwise that
+    of ``found``.
     """
-    names = [layer.name for layer in layers if layer.name in found]
+    found = {found.layer: found} if isinstance(found, Faithfulness) else found
+    names = [layer.name for layer in layers if layer.name in found] or list(found)
     figure = Figure(figsize=(WIDTH, 5.3), layout="constrained")
     grid = figure.add_gridspec(3, 2, height_ratios=[1.5, 1, 1])
     axes = figure.add_subplot(grid[0, :])
@@ -95,6 +100,8 @@ def _curve(
     depth = np.arange(len(names))
     if band:
         axes.fill_between(depth, low, high, color=colour, alpha=0.18, linewidth=0)
+        if len(names) == 1:  # where the band has no width
+            axes.vlines(depth, low, high, color=colour)
     axes.plot(depth, value, color=colour, linestyle=line, marker="o", ms=3.5 if band else 2.5)
     known = value[np.isfinite(value)]
     return float(known[-1]) if len(known) else float("nan")

@@ -18,7 +18,7 @@ from cytolens.figures.tiles import (
     put_dead,
     put_intensity_scales,
 )
-from cytolens.records.features import ChannelRanking, Faithfulness, FeatureImages
+from cytolens.records.features import ChannelRanking, Faithfulness, FeatureImages, ModulatedImages
 from cytolens.records.layers import Layer
 
 _REASONS = {"does not predict": "no pred.", "unnatural": "odd"}  # short enough for a tile
@@ -27,7 +27,7 @@ _LEFT = 1.15  # inches for the names of the layers
 
 @styled
 def plot_feature_images(
-    images: FeatureImages,
+    images: FeatureImages | ModulatedImages,
     *,
     channel_names: Sequence[str] = (),
     value_range: Limits | None = None,
@@ -35,12 +35,16 @@ def plot_feature_images(
     receptive_field: int | None = None,
     columns: int = 8,
 ) -> Figure:
-    """All feature images of one layer, on one intensity scale, dead channels named as dead.
+    """All feature images of one layer, modulated ones too, on one intensity scale.
 
-    Beneath each: its target, and z, how many standard deviations its activation lies above the
-    mean over natural cells. ``value_range`` is (low, high), or that per image channel; by default
-    the range that the images were made in.
+    Dead channels are named as dead. Beneath each image: its target, and z, how many standard
+    deviations its activation lies above the mean over natural cells (not for modulated images).
+    ``value_range`` is (low, high), or that per image channel; by default the range that the images
+    were made in.
     """
+    kind = "feature images"
+    if isinstance(images, ModulatedImages):
+        kind, images = "modulated images", _without_numbers(images)
     count = len(images.targets)
     columns = min(columns, max(count, 4))
     drawn = look_of_images(images, channel_names=channel_names, value_range=value_range)
@@ -54,9 +58,7 @@ def plot_feature_images(
     rows = max(1, -(-count // columns))
     figure, axes = canvas(WIDTH, 0.35 + rows * step_y + foot_height(drawn))
     dead = int(images.dead.sum())
-    title = f"{shorten(images.layer, 40)}: {count} feature images" + (
-        f", {dead} dead" if dead else ""
-    )
+    title = f"{shorten(images.layer, 40)}: {count} {kind}" + (f", {dead} dead" if dead else "")
     axes.text(0.1, 0.17, title, va="center", weight="bold", size=8.5)
     for k in range(count):
         x, y = 0.1 + label + k % columns * step_x, 0.35 + k // columns * step_y
@@ -130,6 +132,24 @@ def look_of_images(
     made_in: Limits = images.settings.get("value_range", (0.0, 1.0))
     limits = made_in if value_range is None else value_range
     return look(images.images.shape[1], channel_names=channel_names, value_range=limits)
+
+
+def _without_numbers(modulated: ModulatedImages) -> FeatureImages:
+    """Modulated images in the place of feature images, of whose activation nothing is known."""
+    count = len(modulated.targets)
+    unknown = np.full((count, 3), np.nan, dtype=np.float32)
+    return FeatureImages(
+        layer=modulated.layer,
+        targets=modulated.targets,
+        channels=np.full(count, -1, dtype=np.int64),
+        images=modulated.images,
+        activation=unknown[:, 0],
+        natural=unknown,
+        activation_maps=modulated.gain,
+        history=unknown[:, :0],
+        dead=np.zeros(count, dtype=np.bool_),
+        settings=modulated.settings,
+    )
 
 
 def z_score(images: FeatureImages) -> np.ndarray:

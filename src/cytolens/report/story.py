@@ -161,7 +161,7 @@ def _features(results: StudyResults) -> Chapter:
         )
         drawings.append(("gallery", "Feature images by depth", text, plot, False))
     if results.faithfulness:
-        plot = partial(plot_faithfulness, results.layers, results.faithfulness)
+        plot = partial(plot_faithfulness, results.faithfulness, results.layers)
         text = captions.faithfulness(list(results.faithfulness.values()))
         drawings.append(("faithfulness", "How far to believe them", text, plot, False))
     for images in results.kinds:
@@ -181,7 +181,7 @@ def _features(results: StudyResults) -> Chapter:
         drawings.append(("unconstrained", "The same without a prior", text, plot, False))
     if results.complexity and results.layers:
         plot = partial(
-            plot_complexity, results.layers, results.complexity, results.complexity_trend
+            plot_complexity, results.complexity, results.layers, results.complexity_trend
         )
         title = "Complexity of the feature images by depth"
         text = captions.complexity(results.complexity_trend)

@@ -2,24 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate, Rng, generator, one_seed
+from cytolens.numerics.estimates import Rng, generator, one_seed
 from cytolens.numerics.threads import limited_threads
 from cytolens.records.layers import Activations
 from cytolens.separation.measures import MEASURES
 from cytolens.separation.plan import checked, make_plan
 
 
-@overload
-def measure_separation(
-    features: Activations | Mapping[str, Any], labels: Any, **options: Any
-) -> dict[str, dict[str, Estimate]]: ...
-@overload
-def measure_separation(features: Any, labels: Any, **options: Any) -> dict[str, Estimate]: ...
 def measure_separation(
     features: Any,
     labels: Any,
@@ -32,7 +26,7 @@ def measure_separation(
     name: str = "features",
     rng: Rng = None,
     threads: int | None = None,
-) -> Any:
+) -> dict[str, Any]:
     """How far the classes ``labels`` (N,) come apart in ``features`` (N, F), by measure.
 
     The measures are those of `measures.MEASURES`, where each is described: ``silhouette``,

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import logit
 from torch import nn
 
-from cytolens.activations.capture import device_of, evaluating
 from cytolens.activations.layers import find_layers
 from cytolens.classifier.model import Classifier, predict, untrained
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.errors import ModelError
+from cytolens.features.decision import logits_of
 from cytolens.features.insertion import Evidence, deletion, displaced, insertion
 from cytolens.features.saliency import contrasting, explaining_layer, measure_saliency
 from cytolens.images.preparation import prepared_background
@@ -89,8 +88,8 @@ def find_known_answer(
         predict(model, pairs.cells.subset(rows))[:, PLANTED].astype(np.float64).clip(1e-7, 1 - 1e-7)
         for rows in (planted, pairs.plain_of(planted))
     )
-    fall, spread = logit(with_plant) - logit(without), logit(without).std()
-    used = (with_plant > 0.5) & (without <= 0.5) & (fall >= spread)
+    fall, deviation = logit(with_plant) - logit(without), logit(without).std()
+    used = (with_plant > 0.5) & (without <= 0.5) & (fall >= deviation)
     mean = partial(mean_of, resamples=RESAMPLES, rng=rng)
     found = {
         "accuracy": mean(((with_plant > 0.5) + (without <= 0.5).astype(np.float64)) / 2),
@@ -205,9 +204,7 @@ def _evidence(network: nn.Module) -> Evidence:
     """Logit of "planted" minus that of "plain", (N,), of images (N, C, H, W)."""
 
     def evidence(images: NDArray[np.float32]) -> NDArray[np.floating]:
-        with evaluating(network), torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(images)).to(device_of(network))
-            logits = network(batch).float().cpu().numpy()
+        logits = logits_of(network, images)
         return logits[:, PLANTED] - logits[:, 1 - PLANTED]
 
     return evidence

@@ -21,7 +21,7 @@ from cytolens.store.files import write_bytes, write_json, write_text
 from cytolens.store.run_folder import RunFolder
 from cytolens.validation.baselines import require_captum
 from cytolens.validation.known_answers import Case, find_known_answer
-from cytolens.validation.telling import draw, summarise, tell
+from cytolens.validation.page import answers_page, draw_answers, summary_of
 
 KINDS = ("granule", "bar", "rim", "texture")
 LOW, SMALL = 0.5, 0.6  # of the default contrast and of the default size
@@ -87,7 +87,7 @@ def settings_for(
 def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> Path:
     """Find every known answer that ``out`` does not hold yet; give the path of validation.html.
 
-    Beside the page are written ``summary.json`` (see `summarise`) and the folder ``figures``. An
+    Beside the page are written ``summary.json`` (see `summary_of`) and the folder ``figures``. An
     answer is found anew when its settings, the architecture's file or the version have changed.
     Raises RunError for a folder that holds other things, ModelError for an unusable architecture,
     MissingExtra without captum.
@@ -127,14 +127,15 @@ def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> 
 def write_page(out: Path, answers: list[KnownAnswer], settings: Mapping[str, Any]) -> Path:
     """Figures, ``summary.json`` and, last, ``validation.html``, whose path is given."""
     pictures: dict[str, bytes] = {}
-    for name, figure in draw(answers).items():
+    for name, figure in draw_answers(answers).items():
         pictures[name], svg = render(figure)
         write_bytes(out / "figures" / f"{name}.png", pictures[name])
         write_bytes(out / "figures" / f"{name}.svg", svg)
-    summary = summarise(answers, settings)
+    summary = summary_of(answers, settings)
     write_json(out / "summary.json", summary)
     page = out / "validation.html"
-    write_text(page, render_report(tell(answers, pictures, summary, own=settings["model"])))
+    content = answers_page(answers, pictures, summary, own=settings["model"])
+    write_text(page, render_report(content))
     return page
 
 

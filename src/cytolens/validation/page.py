@@ -31,7 +31,7 @@ _MEASURES = (
 )
 
 
-def summarise(answers: Sequence[KnownAnswer], settings: Mapping[str, Any]) -> dict[str, Any]:
+def summary_of(answers: Sequence[KnownAnswer], settings: Mapping[str, Any]) -> dict[str, Any]:
     """``summary.json``: ``validation.<kind>`` with the headline numbers, and all of them by case.
 
     ``validation.<kind>``: `HEADLINE` at the default setting (left out where the classifier does
@@ -77,7 +77,7 @@ def standing(difference: Estimate) -> str:
     return "behind" if difference.high < 0 else "level"
 
 
-def draw(answers: Sequence[KnownAnswer]) -> dict[str, Figure]:
+def draw_answers(answers: Sequence[KnownAnswer]) -> dict[str, Figure]:
     """Every figure of the page by name."""
     figures = {"pointing": plot_pointing(answers)}
     for answer in answers:
@@ -86,7 +86,7 @@ def draw(answers: Sequence[KnownAnswer]) -> dict[str, Figure]:
     return figures
 
 
-def tell(
+def answers_page(
     answers: Sequence[KnownAnswer],
     pictures: Mapping[str, bytes],
     summary: Mapping[str, Any],
