@@ -1,9 +1,9 @@
-# make demo | test | lint | bench | size | clean. Everything runs inside .venv, made on first use.
+# make demo | test | coverage | lint | bench | size | clean. Everything runs inside .venv, made on first use.
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON ?= python3
 
-.PHONY: setup demo test lint bench size clean
+.PHONY: setup demo test coverage lint bench size clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -16,9 +16,14 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(VENV)/bin/cytolens demo --out demo-run
 
-# One process per core, one thread each: small networks gain nothing from a second thread.
+# The tests and the examples in docstrings. One process per core, one
+# thread each: small networks gain nothing from a second thread.
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+	OMP_NUM_THREADS=1 $(PY) -m pytest --doctest-modules src/cytolens
+
+coverage: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --cov --cov-branch --cov-report=term
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

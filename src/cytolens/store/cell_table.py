@@ -49,7 +49,7 @@ def observations(table: CellTable) -> pd.DataFrame:
     """One row per cell, by its name: class, prediction, group, clusters, covariates, ``columns``.
 
     Text is categorical. Confidence is the probability of the predicted class, probability that of
-    the given one, entropy in bits. A covariate whose name is taken is called ``covariate_<name>``.
+    the given one, entropy in bits. A covariate of a name in use is called ``covariate_<name>``.
     """
     cells = table.cells
     names = np.array(cells.class_names)

@@ -19,7 +19,7 @@ from cytolens.store.files import replacing, replacing_folder
 from cytolens.store.projector import write_projector
 
 NEIGHBOURS = 15
-"""Nearest cells that embedding-atlas is told of; as many as it would find itself."""
+"""Nearest cells that are written for embedding-atlas; as many as it would find itself."""
 
 _PICTURES_UP_TO = 20_000
 """Cells up to which embedding-atlas gets their pictures, about 2 kB each."""

@@ -1,8 +1,8 @@
 """A folder that TensorBoard's embedding projector opens.
 
 Format: tensorboard/plugins/projector/projector_config.proto, and "Embedding Projector" in
-TensorBoard's documentation. Tensors are written as text: TensorBoard tells its binary files from
-text by whether they decode as UTF-8, and features that are mostly zero do.
+TensorBoard's documentation. Tensors are written as text: TensorBoard reads a binary file as text
+if it decodes as UTF-8, and features that are mostly zero do.
 """
 
 from pathlib import Path
