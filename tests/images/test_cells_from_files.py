@@ -88,7 +88,7 @@ def test_folders_called_train_and_test_are_no_groups(class_folders: Folders) -> 
 
 def test_group_that_tells_the_class_is_warned_of(class_folders: Folders) -> None:
     cells = read_cells(class_folders(("donor_1/a", "donor_2/b")))
-    assert any("class and group cannot be told apart" in remark for remark in cells.remarks)
+    assert any("class and group cannot be distinguished" in remark for remark in cells.remarks)
 
 
 def test_classes_keep_the_order_given_and_others_are_left_out(class_folders: Folders) -> None:

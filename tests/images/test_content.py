@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from made_crops import make_crops, write_crop
 
 from cytolens.errors import InputError
@@ -107,3 +108,45 @@ def test_a_known_stamp_saves_reading_the_bytes(
 def test_data_that_are_not_there_are_named(tmp_path: Path):
     with pytest.raises(InputError, match="does not exist"):
         data_files(tmp_path / "nothing")
+
+
+def test_every_file_of_an_ome_tiff_counts(tmp_path: Path):
+    stack = tmp_path / "cells.ome.tif"
+    blocks = "".join(
+        f'<TiffData FirstC="0" FirstT="0" FirstZ="{z}"><UUID FileName="{name}">urn:uuid:{z}</UUID>'
+        "</TiffData>"
+        for z, name in enumerate(("cells.ome.tif", "rest.ome.tif"))
+    )
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" Type="uint8" SizeX="20" SizeY="20" SizeZ="2" '
+        f'SizeC="1" SizeT="1" DimensionOrder="XYZCT">{blocks}</Pixels></Image></OME>'
+    )
+    tifffile.imwrite(stack, make_crops(1, 20, 20), description=text, metadata=None)
+    np.save(tmp_path / "labels.npy", np.arange(2))
+    without = digest_of(stack)
+    tifffile.imwrite(tmp_path / "rest.ome.tif", make_crops(1, 20, 20, seed=1))
+    assert {file.name for file in data_files(stack)} == {
+        "cells.ome.tif",
+        "rest.ome.tif",
+        "labels.npy",
+    }
+    assert digest_of(stack) != without
+
+
+def test_of_two_links_to_one_folder_the_same_is_read_whatever_the_order_on_disk(tmp_path: Path):
+    names: set[tuple[str, ...]] = set()
+    for order in ("ab", "ba"):
+        write_crop(tmp_path / order / "real" / "x.png", make_crops(1, 20, 18)[0])
+        data = tmp_path / order / "data"
+        data.mkdir()
+        for link in order:
+            (data / link).symlink_to(tmp_path / order / "real", target_is_directory=True)
+        names.add(tuple(str(file.relative_to(data)) for file in data_files(data)))
+    assert names == {("a/x.png",)}
+
+
+def test_progress_of_the_check_is_reported_to_the_end(class_folders: Folders):
+    seen: list[tuple[int, int]] = []
+    content_of(data_files(class_folders()), progress=lambda done, n, _: seen.append((done, n)))
+    assert seen[-1] == (24, 24)

@@ -85,7 +85,7 @@ def test_channels_are_taken_by_name_or_in_order(tmp_path: Path):
     np.testing.assert_array_equal(raw[:, :, 2:22], images[:2, [0, 2]])
     np.savez(tmp_path / "two.npz", images=images[:, :2], channel_names=["green", "white"])
     assert any(
-        "taken for FITC, BF" in text for text in read_alike(tmp_path / "two.npz", study).remarks
+        "are read as FITC, BF" in text for text in read_alike(tmp_path / "two.npz", study).remarks
     )
     np.savez(tmp_path / "three.npz", images=images)
     with pytest.raises(InputError, match=r"3 image channels .* looks at 2 \(FITC, BF\)"):

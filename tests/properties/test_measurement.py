@@ -13,7 +13,6 @@ from cytolens.properties.measurement import (
     OF_THE_CROP,
     PROPERTIES,
     measure_cells,
-    measure_properties,
 )
 
 SIDE = 48
@@ -37,7 +36,7 @@ def measured(*shapes, value: float = 800.0, ground: float = 100.0, noise: float 
     rng = np.random.default_rng(0)
     crops = np.stack([ground + (value - ground) * shape for shape in shapes])
     crops = crops + rng.normal(0, noise, crops.shape)
-    return measure_properties(cells_of(np.clip(crops, 0, 4095), **more))
+    return measure_cells(cells_of(np.clip(crops, 0, 4095), **more))[0]
 
 
 def cells_of(crops, **more):
@@ -95,7 +94,7 @@ def test_texture_is_that_of_the_co_occurrence_matrix() -> None:
     rng = np.random.default_rng(1)
     disc = ellipse(12, 12)
     crop = np.where(disc, rng.integers(500, 4000, disc.shape), 20)
-    found = measure_properties(cells_of([crop]))
+    found = measure_cells(cells_of([crop]))[0]
     levels = rng.integers(0, 16, (200, 200)).astype(np.uint8)
     table = graycomatrix(levels, [1], [0], 16, symmetric=True, normed=True)[..., 0, 0]
     entropy = -(table[table > 0] * np.log2(table[table > 0])).sum()
@@ -126,7 +125,7 @@ def test_where_there_is_no_cell_there_is_no_number() -> None:
 
 def test_a_ramp_is_no_cell_and_padding_is_not_measured() -> None:
     disc = 100 + 700 * ellipse(10, 10)
-    found = measure_properties(cells_of([100 + 10 * X, disc, disc[8:38, 6:46]]))
+    found = measure_cells(cells_of([100 + 10 * X, disc, disc[8:38, 6:46]]))[0]
     assert np.isnan(found["area"]).tolist() == [True, False, False]
     assert found["area"][1:] == pytest.approx(np.pi * 100, rel=0.06)
     assert found["off_centre"][2] == pytest.approx(np.hypot(1, 2), abs=0.8)
@@ -138,8 +137,8 @@ def test_the_order_of_cells_and_the_batch_do_not_matter() -> None:
     rng = np.random.default_rng(3)
     cells = cells_of([100 + 500 * ellipse(*rng.uniform(6, 18, 2)) for _ in range(30)])
     order = rng.permutation(30)
-    whole = measure_properties(cells)
-    turned = measure_properties(cells.subset(order), batch=7)
+    whole = measure_cells(cells)[0]
+    turned = measure_cells(cells.subset(order), batch=7)[0]
     for name, values in whole.items():
         np.testing.assert_allclose(turned[name], values[order], rtol=1e-12, err_msg=name)
 
@@ -150,17 +149,17 @@ def test_a_channel_can_be_named_and_is_else_the_one_that_shows_the_cell() -> Non
     crop = np.stack([np.zeros_like(disc), disc, rough], axis=-1)
     crop[0, 0, 0] = 1
     cells = cells_of([crop, crop], channel_names=("empty", "DNA", "brightfield"))
-    found = measure_properties(cells)
+    found = measure_cells(cells)[0]
     assert found["area"] == pytest.approx(np.pi * 144, rel=0.05)
     assert found["mean_brightness"] == pytest.approx(500, rel=0.05)
     assert found["brightness_empty"] == pytest.approx(0)
     assert found["brightness_brightfield"] == pytest.approx(-500, rel=0.05)
-    named = measure_properties(cells, channel="dna")
+    named = measure_cells(cells, channel="dna")[0]
     assert all(np.array_equal(found[name], values) for name, values in named.items())
-    assert np.isnan(measure_properties(cells, channel=0)["area"]).all()
+    assert np.isnan(measure_cells(cells, channel=0)[0]["area"]).all()
     for unknown in ("actin", 3):
         with pytest.raises(SettingError, match="empty, DNA, brightfield"):
-            measure_properties(cells, channel=unknown)
+            measure_cells(cells, channel=unknown)
 
 
 def test_focus_tells_of_blur_rather_than_of_lobes() -> None:
@@ -188,7 +187,7 @@ def test_checks_are_known_of_every_crop_and_tell_what_is_wrong_with_it() -> None
 def test_where_a_cell_lies_and_how_much_was_padded_is_known() -> None:
     disc = 100 + 500 * ellipse(9, 9, at=(3, -5))
     crops = [disc, disc[6:-6, 4:-4]]
-    found = measure_properties(cells_of(crops))
+    found = measure_cells(cells_of(crops))[0]
     assert found["offset_x"] == pytest.approx([-5, -5], abs=0.3)
     assert found["offset_y"] == pytest.approx([3, 3], abs=0.3)
     assert found["crop_size"].tolist() == [48 * 48, 36 * 40]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
@@ -52,7 +51,7 @@ def find_in_npz(path: Path, labels: str | None) -> Found:
     or from MedMNIST's ``train_images``, ``train_labels`` … with the split as a covariate.
 
     Other arrays with an entry per image become covariates; ``filenames`` name the cells.
-    ``original_size`` (N, 2) undoes the padding of the file's maker where it can be told.
+    Padding that the file's maker added is removed where ``original_size`` (N, 2) says how.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -85,7 +84,7 @@ def find_in_npz(path: Path, labels: str | None) -> Found:
 
 
 def find_in_npy(path: Path, labels: str | None) -> Found:
-    """Cells from an array file, labelled by a file beside it, such as ``cells_labels.csv``."""
+    """Cells from an array file, labelled by a file next to it, such as ``cells_labels.csv``."""
     try:
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
@@ -116,6 +115,8 @@ def read_sidecar(path: Path) -> dict[str, NDArray[Any]]:
     try:
         if place.suffix == ".npy":
             return {"labels": np.load(place, allow_pickle=False)}
+        import pandas as pd  # only where it is needed: it is slow to load
+
         table = pd.read_csv(place)
         return {str(name): table[name].to_numpy() for name in table.columns}
     except Exception as error:
@@ -144,8 +145,8 @@ def _find_in_medmnist(
         table[name] = np.concatenate(columns)
     table |= {name: _load(path, name, headers[name]) for name in _ABOUT if name in headers}
     remark = (
-        f"MedMNIST layout: {', '.join(f'{s} {n}' for s, n in zip(splits, counts))} images taken "
-        "together; where each came from is covariate 'split'"
+        f"MedMNIST layout: {', '.join(f'{s} {n}' for s, n in zip(splits, counts))} images are read "
+        "together; covariate 'split' says where each came from"
     )
     names = tuple(f"{path.name}[{split}]" for split in splits)
     return _found(path, parts, names, table, labels, [remark])
@@ -168,7 +169,7 @@ def _found(
     labels: str | None,
     remarks: list[str],
 ) -> Found:
-    """What arrays and the columns beside them say, for any of the layouts."""
+    """The cells in arrays and the columns that come with them, for any of the layouts."""
     channel_names = _texts(table.pop("channel_names", None))
     class_names = _texts(table.pop("class_names", None)) or None
     pixel_size = table.pop("pixel_size", None)

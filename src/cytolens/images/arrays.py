@@ -1,4 +1,4 @@
-"""Cells that are arrays at hand."""
+"""Cells from arrays in memory."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -87,7 +87,7 @@ def row_names(crops: Crops) -> NDArray[np.str_]:
 def wrap_arrays(
     images: Any, channel_names: Sequence[str], *, label: str
 ) -> tuple[Crops, tuple[str, ...], tuple[str, ...]]:
-    """Crops over an array or a list of arrays, what was taken for what, and colours' names."""
+    """Crops over an array or a list of arrays, remarks on its axes, and the names of colours."""
     if isinstance(images, list | tuple) or images.dtype.kind == "O":
         return _wrap_list(list(images), channel_names, label=label)
     return wrap_parts((images,), (label,), channel_names)
@@ -100,7 +100,9 @@ def wrap_parts(
     shape, dtype = parts[0].shape, parts[0].dtype
     if any(part.shape[1:] != shape[1:] or part.dtype != dtype for part in parts):
         kinds = ", ".join(f"{part.dtype} {part.shape}" for part in parts)
-        raise InputError(f"{labels[0]} and its siblings differ in shape or dtype: {kinds}")
+        raise InputError(
+            f"{labels[0]} and the arrays that follow differ in shape or dtype: {kinds}"
+        )
     if len(shape) not in (3, 4):
         raise InputError(
             f"{labels[0]} has images of shape {shape}; (N, H, W), (N, H, W, C) or (N, C, H, W) "
@@ -147,10 +149,10 @@ def _check(label: str, shape: tuple[int, ...], itemsize: int) -> None:
 def _channel_remark(
     axis: int | None, channels: int, dtype: np.dtype[Any], channel_names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What was taken for the channel axis; and red, green, blue where that is what they are."""
+    """Which axis holds the channels; and red, green, blue where the channels are colours."""
     if axis is None:
         return (), ()
     remark = f"array axes: channels {'first' if axis == 0 else 'last'} ({channels})"
     if axis == 2 and channels == 3 and dtype == np.uint8 and not channel_names:
-        return (f"{remark}, taken as red, green, blue",), COLOURS
+        return (f"{remark}, read as red, green, blue",), COLOURS
     return (remark,), ()

@@ -1,4 +1,4 @@
-"""From what a reader found to Cells: choose, check every crop once, and settle the preparation."""
+"""From what a reader found to Cells: choose, check every crop once, and fix the preparation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ _LISTED = 20  # duplicates named one by one
 
 @dataclass(frozen=True)
 class Found:
-    """Crops and what is said of them, before any picture is looked at."""
+    """Crops and what is known of them, before any picture is read."""
 
     crops: Crops
     labels: NDArray[np.int64]  # (N,), index into class_names
@@ -114,7 +114,7 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
 def _choose_classes(
     found: Found, classes: Sequence[str] | str | None
 ) -> tuple[NDArray[np.int64], tuple[str, ...], list[str]]:
-    """Labels (N,) as index into the chosen classes, -1 where a cell is of none of these."""
+    """Labels (N,) as index into the chosen classes, -1 for cells of other classes."""
     counts = np.bincount(found.labels, minlength=len(found.class_names))
     if classes:
         wanted = [classes] if isinstance(classes, str) else [str(name) for name in classes]
@@ -159,7 +159,11 @@ def _choose_channels(
         raise InputError(f"there are {len(names)} channel names ({listed(names)}) for {n} channels")
     if not wanted:
         if checked.alike_channels and names == COLOURS:
-            return (0,), ("grey",), ["all colours are grey: red, green and blue taken as one"]
+            return (
+                (0,),
+                ("grey",),
+                ["all colours are grey: red, green and blue are read as one channel"],
+            )
         chosen = tuple(range(n))
     else:
         asked = [wanted] if isinstance(wanted, str) else list(wanted)
@@ -196,7 +200,7 @@ def _choose_groups(
     labels: NDArray[np.int64],
     class_names: tuple[str, ...],
 ) -> tuple[NDArray[np.str_] | None, list[str]]:
-    """Groups (n,) and what to say of them; none where there is only one."""
+    """Groups (n,) and remarks on them; none where there is only one."""
     if group is None:
         return None, ["no groups: cells count as independent of each other"]
     groups = columns[group].astype(np.str_)
@@ -215,7 +219,7 @@ def _choose_groups(
     if ((table > 0).sum(axis=1) == 1).all():
         remarks.append(
             f"warning: every '{group}' holds cells of one class only; class and group cannot be "
-            "told apart"
+            "distinguished"
         )
     return groups, remarks
 
@@ -241,11 +245,11 @@ def _duplicates(
 
 
 def _fitting(sizes: NDArray[np.int64], size: tuple[int, int]) -> str:
-    """What padding and cropping did to how many."""
+    """How many crops were padded and cut, and from which sizes."""
     low, high = sizes.min(axis=0), sizes.max(axis=0)
     span = " × ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in zip(low, high))
     cut, padded = int((sizes > size).any(axis=1).sum()), int((sizes < size).any(axis=1).sum())
     return (
         f"crops of {span} px brought to {size[0]} × {size[1]} px: {padded} padded, "
-        f"{cut} cut about their centre, none rescaled"
+        f"{cut} cut around their centre, none rescaled"
     )

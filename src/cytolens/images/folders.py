@@ -25,7 +25,7 @@ from cytolens.images.image_files import ENDINGS, Picture, read_pages
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
 
-_PROBED = 32  # files, evenly spaced, that say what channels and pixel size there are
+_PROBED = 32  # files, evenly spaced, that show the channels and the pixel size
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
@@ -70,7 +70,7 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
 def list_images(root: Path) -> tuple[list[str], int]:
     """Image files below ``root`` in natural order, relative to it; and how many other files.
 
-    Hidden files and folders are passed over; linked folders are followed, once.
+    Hidden files and folders are ignored; linked folders are followed, once.
     """
     found: list[str] = []
     others = 0
@@ -81,7 +81,8 @@ def list_images(root: Path) -> tuple[list[str], int]:
 
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        folders[:] = [name for name in folders if not name.startswith(".") and real not in seen]
+        shown = [name for name in folders if not name.startswith(".") and real not in seen]
+        folders[:] = sorted(shown)  # so that of two links to a folder the same is followed always
         if real in seen:
             continue
         seen.add(real)
@@ -94,14 +95,14 @@ def list_images(root: Path) -> tuple[list[str], int]:
 
 
 def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
-    """What the files of a listing hold, from the headers of stacks and a few probes."""
+    """The cells in the files of a listing, from the headers of stacks and a few files read."""
     codes, class_names = encode_labels(listing.labels, None, what="labels")
     stacks = None
     if are_stacks(root, listing.files):
         stacks = expand_pages(root, listing.files, skip_bad=skip_bad)
     crops = FileCrops(root, listing.files, pages=None if stacks is None else stacks.pages)
     first, notes = _probe(crops, root)
-    if stacks is not None and first is not None:  # a stack is opened anew for every batch
+    if stacks is not None and first is not None:  # a stack is opened again for every batch
         batch = int(np.clip(BATCH_BYTES // max(first.crop.nbytes, 1), 16, 4096))
         crops = replace(crops, batch=batch)
     rows = np.arange(len(listing.files)) if stacks is None else stacks.pages[:, 0]
@@ -123,7 +124,7 @@ def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
 
 
 def _probe(crops: FileCrops, root: Path) -> tuple[Picture | None, list[str]]:
-    """The first picture of the kind that most of a few are, and how pictures were converted."""
+    """Of a few pictures, the first of the most frequent kind; and how pictures were converted."""
     spaced = np.linspace(0, len(crops) - 1, min(_PROBED, len(crops))).astype(np.int64)
     if crops.pages is None:
         read = read_pictures([root / str(crops.files[i]) for i in spaced.tolist()])
@@ -191,8 +192,8 @@ def _name_levels(
 ) -> tuple[dict[str, NDArray[Any]], str | None, list[str]]:
     """Folder levels under names of their own, which of them is the group, and remarks.
 
-    The group is the outermost of the ``outer`` first levels, those around the class: what it
-    separates nothing further in can join. Folders called train, test … are a split, no group.
+    The group is the outermost of the first ``outer`` levels, which lie around the class. Folders
+    called train, test … are a split and not a group.
     """
     columns: dict[str, NDArray[Any]] = {}
     group: str | None = None
@@ -229,7 +230,9 @@ def _by_pattern(
     missed = [file for file, fit in zip(files, fits.tolist()) if not fit]
     reason = f"does not match labels '{pattern.pattern}'"
     if missed and (not skip_bad or not fits.any()):
-        raise InputError(f"{missed[0]} in {root} {reason}, nor do {len(missed) - 1} other files")
+        raise InputError(
+            f"{missed[0]} in {root} {reason}, and neither do {len(missed) - 1} other files"
+        )
     labels = parts.pop("label")
     levels = _levels(root, [p for p, fit in zip(_places(files), fits.tolist()) if fit])
     columns, group, said = _name_levels(levels, len(levels))
@@ -246,7 +249,7 @@ def _by_pattern(
 
 
 def _by_stack(root: Path, files: list[str]) -> Listing:
-    """Files side by side: stacks of one class each, or InputError."""
+    """Files without folders: each is a stack of one class, otherwise InputError is raised."""
     if not are_stacks(root, np.array(files)):
         raise InputError(
             f"{root} holds {len(files)} images side by side and no class folders; name the part of "
@@ -259,7 +262,7 @@ def _by_stack(root: Path, files: list[str]) -> Listing:
 
 
 def _suggested(file: str) -> str:
-    """The --labels option that would do for such a file name."""
+    """A --labels option that fits such a file name."""
     match = re.match(r"[^\W_]+?(?=[_\-. ]|\d*\.)", file)
     follows = file[match.end()] if match and match.end() < len(file) else "."
     word = match.group() if match else file.split(".")[0]

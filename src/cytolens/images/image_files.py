@@ -1,4 +1,7 @@
-"""One image file decoded with care: nothing absurd is decoded, and what is wrong is said."""
+"""One image file decoded with care: its size is checked first, and any fault is one clear line.
+
+The decoders are slow to load, so they are loaded when the first file is read.
+"""
 
 import io
 import logging
@@ -8,25 +11,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
-import tifffile
-from imagecodecs import png_decode
 from numpy.typing import NDArray
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 
 from cytolens.errors import InputError
 from cytolens.images.crops import Crop
 from cytolens.images.preparation import LARGEST_SIDE
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 TIFF_ENDINGS = (".tif", ".tiff")
 ENDINGS = (".png", *TIFF_ENDINGS, ".jpg", ".jpeg", ".bmp")
 MOST_BYTES = 256 << 20  # of one decoded crop
 COLOURS = ("red", "green", "blue")
 _NAMED_CHANNELS = 8  # ImageJ calls any stack's pages channels; more than these are cells
+_RGB, _PALETTE = 2, 3  # PhotometricInterpretation, TIFF 6.0, section 8
 _MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3, "mm": 1e3}
 
 # What tifffile logs about a damaged file it also raises, and that becomes one line of ours.
@@ -35,7 +38,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded crop (C, h, w) and what its file says of it."""
+    """A decoded crop (C, h, w) and what its file says about it."""
 
     crop: Crop
     channel_names: tuple[str, ...] = ()
@@ -46,8 +49,8 @@ class Picture:
 def read_picture(path: Path) -> Picture:
     """The crop that a file holds; pages of a TIFF are its channels.
 
-    Raises InputError, saying what is wrong without the name, when the file is empty, damaged,
-    absurdly large or no image. The format is told from the content, not from the name.
+    The format is recognised by the content, not by the name. Raises InputError if the file is
+    empty, damaged, far too large or no image; the message leaves the file's name to the caller.
     """
     try:
         with path.open("rb") as file:
@@ -59,13 +62,16 @@ def read_picture(path: Path) -> Picture:
             content = start + file.read(MOST_BYTES)
         if start[:8] == b"\x89PNG\r\n\x1a\n":
             return _read_png(content)
+        from PIL.BmpImagePlugin import BmpImageFile
+        from PIL.JpegImagePlugin import JpegImageFile
+
         if start[:3] == b"\xff\xd8\xff":
             return _read_with_pillow(JpegImageFile(io.BytesIO(content)))
         if start[:2] == b"BM":
             return _read_with_pillow(BmpImageFile(io.BytesIO(content)))
     except InputError:
         raise
-    except Exception as error:  # decoders raise whatever they like on damaged files
+    except Exception as error:  # on damaged files decoders raise errors of many kinds
         raise unreadable(error) from None
     raise InputError("is no PNG, TIFF, JPEG or BMP image")
 
@@ -93,6 +99,8 @@ def check_extent(shape: tuple[int, ...], itemsize: int) -> None:
 def _read_png(content: bytes) -> Picture:
     width, height, bits, kind = struct.unpack(">IIBB", content[16:26])  # IHDR, PNG spec. 11.2.2
     check_extent((4, height, width), 1 + bits // 16)
+    from imagecodecs import png_decode
+
     image = png_decode(content)
     if image.ndim == 2:
         return Picture(image[None])
@@ -104,7 +112,7 @@ def _read_png(content: bytes) -> Picture:
     return Picture(np.moveaxis(image, -1, 0), names, note=", ".join(notes))
 
 
-def _read_with_pillow(file: JpegImageFile | BmpImageFile) -> Picture:
+def _read_with_pillow(file: "ImageFile") -> Picture:
     check_extent((4, file.height, file.width), 1)
     wanted = "L" if file.mode in ("1", "L") else "RGB"
     image = np.asarray(file if file.mode == wanted else file.convert(wanted))
@@ -114,8 +122,14 @@ def _read_with_pillow(file: JpegImageFile | BmpImageFile) -> Picture:
     return Picture(np.moveaxis(image, -1, 0), COLOURS, note=note)
 
 
+def _open_tiff(path: Path) -> Any:
+    import tifffile
+
+    return tifffile.TiffFile(path)
+
+
 def _read_tiff(path: Path) -> Picture:
-    with tifffile.TiffFile(path) as tiff:
+    with _open_tiff(path) as tiff:
         if len(tiff.series) != 1:
             raise InputError(f"holds {len(tiff.series)} images of different kinds or sizes")
         series = tiff.series[0]
@@ -132,7 +146,7 @@ def _check_series(axes: str, shape: tuple[int, ...], itemsize: int) -> None:
 
 
 def _channels_first(image: NDArray[Any], axes: str) -> Crop:
-    """(C, h, w) from an image with TIFF axes, whatever is not Y or X being a channel."""
+    """(C, h, w) from an image with TIFF axes; every axis except Y and X counts as channels."""
     image = np.moveaxis(image, (axes.index("Y"), axes.index("X")), (-2, -1))
     return image.reshape(-1, *image.shape[-2:])
 
@@ -140,10 +154,10 @@ def _channels_first(image: NDArray[Any], axes: str) -> Crop:
 def _as_picture(crop: Crop, page: Any, names: tuple[str, ...], pixel_size: float | None) -> Picture:
     """Colour maps applied and alpha dropped, as the page's tags say."""
     note = ""
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and len(crop) == 1:
+    if page.photometric == _PALETTE and len(crop) == 1:
         crop = (page.colormap[:, crop[0]] >> 8).astype(np.uint8)
         note = "palette colours converted to RGB"
-    colours = page.photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE)
+    colours = page.photometric in (_RGB, _PALETTE)
     if colours and len(crop) == 4:
         crop, note = crop[:3], "alpha dropped"
     if colours and len(crop) == 3 and not names:
@@ -166,7 +180,7 @@ def _described(tiff: Any, axes: str) -> tuple[tuple[str, ...], float | None]:
 
 
 def read_ome(text: str) -> tuple[tuple[str, ...], float | None]:
-    """Channel names and pixel size (µm) from OME-XML; none where they are not all given."""
+    """Channel names and pixel size (µm) from OME-XML; none unless all are given."""
     root = ElementTree.fromstring(text)
     pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
     if pixels is None:
@@ -178,6 +192,17 @@ def read_ome(text: str) -> tuple[tuple[str, ...], float | None]:
     return names if all(names) else (), float(cast(str, size)) * cast(
         float, factor
     ) if known else None
+
+
+def files_of_ome(path: Path) -> list[Path]:
+    """The further files that an OME-TIFF names as parts of it; none for another TIFF file."""
+    try:
+        with _open_tiff(path) as tiff:
+            text = (tiff.ome_metadata or "") if tiff.is_ome else ""
+    except Exception:  # a damaged file is reported when it is read
+        return []
+    named = dict.fromkeys(re.findall(r'\bFileName="([^"]+)"', text))
+    return [path.with_name(name) for name in named if name != path.name]
 
 
 @dataclass(frozen=True)
@@ -193,7 +218,7 @@ def count_pages(path: Path) -> Pages:
     try:
         if path.stat().st_size == 0:
             raise InputError("is empty (zero bytes)")
-        with tifffile.TiffFile(path) as tiff:
+        with _open_tiff(path) as tiff:
             counts = [_cells_in(series) for series in tiff.series]
             return Pages(sum(counts), any(_has_channels(series) for series in tiff.series))
     except InputError:
@@ -221,7 +246,7 @@ def _cells_in(series: Any) -> int:
 def read_pages(path: Path, pages: list[int]) -> list[Picture | InputError]:
     """The chosen cells of a stack, in the order given, or what is wrong with each."""
     try:
-        with tifffile.TiffFile(path) as tiff:
+        with _open_tiff(path) as tiff:
             return list(_pages_of(tiff, path, pages))
     except InputError as error:
         return [error] * len(pages)

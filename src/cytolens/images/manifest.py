@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
@@ -54,6 +53,8 @@ def read_manifest(path: Path) -> tuple[NDArray[np.str_], dict[str, NDArray[Any]]
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     """Columns by name; text stays text, numbers numbers, and empty fields become "nan"."""
+    import pandas as pd  # only where it is needed: it is slow to load
+
     try:
         if path.stat().st_size == 0:
             raise InputError("is empty (zero bytes)")

@@ -1,4 +1,4 @@
-"""New crops read as those of a study were: same channels, size and intensity scale, no choices."""
+"""New crops, read like those of a study: the same channels, size and intensity scale."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +29,11 @@ def read_alike(
     """The crops at ``path``, prepared exactly as those of ``known``; labels are optional.
 
     ``path`` is all that `read_cells` reads, or a single image, or a folder of images side by
-    side. Sizes, limits of intensity and background are those of ``known.preparation``, so that a
-    crop is prepared alike in any company; image channels are taken by name or, where there are
-    as many, in order. ``labels`` as in `read_cells`; by default they are looked for, and a cell
-    whose label is none of the known classes has label -1; the text is covariate "label".
+    side. Size, limits of intensity and background are those of ``known.preparation``, so that a
+    crop is prepared in the same way whatever other crops come with it. Image channels are taken
+    by name or, where there are as many, in order. ``labels`` as in `read_cells`; by default they
+    are looked for. A cell whose label is none of the known classes has label -1, and the text is
+    covariate "label".
 
     Raises InputError where there are no crops, or other image channels than the known ones.
     """
@@ -86,7 +87,7 @@ def _find(path: Path, labels: str | None) -> Found:
 
 
 def _found_side_by_side(root: Path, files: list[str]) -> Found:
-    """Image files wherever they lie; the folder they are in may be their class."""
+    """Image files in any folders; the name of the folder may be the class."""
     folders = [Path(file).parent.name or NO_LABELS for file in files]
     listing = Listing(np.array(files), np.array(folders), {}, None, ())
     return found_in_files(root, listing, skip_bad=True)
@@ -102,7 +103,7 @@ def _channels(
     if all(name in names for name in wanted):
         return tuple(names.index(name) for name in wanted), ()
     if len(wanted) == n:
-        remark = f"image channels {listed(names)} taken for {listed(wanted)}, in this order"
+        remark = f"image channels {listed(names)} are read as {listed(wanted)}, in this order"
         return tuple(range(n)), () if names == default else (remark,)
     if wanted == ("grey",) and names == COLOURS:
         return (0,), ()

@@ -1,4 +1,4 @@
-"""Where the measured part of crops is that someone has padded to one size."""
+"""Where the measured part lies in crops that someone has padded to one size."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
-"""How crops of any size and bit depth become (C, H, W) float32, and how that is chosen.
+"""How crops of any size and bit depth become (C, H, W) float32, and how this is chosen.
 
-Crops are padded or cut about their centre, never rescaled: a pixel stays a pixel.
+Crops are padded or cut around their centre, never rescaled: a pixel stays a pixel.
 """
 
 from collections.abc import Sequence
@@ -58,7 +58,7 @@ def prepare(
     """Crops (n, C, H, W) in the file's intensities, scaled as ``preparation`` says; float32.
 
     With ``intensity="image"`` the darkest and brightest measured pixel of each crop and channel
-    become 0 and 1; the padding, which the limits do not know, is held within them. A channel
+    become 0 and 1; the padding, which does not set the limits, is clipped to them. A channel
     without contrast becomes 0. ``masks`` (n, H, W) is True where measured (default: everywhere).
     """
     values = raw.astype(np.float32)

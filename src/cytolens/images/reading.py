@@ -1,4 +1,4 @@
-"""``read_cells``: whatever the user points at, as Cells that are checked and read on demand."""
+"""``read_cells``: a folder, file or table of images as Cells, checked and read on demand."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,10 +29,10 @@ def read_cells(
 ) -> Cells:
     """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
 
-    Every image is read once, a few at a time, to be checked; later they are read on demand.
-    What was taken for what is said in ``remarks``.
+    Every image is read once, a few at a time, and checked; later, images are read on demand.
+    ``remarks`` say how the data were understood.
 
-    labels: None for the obvious (the innermost folder, the array or column ``labels``); or
+    labels: None for the usual (the innermost folder, the array or column ``labels``); or
         "folder", "level 1" …, the name of an array or column; or a regular expression with
         ``(?P<label>…)`` for file names, whose other named groups become columns.
     group: what a split must not cut: a folder level, array or column by name, or "none". By
@@ -40,7 +40,7 @@ def read_cells(
     classes, channels: those to keep, by name or any unambiguous part of it, in that order;
         channels by number from 0, too.
     size: in pixels, (height, width) or one number; by default the smallest multiple of 8 that
-        holds 95 % of the crops whole. Crops are padded or cut about their centre, never rescaled.
+        holds 95 % of the crops whole. Crops are padded or cut around their centre, never rescaled.
     intensity: "dataset" (the 0.1 and 99.9 percentiles of each channel become 0 and 1), "image"
         (each crop's own extremes do) or "none".
     background: the padding value, in the file's units; "border" takes it from the border pixels
@@ -49,6 +49,15 @@ def read_cells(
     skip_bad: leave unusable images out, listed in ``skipped``, instead of raising.
 
     Raises InputError for data that cannot be used, and SettingError for unknown names.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> crops = np.random.default_rng(0).integers(0, 99, (40, 20, 20), dtype=np.uint8)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/a.npz", images=crops, labels=["G1", "G2"] * 20, donor=[1, 2] * 20)
+    ...     cells = read_cells(f"{folder}/a.npz", group="donor")
+    >>> len(cells), cells.class_names, cells.shape, cells.group_name
+    (40, ('G1', 'G2'), (1, 24, 24), 'donor')
     """
     path = Path(path).expanduser()
     choices = Choices(

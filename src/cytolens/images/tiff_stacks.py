@@ -15,8 +15,8 @@ from cytolens.images.file_crops import THREADS, FileCrops
 from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
 from cytolens.records.cells import Skipped
 
-CHANNEL_PAGES = 8  # as many pages, in every file alike, may be channels that nobody named
-_PROBED = 16  # files, evenly spaced, that say whether there are stacks at all
+CHANNEL_PAGES = 8  # up to so many pages, the same number in every file, may be unnamed channels
+_PROBED = 16  # files, evenly spaced, that show whether there are stacks at all
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def are_stacks(root: Path, files: NDArray[np.str_]) -> bool:
     """Whether pages are cells, judged from the headers of a few files.
 
     Pages are channels of one crop where the file says so (OME-TIFF, ImageJ), or where all files
-    alike have 2 to 8 pages; else each page is a cell.
+    have the same number of pages, 2 to 8; otherwise each page is a cell.
     """
     if not all(str(file).lower().endswith(TIFF_ENDINGS) for file in files):
         return False
@@ -54,7 +54,7 @@ def expand_pages(root: Path, files: NDArray[np.str_], *, skip_bad: bool) -> Stac
     for index, pages in enumerate(counted):
         if isinstance(pages, InputError):
             if not skip_bad:
-                raise InputError(f"{files[index]} {pages}; --skip-bad goes on without it")
+                raise InputError(f"{files[index]} {pages}; --skip-bad leaves it out")
             skipped.append(Skipped(str(files[index]), str(pages)))
             continue
         rows = np.arange(pages.n)
@@ -77,7 +77,7 @@ def _count(path: Path) -> Pages | InputError:
 
 
 def find_in_stack(path: Path, labels: str | None) -> Found:
-    """Cells from one multi-page TIFF, labelled by a file beside it."""
+    """Cells from one multi-page TIFF, labelled by a file next to it."""
     try:
         n = count_pages(path).n
         first = read_pages(path, [0])[0]

@@ -14,7 +14,7 @@ Index = slice | NDArray[np.int64] | NDArray[np.bool_]
 Settings = dict[str, Any]
 
 Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what is going on); every stage that can take long accepts one."""
+"""Called with (done, total, what is being done); every stage that can take long accepts one."""
 
 
 class ImageSource(Protocol):
@@ -42,7 +42,7 @@ class ImageSource(Protocol):
 class Preparation:
     """How crops of any size and bit depth become (C, H, W) float32. Recorded with every run.
 
-    A crop is padded with ``background`` or cropped about its centre to ``size``, never rescaled.
+    A crop is padded with ``background`` or cut around its centre to ``size``, never rescaled.
     With ``intensity="dataset"`` each channel is mapped by (x - low) / (high - low) with the
     data set's own limits; ``"image"`` takes the limits of each crop's measured pixels;
     ``"none"`` keeps the file's numbers. Values are not clipped.
@@ -245,3 +245,6 @@ class Simulation:
     properties: Mapping[str, NDArray[Any]]  # per cell (N,)
     pixel_size: float  # µm
     settings: Settings
+
+    def _repr_html_(self) -> str:
+        return notebook(self, self.images)

@@ -41,7 +41,7 @@ class TrainedNetwork:
 
 @record
 class Predictions:
-    """What the network says of every cell, and how well it does on the test cells."""
+    """What the network predicts for every cell, and how well it does on the test cells."""
 
     probabilities: NDArray[np.float32]  # (N, class)
     test: Evaluation  # on the test cells

@@ -33,13 +33,13 @@ class Clusters:
 
 @record
 class ClusterStability:
-    """How sure clusters are, and whether gaps part them; see `embedding.measure_stability`."""
+    """How sure clusters are, and whether gaps divide them; see `clusters.stability`."""
 
     jaccard: NDArray[np.float64]  # (K,), with the cluster most like it, mean over halves
     jaccard_null: float | None  # 95 % limit of it for a cloud without structure
     ari: Estimate  # of the partitions of a half and of all cells; interval over halves
     numbers: Mapping[str, int]  # in how many halves each number of clusters was chosen
-    gap: NDArray[np.float64]  # (K,), towards the cluster it is least parted from, 0…1
+    gap: NDArray[np.float64]  # (K,), towards the cluster it is least divided from, 0…1
     gap_null: NDArray[np.float64]  # (K,), 95 % limit of it where the density only falls
     parts: NDArray[np.int64]  # (K,), clusters that no gap divides are of one part
     halves: int  # of the cells, drawn at random
@@ -80,7 +80,7 @@ class ClusterGroups:
 
 @record
 class Difference:
-    """By how much a property tells some cells from others."""
+    """How well a property distinguishes some cells from the others."""
 
     name: str
     auc: Estimate  # share of pairs in which a cell of these has more; null: of the largest of all
@@ -112,7 +112,7 @@ class ClassParts:
 
 @record
 class ClusterFlow:
-    """Which clusters become which from layer to layer."""
+    """How clusters pass into each other from layer to layer."""
 
     layers: tuple[str, ...]
     labels: NDArray[np.int64]  # (L, N), cluster of each cell; -1 for none

@@ -1,4 +1,4 @@
-"""Feature images, what is made of them, and the numbers that say how far to believe them."""
+"""Feature images, what is made of them, and the numbers that say how far to trust them."""
 
 from collections.abc import Mapping
 
@@ -85,7 +85,7 @@ class KnownAnswer:
 
 @record
 class ChannelRanking:
-    """Which channels of a layer decide, and which of them say the same."""
+    """Which channels of a layer decide, and which of them are near-duplicates."""
 
     layer: str
     importance: NDArray[np.float64]  # (C,), mean |gradient × activation|, in logits
@@ -100,14 +100,14 @@ class ChannelRanking:
         return np.array([group[0] for group in self.groups], dtype=np.int64)
 
     def members(self, channel: int) -> NDArray[np.int64]:
-        """The channels that say the same as this one, among them itself."""
+        """The near-duplicates of this channel, including itself."""
         alone = np.array([channel], dtype=np.int64)
         return next((group for group in self.groups if channel in group), alone)
 
 
 @record
 class ChannelContext:
-    """What a channel answers to, told by cells: the company that its feature image needs."""
+    """What a channel responds to, shown by cells, to be read together with its feature image."""
 
     layer: str
     channel: int

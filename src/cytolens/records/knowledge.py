@@ -25,7 +25,7 @@ class Knowledge:
 
 @record
 class Alarm:
-    """A nuisance that gives the label away, and that the network encodes."""
+    """A nuisance that predicts the label, and that the network encodes."""
 
     nuisance: str
     kind: str  # "artefact", or "may be biology"
@@ -41,7 +41,7 @@ class Alarm:
 
 @record
 class Confounds:
-    """What each nuisance alone says about the label, and which of them are alarming."""
+    """How well each nuisance alone predicts the label, and which of them are alarming."""
 
     nuisances: Mapping[str, Estimate]  # balanced accuracy; null: of the largest among all of them
     kinds: Mapping[str, str]  # "artefact" or "may be biology", by nuisance
@@ -52,7 +52,7 @@ class Confounds:
 
 @record
 class Suspects:
-    """Cells whose label, or which themselves, deserve a second look; the first the most."""
+    """Cells that deserve a second look: doubtful labels, and odd cells; the strongest first."""
 
     judged: NDArray[np.int64]  # (N,), cells looked at
     labels: NDArray[np.int64]  # (S,), cells whose label is doubted
@@ -63,7 +63,7 @@ class Suspects:
     odd: NDArray[np.int64]  # (O,), cells that are odd
     reasons: tuple[str, ...]  # (O,)
     oddness: NDArray[np.float64]  # (O,), robust standard deviations from the others
-    remarks: tuple[str, ...] = ()  # what could not be looked for, and why
+    remarks: tuple[str, ...] = ()  # what could not be checked, and why
 
 
 @record
@@ -72,4 +72,4 @@ class Properties:
 
     cells: NDArray[np.int64]  # (n,), the cells that were measured, in order
     values: Mapping[str, NDArray[np.float64]]  # by property, (n,)
-    checks: Mapping[str, NDArray[np.float64]]  # what says whether each is one whole cell, (n,)
+    checks: Mapping[str, NDArray[np.float64]]  # checks of whether each crop is one whole cell, (n,)

@@ -1,4 +1,4 @@
-"""How far the classes come apart, and how alike the layers are."""
+"""How well the classes separate, and how similar the layers are."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from cytolens.records.shown import record
 
 @record
 class ClassSeparation:
-    """How well a linear probe tells single classes apart at a layer, on cells held out from it."""
+    """How well a linear probe separates single classes at a layer, on cells held out from it."""
 
     layer: str
     by_class: Mapping[str, Estimate]  # balanced accuracy of a class against all others
@@ -23,7 +23,7 @@ class ClassSeparation:
 
 @record
 class Onset:
-    """From which depth on two classes, or a class and the rest, are apart."""
+    """From which depth on two classes, or a class and the rest, are separated."""
 
     classes: tuple[str, ...]  # two; or one, against the rest
     clear: str | None  # first layer from which on the interval stays above the null
@@ -39,7 +39,7 @@ class Onset:
 
 @record
 class Similarity:
-    """Centred kernel alignment of layers over the same cells: 1 alike, 0 nothing in common."""
+    """Centred kernel alignment of layers over the same cells: 1 identical, 0 nothing in common."""
 
     layers: tuple[str, ...]
     value: NDArray[np.float64]  # (L, L)
@@ -66,7 +66,7 @@ class Similarity:
 
 @record
 class Pairs:
-    """Which classes are apart from which at every depth, and from which depth on."""
+    """Which classes are separated at every depth, and from which depth on."""
 
     layers: Mapping[str, ClassSeparation]  # by layer; empty for two classes
     onsets: tuple[Onset, ...]  # of pairs and classes, the earliest first

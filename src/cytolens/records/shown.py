@@ -103,7 +103,7 @@ def _cut(line: str, width: int = WIDTH) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
-def notebook(shown: object, pictures: NDArray[np.floating[Any]]) -> str:
+def notebook(shown: object, pictures: NDArray[Any]) -> str:
     """HTML for a notebook: pictures (K, C, H, W) side by side, and the ``repr``.
 
     Of many pictures the first twelve are shown. Each is scaled from its darkest to its brightest
@@ -117,7 +117,7 @@ def notebook(shown: object, pictures: NDArray[np.floating[Any]]) -> str:
     return f"{image if strip else ''}<pre>{html.escape(repr(shown))}</pre>"
 
 
-def _png(pictures: NDArray[np.floating[Any]]) -> bytes:
+def _png(pictures: NDArray[Any]) -> bytes:
     """A strip of pictures (K, C, H, W), shrunk where they have too many pixels, as PNG."""
     from PIL import Image
 

@@ -9,16 +9,9 @@ from numpy.typing import NDArray
 from cytolens.errors import SettingError, choose
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Progress, Simulation
-from cytolens.simulation.morphology import (
-    CLASS_NAMES,
-    CellTypes,
-    Dye,
-    Floats,
-    Shapes,
-    draw_shapes,
-    render,
-)
 from cytolens.simulation.optics import Optics, expose, flat_through_lens, through_lens
+from cytolens.simulation.rendering import Dye, render
+from cytolens.simulation.shapes import CLASS_NAMES, CellTypes, Floats, Shapes, draw_shapes
 
 BATCH = 64  # cells rendered together: 48 px arrays of one batch stay in a core's cache
 DEFAULT_OPTICS = Optics()
@@ -31,7 +24,7 @@ _PLANTS = {"granule": (1.2, 2.0), "rim": (0.7, 0.7), "bar": (4.0, 1.0), "texture
 
 @dataclass(frozen=True)
 class Plant:
-    """A known feature put into one class: what a faithful explanation has to point at.
+    """A known feature added to one class; a faithful explanation has to point at it.
 
     - ``kind``: "granule", a round spot; "rim", a ring along the cell's outline; "bar", a straight
       rod a quarter as wide as long; "texture", a round patch of parallel stripes.
@@ -95,10 +88,10 @@ def simulate(
     """``n`` lymphocytes and neutrophils, half and half, as an imaging flow cytometer sees them.
 
     One channel of a nuclear dye that also stains the cytoplasm weakly, ``size`` × ``size`` pixels,
-    12-bit counts as uint16. At ``difficulty`` 0 the nuclei are easy to tell apart; towards 1 lobes
+    12-bit counts as uint16. At ``difficulty`` 0 the nuclei are easy to distinguish; towards 1 lobes
     merge, lymphocyte nuclei become oval and cleft, focus wanders and light fails, until the eye
-    cannot tell. Both classes hold the same amount of DNA, and cell sizes overlap, so neither
-    total brightness nor area gives the class away. ``plant`` adds a known feature to one class.
+    cannot distinguish them. Both classes hold the same amount of DNA, and cell sizes overlap, so
+    neither total brightness nor area predicts the class. ``plant`` adds a known feature to one.
 
     Masks (N, H, W): ``nucleus`` (bool), ``lobes`` (uint8, 1 … n_lobes within the nucleus),
     ``cytoplasm`` (bool), ``plant`` (bool: where the plant's noiseless image exceeds half its
@@ -116,6 +109,12 @@ def simulate(
     Memory beyond the result does not depend on ``n``.
 
     Raises SettingError if ``n``, ``size``, ``difficulty`` or the field of view is out of range.
+
+    >>> simulation = simulate(4, rng=0)
+    >>> simulation.images.shape, simulation.images.dtype, sorted(simulation.labels.tolist())
+    ((4, 1, 48, 48), dtype('uint16'), [0, 0, 1, 1])
+    >>> bool((simulation.masks["lobes"].max(axis=(1, 2)) == simulation.properties["n_lobes"]).all())
+    True
     """
     _check(n, size, difficulty, optics)
     entropy = generator(rng).integers(0, 2**32, size=4, dtype=np.uint32).tolist()

@@ -254,11 +254,13 @@ class Study(Mapping[str, Any]):
             known = None
             if self._known.get("stamp"):
                 known = Content(self._known["digest"], self._known["stamp"])
-            files = data_files(self._source("data"), labels=self.settings.labels)
+            data = self._source("data")
+            root = data if data.is_dir() else data.parent
+            files = data_files(data, labels=self.settings.labels)
             many = len(files) > _MANY_FILES
             looking = self._announce("looking at the data") if many else nullcontext(_silent)
             with looking as progress:
-                self._content = content_of(files, known, progress=progress)
+                self._content = content_of(files, known, root=root, progress=progress)
         return self._content
 
     def _refuse_other_data(self) -> None:
