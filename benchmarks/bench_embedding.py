@@ -56,7 +56,7 @@ def bench(n: int, *, threads: int | None, only: str | None) -> None:
 
     def clustered(method: str) -> None:
         for name, array in features.items():
-            cluster(array, labels, layer=name, method=method, rng=0, threads=threads)
+            cluster(array, labels, name=name, method=method, rng=0, threads=threads)
 
     def separated() -> None:
         for name, array in features.items():

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bench_embedding import depths
 from cytolens.embedding.methods import embed
-from cytolens.embedding.tsne import Phase, affinities, optimise
+from cytolens.embedding.tsne import Phase, joint_affinities, optimise
 from cytolens.numerics.neighbours import find_neighbours
 
 Array = NDArray[np.float32]
@@ -95,7 +95,7 @@ def child(method: str, data: str, out: str, threads: int) -> None:
 def judged(features: Array, places: Array) -> tuple[float, float]:
     """Recall@10 over 3,000 cells, and the KL divergence at perplexity 30."""
     near = find_neighbours(features, 90)
-    joint = affinities(near, 30)
+    joint = joint_affinities(near, 30)
     asked = np.random.default_rng(0).choice(len(features), min(3000, len(features)), replace=False)
     places = np.ascontiguousarray(places, dtype=np.float32)
     found = find_neighbours(places, 10, asked=asked).indices

@@ -89,7 +89,7 @@ def main() -> None:
         names = [f"class {k}" for k in range(chosen.classes)]
         for name, array in features.items():
             measure_pairs(
-                array, labels, class_names=names, layer=name, untrained=before[name],
+                array, labels, class_names=names, name=name, untrained=before[name],
                 resamples=RESAMPLES, **options,
             )  # fmt: skip
 

@@ -7,9 +7,12 @@ import torch
 import zarr
 from made_networks import Functional, ResNetLike, cells_of, reference_like, seeded, vgg_like
 
+from cytolens.activations.capture import capture
 from cytolens.activations.extraction import extract
 from cytolens.activations.layers import find_layers
+from cytolens.activations.maps import capture_maps
 from cytolens.activations.reduction import reduce_activations
+from cytolens.classifier.wrapping import wrap
 from cytolens.errors import InputError, ModelError, SettingError
 
 
@@ -170,3 +173,24 @@ def test_no_cells_are_refused():
     cells = cells_of(np.ones((2, 1, 28, 28))).subset(np.array([], dtype=np.int64))
     with pytest.raises(InputError, match="no cells"):
         extract(reference_like(), cells)
+
+
+def test_a_classifier_is_taken_wherever_its_network_is(crops: np.ndarray):
+    model = seeded(reference_like())
+    logits = find_layers(model, (1, 28, 28))[-1]
+    classifier = wrap(model, class_names=tuple("abcde")[: logits.channels], input_shape=(1, 28, 28))
+    assert find_layers(classifier) == find_layers(model, (1, 28, 28))
+    one, other = (extract(m, cells_of(crops)) for m in (classifier, model))
+    assert all(np.array_equal(one[name], other[name]) for name in other)
+    maps = [capture_maps(m, crops, "conv2") for m in (classifier, model)]
+    assert np.array_equal(*maps)
+    with capture(classifier, [logits.activation]) as values:
+        model(torch.from_numpy(crops))
+    assert values[logits.activation].shape == (23, logits.channels)
+    with pytest.raises(SettingError, match="no input_shape came"):
+        find_layers(model)
+    with pytest.raises(SettingError, match="classifier takes"):
+        find_layers(classifier, (1, 30, 30))
+    for nothing in (None, crops, "resnet"):
+        with pytest.raises(ModelError, match=r"came; give a torch nn\.Module or a Classifier"):
+            extract(nothing, cells_of(crops))  # pyright: ignore

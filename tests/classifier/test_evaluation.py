@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
+from torch import nn
 
 from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure, resampled
+from cytolens.classifier.model import predict
+from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import InputError
 from cytolens.numerics.estimates import bootstrap
 
@@ -124,3 +128,15 @@ def test_the_mean_over_folds_has_an_interval_over_folds():
 def test_what_does_not_fit_is_refused(p, labels):
     with pytest.raises(InputError):
         evaluate(p, labels)
+
+
+def test_a_network_is_evaluated_on_cells_with_their_labels_and_groups(spots):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(256, 2)).train()
+    classifier = wrap_for(module, spots)
+    by_hand = evaluate(predict(classifier, spots), spots.labels, groups=spots.groups, rng=0)
+    for network in (classifier, module):
+        found = evaluate(network, spots, rng=0)
+        assert found.measures == by_hand.measures
+        assert found.note == by_hand.note
+    assert module.training

@@ -4,6 +4,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from cytolens.classifier.factories import resolve_factory, source_files
 from cytolens.classifier.model import untrained
 from cytolens.classifier.wrapping import load_module, wrap
 from cytolens.errors import ModelError
@@ -117,6 +118,37 @@ def test_a_whole_pickled_module_is_refused_unless_allowed(factory, tmp_path):
 def test_factories_that_fail_say_why(factory, ending, message):
     with pytest.raises(ModelError, match=message):
         load_module(factory.removesuffix("make") + ending)
+
+
+def test_a_factory_means_the_same_from_any_folder(factory, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_factory("my_model.py:make") == factory
+    assert resolve_factory(factory, base="/elsewhere") == factory
+    assert resolve_factory("lab.networks:make") == "lab.networks:make"
+    monkeypatch.chdir("/")
+    assert load_module(resolve_factory("my_model.py:make", base=tmp_path))[1].out_features == 3
+    for text in ("my_model.py", "my model:make", ":make", "lab..networks:make", "a.py:1"):
+        with pytest.raises(ModelError, match="no factory"):
+            resolve_factory(text)
+
+
+def test_the_files_that_decide_a_network_are_named_and_no_code_is_run(tmp_path, monkeypatch):
+    lab = tmp_path / "lab_of_test"
+    lab.mkdir()
+    (lab / "__init__.py").write_text("raise RuntimeError('run')")
+    (lab / "networks.py").write_text(FACTORY)
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert source_files("lab_of_test.networks:make") == [lab / "networks.py"]
+    assert source_files("lab_of_test:make") == [lab / "__init__.py"]
+    found = source_files("lab_of_test/networks.py:make", "w.pt")
+    assert found == [lab / "networks.py", tmp_path / "w.pt"]
+    for factory in ("lab_of_test.absent:make", "lab_of_test.networks.deeper:make", "gone.py:make"):
+        with pytest.raises(ModelError, match=r"does not exist|can be imported"):
+            source_files(factory)
+    (lab / "__init__.py").write_text("")
+    assert load_module("lab_of_test.networks:make")[1].out_features == 3
 
 
 def test_files_that_are_missing_damaged_or_of_another_network_are_refused(factory, tmp_path):

@@ -18,7 +18,7 @@ def blobs(n: int = 180, k: int = 3, seed: int = 0):
 
 
 def quick(features, labels, **options):
-    options = {"layer": "conv3", "rng": 0, "resamples": 100, "permutations": 50, **options}
+    options = {"name": "conv3", "rng": 0, "resamples": 100, "permutations": 50, **options}
     return cluster(features, labels, threads=1, **options)
 
 
@@ -190,3 +190,26 @@ def test_what_cannot_be_clustered_is_said_in_one_line():
             quick(features, labels, method=method, n_clusters=3)
     with pytest.raises(InputError, match="20 cells but 19 labels"):
         quick(features, labels[:19])
+
+
+def test_clusters_need_no_labels():
+    features, labels = blobs()
+    found, told = (cluster(features, y, rng=0, threads=1) for y in (None, labels))
+    assert adjusted_rand_score(found.labels, told.labels) == 1
+    assert found.agreement == {}
+    assert found.table.tolist() == [[n] for n in np.bincount(found.labels)]
+    assert (np.diff(np.bincount(found.labels)) <= 0).all()  # the largest first
+    parted = cluster(features, groups=labels, n_clusters=3, rng=0, threads=1)
+    assert parted.groups.agreement["ari"].value == pytest.approx(1)
+
+
+def test_labels_may_be_names_and_layers_may_come_together():
+    features, labels = blobs()
+    named = cluster(features, np.array(["b", "c", "a"])[labels], n_clusters=3, rng=0)
+    assert np.count_nonzero(named.table) == 3
+    stack = {"conv1": features[:, :2], "conv2": features}
+    found = cluster(stack, labels, n_clusters=3, rng=4)
+    assert [c.layer for c in found.values()] == ["conv1", "conv2"]
+    alone = cluster(features, labels, n_clusters=3, rng=4)
+    np.testing.assert_array_equal(found["conv2"].labels, alone.labels)
+    assert found["conv2"].agreement == alone.agreement

@@ -10,7 +10,7 @@ from cytolens.errors import InputError
 def found_at(layer: str, labels):
     features = np.eye(int(labels.max()) + 1)[labels] * 20
     options = {"resamples": 2, "permutations": 2, "rng": 0, "threads": 1}
-    return cluster(features, labels, layer=layer, n_clusters=int(labels.max()) + 1, **options)
+    return cluster(features, labels, name=layer, n_clusters=int(labels.max()) + 1, **options)
 
 
 def test_the_same_clusters_flow_straight_and_independent_ones_share_nothing():

@@ -15,7 +15,7 @@ def blobs(n: int = 300, k: int = 3, apart: float = 15, seed: int = 0):
 def stability(features, *, method: str = "kmeans", halves: int = 8, rng: int = 0, **options):
     labels = np.zeros(len(features), dtype=int)
     found = cluster(
-        features, labels, layer="conv3", method=method, halves=halves, rng=rng, threads=1,
+        features, labels, name="conv3", method=method, halves=halves, rng=rng, threads=1,
         resamples=2, permutations=2, **options,
     )  # fmt: skip
     return found.stability

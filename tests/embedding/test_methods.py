@@ -3,15 +3,20 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from cytolens.clusters.clustering import cluster
 from cytolens.embedding import methods as methods_module
 from cytolens.embedding.landmarks import choose_landmarks
 from cytolens.embedding.methods import METHODS, Made, Start, embed, layer_neighbours
+from cytolens.embedding.placing import placed_recall, placer
+from cytolens.embedding.reference import Reference
 from cytolens.errors import InputError, MissingExtra, SettingError
 from cytolens.records.layers import Activations, Layer
+from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
 
@@ -220,7 +225,7 @@ def test_what_cannot_be_mapped_is_said_in_one_line():
         embed({"a": features, "b": features[:19]}, rng=0, method="pca")
     broken = features.copy()
     broken[3, 2] = np.nan
-    with pytest.raises(InputError, match="layer a: 1 of 20 cells have NaN"):
+    with pytest.raises(InputError, match="a: 1 of 20 cells have NaN"):
         embed({"a": broken}, rng=0)
     with pytest.raises(SettingError, match="choose one of: tsne, pca, umap"):
         embed({"a": features}, method="isomap", rng=0)
@@ -228,6 +233,79 @@ def test_what_cannot_be_mapped_is_said_in_one_line():
         embed({"a": features}, layers=["c"], rng=0)
     with pytest.raises(SettingError, match="no layers"):
         embed({"a": features}, layers=[], rng=0)
+
+
+@pytest.mark.parametrize(
+    "given", [np.asarray, lambda x: x.astype(np.float64), lambda x: x.tolist(), pd.DataFrame]
+)
+def test_a_plain_array_gives_one_map_the_same_as_under_a_layers_name(given):
+    features, _ = blobs(60)
+    found = embed(given(features), rng=0, threads=1)
+    named = embed({"conv1": features}, rng=0, threads=1)["conv1"]
+    assert found.layer == "features"
+    assert embed(given(features), name="mine", method="pca").layer == "mine"
+    np.testing.assert_array_equal(found.coordinates, named.coordinates)
+
+
+@pytest.mark.parametrize(
+    "given", [5.0, [1.0, 2, 3], np.zeros((6, 2, 2)), np.zeros((6, 0)), [[1], [2, 3]], [["a", "b"]]]
+)
+def test_what_is_no_matrix_of_numbers_is_said_in_one_line(given):
+    for call in (embed, cluster, lambda x: measure_separation(x, [0, 1, 0, 1, 0, 1])):
+        with pytest.raises(InputError, match=r"an array \(cells, features\)") as caught:
+            call(given)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_cosine_map_is_the_euclidean_one_of_rows_of_unit_length():
+    features, _ = blobs(60)
+    features = features * np.random.default_rng(0).uniform(0.1, 9, (60, 1)).astype(np.float32)
+    cosine = embed(features, metric="cosine", rng=0, threads=1)
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    plain = embed((features / lengths).astype(np.float32), rng=0, threads=1)
+    np.testing.assert_allclose(cosine.coordinates, plain.coordinates, atol=1e-3)
+    assert cosine.quality["recall_10"] == pytest.approx(plain.quality["recall_10"], abs=0.01)
+    assert cosine.settings["metric"] == "cosine"
+    assert plain.settings["metric"] == "euclidean"
+    zeros = features.copy()
+    zeros[:3] = 0  # of no direction
+    assert np.isfinite(embed(zeros, metric="cosine", rng=0).coordinates).all()
+
+
+def test_the_perplexity_can_be_set_and_what_the_cells_do_not_allow_is_said():
+    features, _ = blobs(100)
+    small, large = (embed(features, perplexity=p, rng=0, threads=1) for p in (5, 33))
+    assert (small.settings["perplexity"], large.settings["perplexity"]) == (5, 33)
+    assert not np.allclose(small.coordinates, large.coordinates)
+    near = {"features": layer_neighbours(features)}  # 90 of each, more than needed
+    again = embed(features, perplexity=5, neighbours=near, rng=0, threads=1)
+    np.testing.assert_array_equal(again.coordinates, small.coordinates)
+    assert embed(features[:31], rng=0).settings["perplexity"] == 10  # the default gives way
+    for perplexity, message in ((34, "at most 33, a third"), (1, "at least 2"), (np.nan, "at")):
+        with pytest.raises(SettingError, match=message):
+            embed(features, perplexity=perplexity, rng=0)
+    with pytest.raises(SettingError, match="of t-SNE"):
+        embed(features, method="pca", perplexity=5)
+    with pytest.raises(SettingError, match="choose one of: euclidean, cosine"):
+        embed(features, metric="manhattan")
+
+
+def test_a_callback_sees_every_layers_map_on_its_way():
+    features, _ = blobs(40)
+    seen = []
+    embed({"a": features, "b": features}, rng=0, callback=lambda *at: seen.append(at))
+    assert [layer for layer, done, *_ in seen if done == 0] == ["b", "a"]
+    assert all(done < total and places.shape == (40, 2) for _, done, total, places in seen)
+
+
+def test_new_cells_are_placed_on_a_cosine_map_by_direction_alone():
+    features, _ = blobs(90)
+    map_ = embed(features, metric="cosine", rng=0, threads=1)
+    place = placer(Reference(features), map_)
+    found = place.place(features[:20] * np.float32(7))
+    np.testing.assert_allclose(found, place.place(features[:20]), atol=1e-3)
+    kept = [placed_recall(place, scale * features[:20], found) for scale in (1, 7)]
+    np.testing.assert_allclose(*kept)
 
 
 def test_more_cells_than_landmarks_are_placed_on_the_landmarks_map():

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from cytolens.embedding import reference as module
 from cytolens.embedding.methods import embed
-from cytolens.embedding.placing import Field, Placer, affinities, placed_recall, placer
+from cytolens.embedding.placing import Field, Placer, neighbour_affinities, placed_recall, placer
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
 from cytolens.records.maps import Embedding
@@ -97,11 +97,11 @@ def test_far_cells_have_neighbours_too():
 
 def test_affinities_have_the_perplexity_asked_for():
     distances = np.sort(np.random.default_rng(0).gamma(3, size=(50, 60)), axis=1)
-    p = affinities(distances, 20)
+    p = neighbour_affinities(distances, 20)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     np.testing.assert_allclose(np.exp(-(p * np.log(p)).sum(axis=1)), 20, rtol=1e-6)
     assert (np.diff(p) <= 0).all()
-    np.testing.assert_allclose(affinities(np.full((2, 8), 3.0), 5), 1 / 8)
+    np.testing.assert_allclose(neighbour_affinities(np.full((2, 8), 3.0), 5), 1 / 8)
 
 
 def test_the_field_is_the_log_of_the_summed_kernel():
@@ -120,7 +120,7 @@ def test_a_settled_cell_is_where_its_objective_is_least(digits):
     place, new, _, _ = digits
     assert place.field is not None
     indices, distances = place.reference.nearest(new, 60)
-    weights, near = affinities(distances, 20), place.coordinates[indices]
+    weights, near = neighbour_affinities(distances, 20), place.coordinates[indices]
     made = place.field.settle(near, weights)
     least = place.field.objective(made[:, 0], made[:, 1], near, weights)
     for angle in np.linspace(0, 2 * np.pi, 8, endpoint=False):

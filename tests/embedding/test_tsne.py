@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from cytolens.embedding import tsne
-from cytolens.embedding.tsne import Phase, affinities, optimise
+from cytolens.embedding.tsne import Phase, joint_affinities, optimise
 from cytolens.numerics.neighbours import find_neighbours
 
 
@@ -23,7 +23,7 @@ def features():
 
 @pytest.fixture(scope="module")
 def joint(features):
-    return affinities(find_neighbours(features, 90), 30)
+    return joint_affinities(find_neighbours(features, 90), 30)
 
 
 def exact(places):
@@ -103,8 +103,11 @@ def test_cells_without_neighbours_are_pushed_away_and_stay_finite():
     assert apart[0, 1] < apart[2:, :2].min()
 
 
-def test_progress_is_told(joint):
+def test_a_callback_sees_the_map_on_its_way(joint):
     seen = []
     start = 1e-4 * np.random.default_rng(5).normal(size=(700, 2))
-    optimise(joint, start, [Phase(15, 12), Phase(10, 1)], watch=lambda *at: seen.append(at))
-    assert seen == [(0, 25), (10, 25), (20, 25)]
+    optimise(joint, start, [Phase(15, 12), Phase(10, 1)], callback=lambda *at: seen.append(at))
+    assert [at[:2] for at in seen] == [(0, 25), (10, 25), (20, 25)]
+    np.testing.assert_array_equal(seen[0][2], start.astype(np.float32))
+    assert all(at[2].shape == (700, 2) for at in seen)
+    assert (seen[1][2] != seen[2][2]).any()

@@ -27,7 +27,7 @@ def results(*, apart: float, donor_effect: float = 0.0) -> StudyResults:
             features[:, 0] += apart * kind
             features[:, 1] += donor_effect * (groups == "d2")
         options = {"groups": groups, "halves": 3, "permutations": 50, "resamples": 50, "rng": 0}
-        found[layer] = cluster(features, cells.labels, layer=layer, n_classes=2, **options)
+        found[layer] = cluster(features, cells.labels, name=layer, n_classes=2, **options)
     last = found["conv2"]
     parted = ClassParts(0, np.arange(200), last, describe_clusters(last.labels, {"area": area}))
     return StudyResults(

@@ -39,7 +39,7 @@ def quick(features: Array, labels: Labels, **options: object) -> ClassSeparation
 @pytest.fixture(scope="module")
 def separations() -> list[ClassSeparation]:
     layers, labels = depths()
-    return [quick(x, labels, layer=f"depth{d}", untrained=layers[0]) for d, x in enumerate(layers)]
+    return [quick(x, labels, name=f"depth{d}", untrained=layers[0]) for d, x in enumerate(layers)]
 
 
 def test_pairs_that_come_apart_from_a_depth_on_are_found_there(separations: list[ClassSeparation]):
@@ -156,8 +156,8 @@ def test_what_cannot_be_measured_is_said_in_one_line():
         quick(layers[0], np.zeros(40, dtype=np.int64))
     broken = layers[0].copy()
     broken[3] = np.nan
-    with pytest.raises(InputError, match="features of conv1: 1 of 40 cells have NaN"):
-        quick(broken, labels, layer="conv1")
+    with pytest.raises(InputError, match="conv1: 1 of 40 cells have NaN"):
+        quick(broken, labels, name="conv1")
 
 
 def test_the_penalty_for_new_groups_is_that_of_leaving_groups_out_one_by_one():

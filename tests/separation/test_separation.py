@@ -22,6 +22,9 @@ from cytolens.numerics.separability import (
     silhouettes,
     votes,
 )
+from cytolens.records.layers import Activations, Layer
+from cytolens.separation.measures import MEASURES as DECLARED
+from cytolens.separation.pairwise import measure_pairs
 from cytolens.separation.separation import measure_separation
 
 Array = NDArray[np.float32]
@@ -305,7 +308,7 @@ def test_what_cannot_be_measured_is_said_in_one_line():
         quick(features, labels[:49])
     with pytest.raises(InputError, match="49 groups"):
         quick(features, labels, groups=np.zeros(49))
-    with pytest.raises(InputError, match="untrained features of 49 cells"):
+    with pytest.raises(InputError, match="untrained features: 49 cells"):
         quick(features, labels, untrained=features[:49])
     broken = features.copy()
     broken[0, 0] = np.inf
@@ -361,3 +364,36 @@ def test_balanced_accuracy_is_that_of_scikit_learn():
     truth, given = rng.integers(0, 4, 90), rng.integers(0, 4, 90)
     counts = np.bincount(2 * truth + (truth == given), minlength=8).reshape(1, 4, 2)
     assert balanced_accuracies(counts)[0] == pytest.approx(balanced_accuracy_score(truth, given))
+
+
+def test_every_measure_is_declared_with_what_figures_and_texts_need():
+    for apart in (0, 30):
+        features, labels = blobs(apart=apart)
+        found = quick(features, labels)
+        assert tuple(found) == tuple(DECLARED)
+        for name, declared in DECLARED.items():
+            low, high = declared.range
+            assert low <= found[name].value <= high
+            assert declared.label
+            assert declared.hint
+            assert declared.text.endswith(".")
+            if apart and declared.higher_is_better is not None:
+                better = found[name].value > found[name].null
+                assert better == declared.higher_is_better
+
+
+def test_layers_are_measured_together_as_one_by_one():
+    features, labels = blobs(60)
+    stack = {"conv1": features[:, :3], "conv2": features}
+    before = {layer: x[::-1].copy() for layer, x in stack.items()}
+    found = quick(stack, labels, untrained=before)
+    assert list(found) == list(stack)
+    assert found["conv1"] == quick(stack["conv1"], labels, untrained=before["conv1"])
+    layers = tuple(
+        Layer(layer, "conv", depth, (x.shape[1],), None, ("", 0, "input"), ("", 0, "input"))
+        for depth, (layer, x) in enumerate(stack.items())
+    )
+    acts = Activations(layers, stack, "mean")
+    assert quick(acts, labels)["conv2"] == quick(features.tolist(), labels.tolist())
+    pairs = measure_pairs(stack, labels, class_names=("a", "b", "c"), rng=0, resamples=20)
+    assert [one.layer for one in pairs.values()] == list(stack)

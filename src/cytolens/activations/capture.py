@@ -8,13 +8,13 @@ from the output. The network is left as found.
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cytolens.errors import ModelError
+from cytolens.errors import ModelError, SettingError
 
 Place = tuple[str, int, str]
 Consume = Callable[[Place, Tensor], Tensor | None]
@@ -37,13 +37,59 @@ NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
 """Functions a place may name after "output."; with their default parameters."""
 
 
+class HasNetwork(Protocol):
+    """A network with what is known of it, as a `Classifier` is."""
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the crops it takes."""
+        ...
+
+
+Model = nn.Module | HasNetwork
+
+
+def network_of(model: Model) -> nn.Module:
+    """The network itself, of a `Classifier` or a module. Raises ModelError for anything else."""
+    network = model if isinstance(model, nn.Module) else getattr(model, "network", None)
+    if not isinstance(network, nn.Module):
+        kind = type(model).__name__
+        raise ModelError(f"a {kind} came; give a torch nn.Module or a Classifier")
+    return network
+
+
+def network_and_shape(
+    model: Model, input_shape: tuple[int, int, int] | None
+) -> tuple[nn.Module, tuple[int, int, int]]:
+    """The network, and the shape (C, H, W) of the crops it takes, which a classifier knows.
+
+    Raises SettingError where the shape is not known, or where the classifier has another.
+    """
+    network = network_of(model)
+    known = None if isinstance(model, nn.Module) else model.input_shape
+    shape = known if input_shape is None else input_shape
+    if shape is None:
+        raise SettingError(
+            "no input_shape came; give the (channel, height, width) of the crops that the network "
+            "takes, or a Classifier"
+        )
+    if known is not None and tuple(shape) != known:
+        raise SettingError(f"input_shape={shape} came; the classifier takes {known}")
+    return network, shape
+
+
 class _Stopped(Exception):
     """Leaves the forward pass once everything asked for is there; never seen outside."""
 
 
 @contextmanager
 def capture(
-    model: nn.Module,
+    model: Model,
     places: Iterable[Place],
     *,
     stop_at_last: bool = False,
@@ -66,8 +112,15 @@ def capture(
     network has to be called as ``model(x)``, not through one of its parts.
 
     Raises ModelError for a place whose module does not exist.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    >>> with capture(module, [("0", 0, "output")]) as values:
+    ...     rectified = module(torch.ones(2, 1, 4, 4))
+    >>> values["0", 0, "output"].shape
+    torch.Size([2, 4, 2, 2])
     """
-    wanted = _by_module(model, tuple(dict.fromkeys(places)))
+    network = network_of(model)
+    wanted = _by_module(network, tuple(dict.fromkeys(places)))
     n_places = sum(len(group) for group in wanted.values())
     captured: dict[Place, Tensor] = {}
     calls: dict[str, int] = {}
@@ -119,16 +172,16 @@ def capture(
 
         return hook
 
-    handles = [model.register_forward_pre_hook(start)]
-    flags = [] if consume else [m for m in model.modules() if getattr(m, "inplace", None) is True]
+    handles = [network.register_forward_pre_hook(start)]
+    flags = [] if consume else [m for m in network.modules() if getattr(m, "inplace", None) is True]
     try:
         for module in flags:
             _set_inplace(module, False)
         for name in wanted:
-            module = model.get_submodule(name)
+            module = network.get_submodule(name)
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
-        with _stoppable(model):
+        with _stoppable(network):
             yield captured
     finally:
         for handle in handles:

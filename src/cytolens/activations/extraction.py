@@ -1,4 +1,4 @@
-"""All layers of all cells in one forward pass, streamed to wherever the caller wants them."""
+"""All layers of all cells in one forward pass, streamed to where the caller wants them."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations.capture import Place, capture, device_of, evaluating
+from cytolens.activations.capture import (
+    Model,
+    Place,
+    capture,
+    device_of,
+    evaluating,
+    network_of,
+)
 from cytolens.activations.layers import find_layers
 from cytolens.activations.reduction import n_features, reduce_activations, reduction_named
 from cytolens.errors import InputError, ModelError
@@ -22,7 +29,7 @@ Sink = Callable[[str, tuple[int, int], np.dtype[Any]], Any]
 
 
 def extract(
-    model: nn.Module,
+    model: Model,
     cells: Cells,
     *,
     layers: Sequence[str | Layer] | None = None,
@@ -48,12 +55,20 @@ def extract(
     so numbers may differ from ``model(x)`` by rounding.
 
     Raises InputError for no cells, ModelError if a layer gives numbers that are not finite.
+
+    >>> from cytolens.images.arrays import cells_from_arrays
+    >>> images = np.random.default_rng(0).integers(0, 255, size=(20, 1, 16, 16), dtype=np.uint8)
+    >>> module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(784, 2))
+    >>> found = extract(module, cells_from_arrays(images, ["G1", "M"] * 10))
+    >>> {name: found[name].shape for name in found}
+    {'input': (20, 256), '0': (20, 4), 'pre_softmax': (20, 784), 'logits': (20, 2)}
     """
     reduction_named(reduction)
     if len(cells) == 0:
         raise InputError("there are no cells to extract; hand in at least one")
-    chosen = _choose_layers(model, cells.shape, layers)
-    target = torch.device(device) if device is not None else device_of(model)
+    network = network_of(model)
+    chosen = _choose_layers(network, cells.shape, layers)
+    target = torch.device(device) if device is not None else device_of(network)
     make = sink or _in_memory
     n = len(cells)
     arrays = {
@@ -78,14 +93,14 @@ def extract(
                     )
                 writer.add(layer.name, rows)
 
-        stack.enter_context(_on_device(model, target))
-        stack.enter_context(evaluating(model))
-        layout = stack.enter_context(_fast_layout(model, cells.shape, by_place, target))
-        stack.enter_context(capture(model, by_place, stop_at_last=True, consume=consume))
+        stack.enter_context(_on_device(network, target))
+        stack.enter_context(evaluating(network))
+        layout = stack.enter_context(_fast_layout(network, cells.shape, by_place, target))
+        stack.enter_context(capture(network, by_place, stop_at_last=True, consume=consume))
         stack.enter_context(torch.inference_mode())
         done = 0
         for images in _ahead(batch for _, batch in cells.batches(batch_size)):
-            model(torch.from_numpy(images).to(target, memory_format=layout))
+            network(torch.from_numpy(images).to(target, memory_format=layout))
             done += len(images)
             if progress is not None:
                 progress(done, n, "activations")

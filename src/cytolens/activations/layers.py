@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from cytolens.activations.capture import NON_LINEARITIES, Place
+from cytolens.activations.capture import NON_LINEARITIES, Model, Place, network_and_shape
 from cytolens.activations.trace import LINEAR, NON_LINEAR, NORM, Node, Trace, trace
 from cytolens.errors import ModelError, choose
 from cytolens.records.layers import Layer
@@ -45,16 +45,20 @@ class _Group:
 
 
 def find_layers(
-    model: nn.Module, input_shape: tuple[int, int, int], *, names: Sequence[str] | None = None
+    model: Model,
+    input_shape: tuple[int, int, int] | None = None,
+    *,
+    names: Sequence[str] | None = None,
 ) -> tuple[Layer, ...]:
     """Every layer from the input (depth 0) to the logits, in forward order.
 
-    ``input_shape`` is (C, H, W) of one crop. A layer is named by the shortest module name whose
-    parts all belong to it ("conv3", "features.0"); a module that is called again carries the call
-    ("conv[1]"). A residual sum with its non-linearity is a layer of kind "block", named by its
-    block. Where the values of the last hidden layer feed the last dense layer directly, that
-    layer is called "pre_softmax"; where something stands between (pooling, flattening),
-    "pre_softmax" is a layer of its own. Dense operations on (N, tokens, F) are left out.
+    ``input_shape`` is (C, H, W) of one crop; a `Classifier` knows it. A layer is named by the
+    shortest module name whose parts all belong to it ("conv3", "features.0"); a module that is
+    called again carries the call ("conv[1]"). A residual sum with its non-linearity is a layer of
+    kind "block", named by its block. Where the values of the last hidden layer feed the last dense
+    layer directly, that layer is called "pre_softmax"; where something stands between (pooling,
+    flattening), "pre_softmax" is a layer of its own. Dense operations on (N, tokens, F) are left
+    out.
 
     ``names`` picks layers, or takes any other module that gives a tensor; ``depth`` is the rank
     among all layers found and those named.
@@ -65,9 +69,14 @@ def find_layers(
 
     Raises ModelError for a network that does not accept the shape or has no layers, SettingError
     for an unknown name.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2))
+    >>> [(layer.name, layer.shape) for layer in find_layers(module, (1, 4, 4))]
+    [('input', (1, 4, 4)), ('0', (4, 2, 2)), ('pre_softmax', (16,)), ('logits', (2,))]
     """
-    traced = trace(model, input_shape)
-    placed = _all_layers(model, traced)
+    network, shape = network_and_shape(model, input_shape)
+    traced = trace(network, shape)
+    placed = _all_layers(network, traced)
     if len(placed) == 1:
         raise ModelError(
             "no convolution or dense layer was found in the network; its modules must be nn.Module"
@@ -77,7 +86,7 @@ def find_layers(
         return _ranked(placed)
     chosen: list[Layer] = []
     for name in names:
-        layer, position = _named(model, traced, placed, name)
+        layer, position = _named(network, traced, placed, name)
         if all(layer.name != other.name for other, _ in placed):
             placed.append((layer, position))
         chosen.append(layer)
@@ -86,7 +95,7 @@ def find_layers(
     return tuple(sorted(unique.values(), key=lambda layer: layer.depth))
 
 
-def resolve_layer(model: nn.Module, input_shape: tuple[int, int, int], layer: Layer | str) -> Layer:
+def resolve_layer(model: Model, input_shape: tuple[int, int, int], layer: Layer | str) -> Layer:
     """The layer of that name; a Layer is given back as it is."""
     if isinstance(layer, Layer):
         return layer

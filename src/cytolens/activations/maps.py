@@ -3,16 +3,15 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.activations.capture import Model, capture, device_of, evaluating, network_of
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
 from cytolens.records.layers import Layer
 
 
 def capture_maps(
-    model: nn.Module, images: NDArray[np.float32], layer: Layer | str, *, batch_size: int = 256
+    model: Model, images: NDArray[np.float32], layer: Layer | str, *, batch_size: int = 256
 ) -> NDArray[np.float32]:
     """Rectified activation maps (N, C, h, w) of images (N, C, H, W) at a layer; (N, F) if dense.
 
@@ -21,16 +20,17 @@ def capture_maps(
     """
     if images.ndim != 4:
         raise InputError(f"images of shape {images.shape} came; give (image, channel, y, x)")
-    place = resolve_layer(model, images.shape[1:], layer).activation
-    device = device_of(model)
+    network = network_of(model)
+    place = resolve_layer(network, images.shape[1:], layer).activation
+    device = device_of(network)
     maps: list[NDArray[np.float32]] = []
     with (
-        evaluating(model),
+        evaluating(network),
         torch.inference_mode(),
-        capture(model, [place], stop_at_last=True) as values,
+        capture(network, [place], stop_at_last=True) as values,
     ):
         for start in range(0, len(images), batch_size):
             batch = np.ascontiguousarray(images[start : start + batch_size], dtype=np.float32)
-            model(torch.from_numpy(batch).to(device))
+            network(torch.from_numpy(batch).to(device))
             maps.append(values[place].clamp(min=0).float().cpu().numpy())
     return np.concatenate(maps)

@@ -1,7 +1,7 @@
 """One forward pass written down: which operation made which tensor, and where modules hand it over.
 
 Operations are seen as PyTorch's own functions are called, so that ``F.relu``, ``out += identity``
-and ``torch.flatten`` are part of the graph as much as modules are, and tensors are told apart by
+and ``torch.flatten`` are part of the graph as much as modules are. Tensors are recognised by
 identity. The receptive field is computed along (Araujo, Norris & Sim, Distill 2019, eq. 2).
 """
 
@@ -94,7 +94,7 @@ class Node:
     index: int
     op: str  # PyTorch's name without decoration: "conv2d", "add", "relu"; "input" for the image
     inputs: tuple[int, ...]  # nodes it was made from
-    module: tuple[str, int]  # innermost module around it, and the how-manieth call of it
+    module: tuple[str, int]  # innermost module around it, and which call of it, from 0
     shape: tuple[int, ...]  # without the batch
     field: Field | None
     default: bool  # called with no more than a tensor (and inplace)

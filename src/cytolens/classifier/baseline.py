@@ -2,10 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from cytolens.classifier.model import seed_from
 from cytolens.numerics.estimates import Rng, generator
@@ -25,6 +21,11 @@ def linear_baseline(cells: Cells, split: Split, *, rng: Rng = None) -> NDArray[n
     all data sets) with classes weighted alike, as the network's are. Trained on the training and
     validation cells together: it has no use for a validation part.
     """
+    from sklearn.decomposition import PCA  # slow to load
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     draw = generator(rng)
     index = np.concatenate([split.train, split.validation])
     if len(index) > MOST_CELLS:

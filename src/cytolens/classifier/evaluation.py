@@ -5,6 +5,7 @@ sum over cells weighted by these counts, so a thousand resamples of 10⁵ cells 
 """
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,13 @@ from cytolens.errors import InputError
 from cytolens.numerics.auc import weighted_areas
 from cytolens.numerics.estimates import Estimate, Rng, generator, percentile_interval
 from cytolens.numerics.resampling import resample_weights
+from cytolens.records.cells import Cells
 from cytolens.records.classifier import Evaluation
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cytolens.classifier.model import Classifier
 
 Array = NDArray[np.float64]
 BINS = 10  # of confidence, in the reliability table and the calibration error
@@ -23,14 +30,17 @@ SMALLEST = 1e-7  # probability below which the log loss is cut
 
 
 def evaluate(
-    probabilities: NDArray[np.floating],
-    labels: NDArray[np.int64],
+    probabilities: "NDArray[np.floating] | Classifier | nn.Module",
+    labels: NDArray[np.int64] | Cells,
     *,
     groups: NDArray[np.generic] | None = None,
     resamples: int = RESAMPLES,
     rng: Rng = None,
 ) -> Evaluation:
     """Measures of probabilities (N, class) against labels (N,), each with a 95 % interval.
+
+    Or of a network, a `Classifier` or a module that gives logits, on ``labels`` that are `Cells`:
+    then probabilities, labels and groups are theirs.
 
     ``accuracy``; ``balanced_accuracy``: mean over the classes present; ``auc``: area under the
     receiver operating characteristic, for more than two classes the mean of one against the rest;
@@ -40,9 +50,20 @@ def evaluate(
     as the AUC of a single class, is NaN.
 
     The intervals are percentiles over bootstrap resamples: of the cells, or, where ``groups`` (N,)
-    holds more than one, of groups and then cells within them (`statistics.resample`).
+    holds more than one, of groups and then cells within them (`estimates.resample`). Raises
+    InputError where the two do not fit.
+
+    >>> found = evaluate(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]), np.array([0, 0, 1]), rng=0)
+    >>> print(found.measures["balanced_accuracy"].value, found.confusion.tolist())
+    0.75 [[1, 1], [0, 1]]
     """
-    p = np.asarray(probabilities, dtype=np.float64)
+    if isinstance(labels, Cells):
+        groups = labels.groups if groups is None else groups
+        return evaluate(
+            _predicted(probabilities, labels), labels.labels,
+            groups=groups, resamples=resamples, rng=rng,
+        )  # fmt: skip
+    p, labels = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     _check(p, labels)
     sums = _Sums(p, labels)
     value = sums.measures(np.ones((1, len(p))))
@@ -57,6 +78,13 @@ def evaluate(
         n=len(p),
         note=_note(len(p), groups),
     )
+
+
+def _predicted(model: Any, cells: Cells) -> NDArray[np.float32]:
+    from cytolens.classifier.model import Classifier, predict
+    from cytolens.classifier.wrapping import wrap_for
+
+    return predict(model if isinstance(model, Classifier) else wrap_for(model, cells), cells)
 
 
 def measure(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> dict[str, float]:
@@ -173,7 +201,7 @@ def _mean_defined(values: Array) -> Array:
 
 
 def _check(p: Array, labels: NDArray[np.int64]) -> None:
-    if p.ndim != 2 or len(p) != len(labels) or len(p) == 0:
+    if p.ndim != 2 or labels.ndim != 1 or len(p) != len(labels) or len(p) == 0:
         raise InputError(
             f"probabilities {p.shape} and labels {labels.shape} do not fit; give (N, class) and "
             "(N,), at least one cell"

@@ -1,7 +1,5 @@
 """A classifier: a network together with what its inputs and outputs mean."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import field, replace
 
@@ -10,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolens.activations.capture import device_of, evaluating
 from cytolens.classifier.networks import seeded
 from cytolens.errors import ModelError
 from cytolens.numerics.estimates import Rng, generator
@@ -82,27 +81,9 @@ def untrained(classifier: Classifier, *, rng: Rng = None) -> Classifier:
     return replace(classifier, network=network)
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Where the network's weights lie; the CPU for one without weights."""
-    first = next(network.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
-
-
 def seed_from(draw: np.random.Generator) -> int:
     """A seed for torch, drawn from a NumPy Generator."""
     return int(draw.integers(2**63 - 1))
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Generator[None]:
-    """Evaluation mode inside; each module's own mode afterwards is what it was before."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def _reset(module: nn.Module, renewed: set[int]) -> None:

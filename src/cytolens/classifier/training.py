@@ -75,6 +75,13 @@ def train(
     sees one; the trained network lies on the CPU, in evaluation mode. The same ``rng`` gives the
     same weights on the same machine and number of threads. ``progress`` is called after every
     epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
+
+    >>> from cytolens.images.arrays import cells_from_arrays
+    >>> images = np.random.default_rng(0).integers(0, 255, size=(40, 1, 16, 16), dtype=np.uint8)
+    >>> cells = cells_from_arrays(images, ["G1", "M"] * 20)
+    >>> made = train(cells, settings=TrainingSettings(epochs=1), rng=0)
+    >>> made.model.class_names, len(made.history), len(made.split.test)
+    (('G1', 'M'), 1, 8)
     """
     settings = settings or TrainingSettings()
     draw = generator(rng)

@@ -1,9 +1,12 @@
 """A network brought by the user: checked before anything is done with it, loaded without danger."""
 
-import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import torch
@@ -11,7 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cytolens.classifier.model import Classifier, device_of, evaluating
+from cytolens.activations.capture import device_of, evaluating
+from cytolens.classifier.factories import factory_parts
+from cytolens.classifier.model import Classifier
 from cytolens.errors import ModelError
 from cytolens.records.cells import Cells, Preparation, Settings
 
@@ -33,6 +38,10 @@ def wrap(
     ``spec`` is the JSON that helps to rebuild the module; a ``"factory": "file.py:function"``
     in it lets a run be reopened (`load_module`). A softmax at the end is not needed: the module
     should give logits. Raises ModelError if two blank crops do not give (2, class) finite numbers.
+
+    >>> module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    >>> wrap(module, class_names=("G1", "M"), input_shape=(1, 4, 4)).channel_names
+    ('channel 1',)
     """
     shape = tuple(int(side) for side in input_shape)
     if len(shape) != 3 or min(shape) < 1:
@@ -71,12 +80,13 @@ def wrap_for(module: nn.Module, cells: Cells, *, spec: Settings | None = None) -
 def load_module(
     factory: str, weights: Path | str | None = None, *, allow_pickle: bool = False
 ) -> nn.Module:
-    """The module that ``"file.py:function"`` makes, with weights from a file if one is given.
+    """The module that a factory makes, with weights from a file if one is given.
 
-    The Python file is run, so it must be one that you trust. Weights: ``.safetensors``, or a
-    PyTorch state dict, also as ``{"state_dict": …}``. Files that can run code when read, as whole
-    pickled modules and TorchScript, are refused unless ``allow_pickle=True`` (then the module in
-    the file only gives its weights). Raises ModelError.
+    ``factory``: ``"file.py:function"``, or ``"package.module:function"`` of a module that Python
+    can import. **Its code is run**, so it must be one that you trust. Weights: ``.safetensors``,
+    or a PyTorch state dict, also as ``{"state_dict": …}``. Files that can run code when read, as
+    whole pickled modules and TorchScript, are refused unless ``allow_pickle=True`` (then the
+    module in the file only gives its weights). Raises ModelError.
     """
     module = _make(factory)
     if weights is not None:
@@ -124,36 +134,49 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
 
 
 def _make(factory: str) -> nn.Module:
-    path, colon, name = factory.rpartition(":")
-    file = Path(path)
-    if not colon or not name.isidentifier() or file.suffix != ".py":
-        raise ModelError(f"'{factory}' is no factory; give it as path/to/file.py:function")
-    if not file.is_file():
+    place, name = factory_parts(factory)
+    file = Path(place).expanduser().resolve() if place.endswith(".py") else None
+    if file is not None and not file.is_file():
         raise ModelError(f"the factory's file '{file}' does not exist")
-    spec = importlib.util.spec_from_file_location(f"cytolens_model_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    home = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles look their module up by name; files beside it may be imported by it.
-    sys.modules[spec.name] = home
-    sys.path.insert(0, str(file.resolve().parent))
     try:
-        spec.loader.exec_module(home)
-        make = getattr(home, name, None)
-        if not callable(make):
-            raise ModelError(f"'{file}' has no function '{name}'")
-        module = make()
+        with _importable(file):
+            home = import_module(place) if file is None else _run_file(file)
+            make = getattr(home, name, None)
+            if not callable(make):
+                raise ModelError(f"'{place}' has no function '{name}'")
+            module = make()
     except ModelError:
         raise
     except Exception as error:
         raise ModelError(
             f"factory '{factory}' failed with {type(error).__name__}: {error}"
         ) from error
-    finally:
-        sys.path.remove(str(file.resolve().parent))
     if not isinstance(module, nn.Module):
         raise ModelError(f"'{factory}' gave a {type(module).__name__}, not a torch nn.Module")
     return module
+
+
+def _run_file(file: Path) -> ModuleType:
+    spec = spec_from_file_location(f"cytolens_model_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    home = module_from_spec(spec)
+    sys.modules[spec.name] = home  # dataclasses and pickles look their module up by name
+    spec.loader.exec_module(home)
+    return home
+
+
+@contextmanager
+def _importable(file: Path | None) -> Generator[None]:
+    """Within the block the files next to this one can be imported."""
+    if file is None:
+        yield
+        return
+    sys.path.insert(0, str(file.parent))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(file.parent))
 
 
 def _read(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
@@ -171,9 +194,9 @@ def _read(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
     except Exception as error:
         if not allow_pickle:
             raise ModelError(
-                f"'{path.name}' is more than plain weights (or damaged), and reading it could run "
-                "code hidden in it; save the state_dict as .safetensors, or, if you trust its "
-                "source, allow pickles"
+                f"'{path.name}' is more than plain weights, or damaged; reading it could run code "
+                "hidden in it. Save the state_dict as .safetensors or, if you trust its source, "
+                "pass allow_pickle=True (--allow-pickle)"
             ) from error
         loaded = _unpickle(path)
     if isinstance(loaded, nn.Module):

@@ -13,14 +13,16 @@ from cytolens.numerics.estimates import Rng, generator
 from cytolens.numerics.features import checked_features, is_constant
 from cytolens.numerics.resampling import Labels, codes, permuted_labels
 from cytolens.numerics.threads import limited_threads
+from cytolens.records.by_layer import of_each_layer
 from cytolens.records.clusters import ClusterGroups, Clusters
 
 
+@of_each_layer
 def cluster(
     features: Any,
-    labels: NDArray[np.integer],
+    labels: Any = None,
     *,
-    layer: str,
+    name: str = "features",
     method: str | Method = "kmeans",
     n_clusters: int | None = None,
     n_classes: int | None = None,
@@ -32,7 +34,12 @@ def cluster(
     rng: Rng = None,
     threads: int | None = None,
 ) -> Clusters:
-    """Clusters of the cells at a layer, from ``features`` (N, F); ``labels`` (N,) do not guide it.
+    """Clusters of the cells at a layer, from ``features`` (N, F).
+
+    ``features``: an array, or anything that NumPy makes one of; or activations, or arrays by layer
+    name, and the answer is by layer. ``labels`` (N,), class numbers or names, do not guide the
+    clusters: they number and describe them. Without labels all cells count as one class, and
+    there is no agreement.
 
     ``method``: `kmeans` (the default: every cell gets a cluster, and each has a mean that is a
     direction to make a feature image of), `gmm`, `hdbscan` or `leiden`. Without ``n_clusters``
@@ -45,19 +52,30 @@ def cluster(
     table of clusters and classes (cells without a cluster are in no row); and ``ari``, ``nmi`` and
     ``purity`` with the classes, see `measure_agreement`. With ``groups`` (N,) the same of these,
     and which clusters are mostly one group; with ``halves`` how stable the clusters are over so
-    many random halves of the cells, and whether gaps part them, see `measure_stability`.
+    many random halves of the cells, and whether there are gaps between them, see
+    `measure_stability`.
 
-    Constant features form one cluster. Raises InputError for NaN or unequal lengths,
-    SettingError for an unknown method or an impossible number of clusters.
+    Constant features form one cluster. Raises InputError for features that are no matrix, NaN or
+    unequal lengths, SettingError for an unknown method or an impossible number of clusters.
+
+    >>> import numpy as np
+    >>> features = np.random.default_rng(0).normal(size=(60, 4))
+    >>> features += np.repeat([0, 9, 18], 20)[:, None]
+    >>> cluster(features, rng=0).n
+    3
+    >>> found = cluster(features, np.repeat([0, 1, 1], 20), n_clusters=3, rng=0)
+    >>> print(found.table.tolist(), found.agreement["purity"].value)
+    [[20, 0], [0, 20], [0, 20]] 1.0
     """
-    array = checked_features(features, name=f"layer {layer}")
-    y = np.asarray(labels, dtype=np.int64)
+    array = checked_features(features, name=name)
+    y = np.zeros(len(array), dtype=np.int64) if labels is None else np.asarray(labels)
+    y = y.astype(np.int64) if y.dtype.kind in "iu" else codes(y)
     if len(y) != len(array) or len(array) == 0:
-        raise InputError(f"layer {layer}: {len(array)} cells but {len(y)} labels")
+        raise InputError(f"{name}: {len(array)} cells but {len(y)} labels; lengths must agree")
     k = int(max(n_classes or 0, y.max() + 1))
     if n_clusters is not None and not 1 <= n_clusters <= len(array):
-        raise SettingError(f"n_clusters is {n_clusters}; 1 to {len(array)} cells can be parted")
-    name, find = find_method(method)
+        raise SettingError(f"n_clusters is {n_clusters}; give 1 to {len(array)}, one per cell")
+    found_by, find = find_method(method)
     draw = generator(rng)
     candidates = range(max(2, k), max(8, k + 2) + 1)
     stability = None
@@ -76,12 +94,14 @@ def cluster(
     members = [np.flatnonzero(found == c) for c in range(count)]
     options: dict[str, Any] = {"resamples": resamples, "permutations": permutations, "rng": draw}
     return Clusters(
-        layer=layer,
-        method=name,
+        layer=name,
+        method=found_by,
         labels=found,
         typical=tuple(_nearest_to_mean(array, cells)[:typical] for cells in members),
         table=_table(found, y, count, k),
-        agreement=measure_agreement(found, y, groups=codes(groups), **options),
+        agreement={}
+        if labels is None
+        else measure_agreement(found, y, groups=codes(groups), **options),
         settings=settings,
         stability=stability,
         groups=None if groups is None else compare_with_groups(found, groups, y, **options),
@@ -100,7 +120,7 @@ def compare_with_groups(
     """How far clusters (N,) follow ``groups`` (N,) beyond what the ``classes`` (N,) explain.
 
     The null permutes groups among cells of one class; where each class is of groups of its own it
-    permutes little, as nothing can tell the two apart. Intervals are over cells, of these groups.
+    permutes little, as the two cannot be separated. Intervals are over cells, of these groups.
     """
     names, group = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     draw = generator(rng)

@@ -12,7 +12,7 @@ from cytolens.numerics.estimates import Estimate, Rng, generator, percentile_int
 from cytolens.numerics.resampling import Labels, resampled_counts
 from cytolens.records.clusters import ClusterFlow, Clusters
 
-_SWEEPS = 8  # to and fro
+_SWEEPS = 8  # back and forth
 
 
 def measure_flow(
@@ -28,9 +28,15 @@ def measure_flow(
     0 where they have no more in common than independent ones (Vinh, Epps & Bailey 2010); its
     interval is a bootstrap over cells, its null the 95 % limit for permuted cells. Within layers
     the clusters are ordered so that few bands cross: by the mean place of their cells in the
-    layers beside, to and fro (Sugiyama, Tagawa & Toda 1981, barycentre method).
+    neighbouring layers, back and forth (Sugiyama, Tagawa & Toda 1981, barycentre method).
 
     Raises InputError where layers have not the same cells.
+
+    >>> from cytolens.clusters.clustering import cluster
+    >>> features = np.random.default_rng(0).normal(size=(60, 4)) + np.repeat([0, 9], 30)[:, None]
+    >>> found = cluster({"conv1": features[:, :2], "conv2": features}, n_clusters=2, rng=0)
+    >>> print(measure_flow(found, rng=0).to_next("conv1"))
+    1.000 [1.000, 1.000]
     """
     labels = [found.labels for found in clusters.values()]
     if len({len(found) for found in labels}) > 1:
@@ -76,8 +82,8 @@ def _ordered(labels: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], ...]:
     for sweep in range(2 * _SWEEPS):
         steps = range(1, len(labels)) if sweep % 2 == 0 else range(len(labels) - 2, -1, -1)
         for at in steps:
-            beside = places[at - 1 if sweep % 2 == 0 else at + 1]
-            mean = [beside[labels[at] == k].mean() for k in range(len(order[at]))]
+            neighbour = places[at - 1 if sweep % 2 == 0 else at + 1]
+            mean = [neighbour[labels[at] == k].mean() for k in range(len(order[at]))]
             order[at] = np.argsort(mean, kind="stable")
             places[at] = _places(labels[at], order[at])
         crossed = _crossings(labels, places)

@@ -4,10 +4,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import linkage
-from scipy.optimize import isotonic_regression
-from scipy.spatial.distance import pdist
-from sklearn.metrics.pairwise import euclidean_distances
 
 from cytolens.numerics.resampling import Labels
 
@@ -34,6 +30,10 @@ def measure_gaps(
     is that between the two nearest clusters of the sides; between others it is the widest on the
     way from one to the other.
     """
+    from scipy.cluster.hierarchy import linkage  # slow to load
+    from scipy.spatial.distance import pdist
+    from sklearn.metrics.pairwise import euclidean_distances
+
     count = int(labels.max()) + 1
     gaps, limits = np.zeros((count, count)), np.ones((count, count))
     if count < 2:
@@ -94,6 +94,8 @@ def gap_of(distances: Floats) -> float:
     which the slope is the best density that only falls away from the border (Grenander 1956):
     0 where cells are densest at the border, near 1 where it is empty.
     """
+    from scipy.optimize import isotonic_regression
+
     places, counts = np.unique(distances, return_counts=True)
     widths = np.diff(places, prepend=0.0)
     if widths[0] <= 0:  # cells on the border itself
@@ -121,7 +123,7 @@ def parts_of(apart: NDArray[np.bool_]) -> Labels:
 
 @cache
 def _quantile(count: int) -> float:
-    """Limit of the gap times sqrt(n) where density is even, the hardest to tell from falling.
+    """Limit of the gap times sqrt(n) where density is even, which is hardest to distinguish.
 
     At 5 % for all joinings of ``count`` clusters (Bonferroni), and half of that, as the median over
     halves is taken (Meinshausen, Meier & Bühlmann 2009, Journal of the American Statistical

@@ -4,13 +4,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import graspologic_native
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from cytolens.errors import SettingError, choose
 from cytolens.numerics.features import principal_components, reduce_features
@@ -46,6 +41,8 @@ def kmeans(
 
     Layers of over 256 features are first cut to 50 principal components.
     """
+    from sklearn.cluster import KMeans  # slow to load
+
     seen = reduce_features(features)
     seed = int(rng.integers(2**31))
     distinct = len(np.unique(seen, axis=0))
@@ -84,6 +81,9 @@ def gmm(
     draw is fitted, and the mixture places the others. Where cells are skewed rather than lumped,
     several Gaussians describe one lump.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     seen, _ = principal_components(features, DENSE_DIMENSIONS)
     seen = seen[:, seen.std(axis=0) > 0] / seen.std()  # so that the ridge below is a share of it
     seed = int(rng.integers(2**31))
@@ -127,6 +127,8 @@ def hdbscan(
     at most layers of real cells, that can be all. Of more than 5,000 cells a seeded draw is
     clustered, and each other cell joins its nearest neighbour in it.
     """
+    from sklearn.cluster import HDBSCAN
+
     _refuse_number("hdbscan", n_clusters)
     seen, _ = principal_components(features, DENSE_DIMENSIONS)
     n = len(seen)
@@ -158,6 +160,8 @@ def leiden(
     ``n_clusters`` is not asked for. Of more than 20,000 cells a seeded draw makes the graph, and
     each other cell joins its nearest neighbour in it.
     """
+    import graspologic_native
+
     _refuse_number("leiden", n_clusters)
     seen = reduce_features(features)
     fitted = _drawn(len(seen), GRAPH_FIT, rng)
@@ -222,18 +226,20 @@ def _mean_silhouettes(
     return silhouettes(pair_distances(features[judged]), stacked).mean(axis=1).tolist()
 
 
-def _shared_neighbours(features: NDArray[np.float32]) -> "csr_array[Any, Any]":
+def _shared_neighbours(features: NDArray[np.float32]) -> Any:
     """Symmetric (N, N): for neighbours, the Jaccard index of their neighbourhoods."""
+    from scipy.sparse import csr_array
+
     n = len(features)
     near = find_neighbours(features, GRAPH_NEIGHBOURS).indices
     own = np.column_stack([np.arange(n), near])  # a cell is of its own neighbourhood
     size = own.shape[1]
     rows = np.repeat(np.arange(n), size)
-    beside = csr_array((np.ones(own.size), (rows, own.ravel())), shape=(n, n))
-    joined = ((beside + beside.T) > 0).astype(np.float64)
+    near_to = csr_array((np.ones(own.size), (rows, own.ravel())), shape=(n, n))
+    joined = ((near_to + near_to.T) > 0).astype(np.float64)
     joined.setdiag(0)
     joined.eliminate_zeros()
-    common = (beside @ beside.T).multiply(joined).tocsr()
+    common = (near_to @ near_to.T).multiply(joined).tocsr()
     common.data = common.data / (2 * size - common.data)
     common.sort_indices()
     return common

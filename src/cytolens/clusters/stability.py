@@ -5,7 +5,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score
 
 from cytolens.clusters.gaps import measure_gaps, parts_of
 from cytolens.clusters.methods import NUMBERED, Method, find_method, kmeans
@@ -42,13 +41,15 @@ def measure_stability(
     - ``ari``: the adjusted Rand index of the two partitions, its interval the middle 95 % of the
       halves. Both have as null the 95 % limit over ``clouds`` (half as many as halves) Gaussian
       clouds without structure but of the same covariance, cut by the same method (and into as many,
-      where it can be told): a long cloud is halved the same way each time, so stability alone
+      where it takes a number): a long cloud is halved the same way each time, so stability alone
       proves nothing;
     - ``numbers``: how often each number of clusters was chosen (not where ``n_clusters`` is given);
     - ``gap``: whether the density falls between clusters, see `measure_gaps`, on the cells outside
-      of the half; per cluster, towards the one it is least parted from. Clusters without a gap
+      of the half; per cluster, towards the one it is least separated from. Clusters without a gap
       between them are of one part: a continuum, cut in pieces.
     """
+    from sklearn.metrics import adjusted_rand_score  # slow to load
+
     name, find = find_method(method)
     find = partial(kmeans, starts=_STARTS) if find is kmeans else find
     draw = generator(rng)
@@ -138,6 +139,8 @@ def _of_clouds(
 
     None where the method finds no two clusters in any.
     """
+    from sklearn.metrics import adjusted_rand_score
+
     covariance = np.atleast_2d(np.cov(seen, rowvar=False, dtype=np.float64))
     values, vectors = np.linalg.eigh(covariance)
     spread = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T

@@ -59,6 +59,11 @@ def describe_clusters(
     (Westfall & Young 1993): what exceeds it stands although many were tried. Up to three such
     differences that are not negligible make the name, the strongest first, none twice in other
     words. Raises InputError for properties of another number of cells.
+
+    >>> found = np.repeat([0, 1], 40)
+    >>> area = np.random.default_rng(0).normal(size=80) + 3 * found
+    >>> [described.name for described in describe_clusters(found, {"area": area}, rng=0)]
+    ['smaller', 'larger']
     """
     found = np.asarray(labels, dtype=np.int64)
     count = int(found.max(initial=-1)) + 1

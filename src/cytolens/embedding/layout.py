@@ -2,10 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial import KDTree
-from scipy.spatial.distance import cdist
 
 from cytolens.errors import SettingError
 
@@ -56,6 +52,9 @@ def _filled(
     places: NDArray[np.float64], cells: NDArray[np.int64], size: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A sample of ``cells`` assigned to every square of a grid of ``size`` (columns, rows)."""
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     squares = int(size.prod())
     if squares > 2500:
         raise SettingError(f"a grid of {squares} squares is too large to fill; use at most 2500")
@@ -82,6 +81,10 @@ def layout_of_part(
     the part. Gives the cells (M,), their (column, row) pairs (M, 2), row 0 at the bottom, and how
     far a cell was moved from its place, on average, in squares.
     """
+    from scipy.ndimage import binary_dilation  # slow to load, and figures load this file
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
     places = np.asarray(coordinates, dtype=np.float64)
     low, size = np.array(window[::2]), np.array([window[1] - window[0], window[3] - window[2]])
     at = (places - low) / size * grid  # squares from the lower left
@@ -114,6 +117,8 @@ def most_mixed_part(
     cell counting by the share that are. Where classes mix nowhere, the part with the most cells.
     None for a map without cells.
     """
+    from scipy.spatial import KDTree
+
     places = np.asarray(coordinates, dtype=np.float64)
     known = np.isfinite(places).all(axis=1)
     xy, classes = places[known], np.asarray(labels)[known]

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,20 @@ from cytolens.errors import InputError, MissingExtra, SettingError, choose
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.numerics.features import (
     checked_features,
+    in_metric,
     is_constant,
     principal_components,
     reduce_features,
 )
 from cytolens.numerics.neighbours import Neighbours, find_neighbours
 from cytolens.numerics.threads import limited_threads
+from cytolens.records.by_layer import of_all_layers
 from cytolens.records.cells import Progress, Settings
-from cytolens.records.layers import Activations
 from cytolens.records.maps import Embedding
 
 FEWEST_CELLS = 5
 MOST_MAPPED = 200_000
-"""Cells mapped directly; of more, so many landmarks, on whose map the others are placed."""
+"""Cells mapped directly. Of more, this many landmarks are mapped and the others placed on it."""
 PLACED_AT_ONCE = 16_384
 PERPLEXITY = 30
 NEIGHBOURS = 3 * PERPLEXITY
@@ -48,14 +50,16 @@ FEW = 20_000
 
 @dataclass(frozen=True)
 class Start:
-    """Where a map starts: the places of a neighbouring depth, or None for principal components."""
+    """Where a map starts, and what a method has to know beyond the features."""
 
-    coordinates: NDArray[np.float32] | None
+    coordinates: NDArray[np.float32] | None  # a neighbouring depth's; None: principal components
     settled: bool  # whether a shorter optimisation will do
     rng: np.random.Generator
     threads: int
     neighbours: Neighbours | None = None  # of the features as reduced, where they are known
     device: str | None = None
+    perplexity: float | None = None  # None: 30, or as much as the cells allow
+    callback: Callable[[int, int, NDArray[np.float32]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,22 +72,33 @@ class Made:
 
 
 Method = Callable[[NDArray[np.float32], Start], Made]
+Callback = Callable[[str, int, int, NDArray[np.float32]], None]
+"""(layer, iterations done, in all, places (N, 2)), while a map is made."""
 
 
 def tsne(features: NDArray[np.float32], start: Start) -> Made:
     """t-SNE (van der Maaten & Hinton 2008) in time linear in the number of cells, see `tsne`.
 
     Gaussian affinities over the 3 × perplexity nearest neighbours, by the file `tsne.py`. On
-    ``start.device``, a CPU where it is None.
+    ``start.device``, a CPU where it is None. Raises SettingError for a perplexity that was asked
+    for and is more than a third of the other cells.
     """
     # torch takes a second to load, and the rest of the room does without.
-    from cytolens.embedding.tsne import Phase, affinities, optimise
+    from cytolens.embedding.tsne import Phase, joint_affinities, optimise
 
     n = len(features)
-    perplexity = min(PERPLEXITY, (n - 1) / 3)
+    perplexity = min(PERPLEXITY, (n - 1) / 3) if start.perplexity is None else start.perplexity
+    if 3 * perplexity > n - 1:
+        raise SettingError(
+            f"perplexity {perplexity:g} came; a map of {n} cells allows at most "
+            f"{(n - 1) / 3:.3g}, a third of the other cells"
+        )
     reduced = reduce_features(features)
-    found = start.neighbours or find_neighbours(reduced, NEIGHBOURS)
-    joint = affinities(found.nearest(int(3 * perplexity)), perplexity)
+    wanted = int(3 * perplexity)
+    found = start.neighbours
+    if found is None or found.indices.shape[1] < wanted:
+        found = find_neighbours(reduced, max(wanted, NEIGHBOURS))
+    joint = joint_affinities(found.nearest(wanted), perplexity)
     if start.settled and start.coordinates is not None:
         jitter = 1e-3 * start.rng.standard_normal((n, 2))  # parts cells that coincide
         places, phases = start.coordinates + jitter, CHAINED if n <= FEW else CHAINED_MANY
@@ -95,6 +110,7 @@ def tsne(features: NDArray[np.float32], start: Start) -> Made:
         [Phase(*phase) for phase in phases],
         threads=start.threads,
         device=start.device,
+        callback=start.callback,
     )
     return Made(
         coordinates,
@@ -168,10 +184,17 @@ def pacmap(features: NDArray[np.float32], start: Start) -> Made:
 METHODS: dict[str, Method] = {"tsne": tsne, "pca": pca, "umap": umap, "pacmap": pacmap}
 
 
+METRICS = ("euclidean", "cosine")
+
+
+@of_all_layers
 def embed(
-    features: Activations | Mapping[str, Any],
+    features: Any,
     *,
     method: str | Method = "tsne",
+    perplexity: float | None = None,
+    metric: str = "euclidean",
+    name: str = "features",
     layers: Sequence[str] | None = None,
     initial: NDArray[np.floating] | None = None,
     neighbours: Mapping[str, Neighbours] | None = None,
@@ -180,8 +203,12 @@ def embed(
     rng: Rng = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    callback: Callback | None = None,
 ) -> dict[str, Embedding]:
-    """A map of the cells at every depth, in depth order, comparable from depth to depth.
+    """A map of the cells from ``features`` (N, F); or of every depth, comparable depth by depth.
+
+    ``features``: an array, or anything that NumPy makes one of: one map, of a layer called
+    ``name``. Or activations, or arrays by layer name in depth order: a map of each, by layer.
 
     The pre-softmax layer (else the last but the logits) is mapped first, from its principal
     components or from ``initial`` (N, 2), say an earlier map. Each other depth starts from the
@@ -190,21 +217,38 @@ def embed(
     map's width. Principal components start from nothing and are only reflected. A layer whose
     features are all the same gets a map with every cell at the origin and no quality.
 
-    Of more than ``landmarks`` cells so many are mapped, chosen at each depth for coverage
-    (`choose_landmarks`), and the others are placed among them (`place`); principal components
+    Of more than ``landmarks`` cells only that many are mapped, chosen at each depth for coverage
+    (`choose_landmarks`), and the others are placed among them (`place`). Principal components
     need none.
 
-    ``features``: activations, or arrays (N, F) by layer name in depth order. ``layers``: those
-    to map, default all. ``method``: ``tsne``, ``pca``, ``umap``, ``pacmap`` or a function like
-    `tsne`. ``neighbours``: those of `layer_neighbours`, by layer, where they are at hand.
-    ``device``: where t-SNE is made, default the CPU. ``threads``: default OMP_NUM_THREADS, or
-    all cores. The result is the same for the same seed and number of threads.
+    ``layers``: those to map, default all. ``method``: ``tsne``, ``pca``, ``umap``, ``pacmap`` or
+    a function like `tsne`. ``perplexity``: of t-SNE, about the number of neighbours that a cell is
+    kept near to; from 2 to a third of the other cells, default 30 or, with fewer than 91 cells,
+    that third. ``metric``: ``euclidean``, or ``cosine``, for which every cell's features are
+    divided by their length first; quality is then measured on these. ``neighbours``: those of
+    `layer_neighbours`, by layer, where they are at hand. ``device``: where t-SNE is made, default
+    the CPU. ``threads``: default OMP_NUM_THREADS, or all cores. The result is the same for the same
+    seed and number of threads.
 
-    Raises InputError for fewer than 5 cells, unequal numbers of cells, NaN or infinity;
-    SettingError for unknown layers or methods; MissingExtra for ``umap`` without umap-learn.
+    ``progress`` is called before every layer. ``callback`` is called every ten iterations of t-SNE
+    with the layer, the iterations done and in all, and the places so far (N, 2).
+
+    Raises InputError for features that are no matrix, fewer than 5 cells, unequal numbers of
+    cells, NaN or infinity; SettingError for unknown layers, methods or metrics and for a
+    perplexity out of range; MissingExtra for ``umap`` without umap-learn.
+
+    >>> import numpy as np
+    >>> features = np.random.default_rng(0).normal(size=(50, 8)) + np.repeat([0, 9], 25)[:, None]
+    >>> found = embed(features, perplexity=10, rng=0)
+    >>> print(found.coordinates.shape, found.settings["perplexity"])
+    (50, 2) 10.0
+    >>> list(embed({"conv1": features, "logits": features[:, :2]}, method="pca"))
+    ['conv1', 'logits']
     """
+    _check_perplexity(perplexity, method)
+    metric = choose("metric", metric, METRICS)
     draw = generator(rng)
-    name, make = _method(method)
+    method_name, make = _method(method)
     known = list(features)
     chosen = known if layers is None else [choose("layer", layer, known) for layer in layers]
     if not chosen:
@@ -216,8 +260,8 @@ def embed(
     with limited_threads(threads) as count:
         for done, layer in enumerate(_chain(order, first)):
             if progress is not None:
-                progress(done, len(order), f"{name} of {layer}")
-            array = checked_features(features[layer], name=f"layer {layer}")
+                progress(done, len(order), f"{method_name} of {layer}")
+            array = in_metric(checked_features(features[layer], name=layer), metric)
             _check_cells(len(array), n_cells, layer)
             origin = _neighbour(order, layer, first, made)
             fixed = initial if origin is None else made[origin].coordinates
@@ -232,21 +276,36 @@ def embed(
                 threads=count,
                 neighbours=(neighbours or {}).get(layer),
                 device=device,
+                perplexity=perplexity,
+                callback=None if callback is None else partial(callback, layer),
             )
-            found = _map(name, make, layer, array, start, landmarks)
-            about = {"started_from": origin or ("initial" if fixed is not None else None)}
+            found = _map(method_name, make, layer, array, start, landmarks)
+            about = {
+                "started_from": origin or ("initial" if fixed is not None else None),
+                "metric": metric,
+            }
             made[layer] = replace(found, settings={**found.settings, **about})
         if progress is not None:
             progress(len(order), len(order), "maps")
     return {layer: made[layer] for layer in order}
 
 
-def layer_neighbours(features: Any) -> Neighbours:
+def layer_neighbours(features: Any, *, metric: str = "euclidean") -> Neighbours:
     """The neighbours that a map of ``features`` (N, F) rests on: `NEIGHBOURS` of each cell.
 
-    Found once, they serve `embed` and `cluster`. Layers of over 256 features are reduced first.
+    Layers of over 256 features are reduced first.
     """
-    return find_neighbours(reduce_features(checked_features(features)), NEIGHBOURS)
+    array = in_metric(checked_features(features), metric)
+    return find_neighbours(reduce_features(array), NEIGHBOURS)
+
+
+def _check_perplexity(perplexity: float | None, method: str | Method) -> None:
+    if perplexity is None:
+        return
+    if method != "tsne" and method is not tsne:
+        raise SettingError(f"perplexity is a setting of t-SNE; leave it out with '{method}'")
+    if not 2 <= perplexity < float("inf"):
+        raise SettingError(f"perplexity {perplexity} came; give a number of at least 2")
 
 
 def start_layer(layers: Sequence[str]) -> str:

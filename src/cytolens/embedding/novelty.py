@@ -1,5 +1,6 @@
-"""Cells unlike any the network was trained on: told by their distance to it, with what is known
-of false alarms.
+"""Cells unlike any that the network was trained on, found by their distance to the training cells.
+
+How often that raises a false alarm is measured too.
 
 Three parts of the cells, none in two: training cells are what distances are to, a second part sets
 the threshold, a third says how often cells that are as they should be exceed it.
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
@@ -18,7 +18,7 @@ from cytolens.numerics.estimates import Estimate, Rng, bootstrap
 
 Array = NDArray[np.float64]
 NEIGHBOURS = 10  # one stray training cell must not excuse a cell
-RATE = 0.01  # of clean cells, that the threshold is to let pass for odd
+RATE = 0.01  # of clean cells, that the threshold may call odd
 _SMALL = 1e-5  # of the largest feature; shorter distances are rounding
 
 
@@ -28,7 +28,7 @@ class Scale:
     The distance to the tenth nearest training cell (Sun et al. 2022, ICML) finds what is far from
     all. That distance over the mean one that those ten have to their own tenth (simplified local
     outlier factor, Schubert, Zimek & Kriegel 2014, Data Mining and Knowledge Discovery 28) finds
-    what lies beside a dense crowd, as empty crops do beside dim cells.
+    what lies next to a dense crowd, as empty crops do next to dim cells.
     """
 
     def __init__(self, features: NDArray[np.float32]) -> None:
@@ -95,7 +95,7 @@ def calibrate(
     if len(training) < 2 or not len(calibration) or not len(clean):
         raise InputError(
             f"{len(training)} training, {len(calibration)} validation and {len(clean)} test cells "
-            "do not tell what is far; give at least 2, 1 and 1"
+            "are too few to say what is far; give at least 2, 1 and 1"
         )
     scale = Scale(training)
     ladder = np.sort(scale.measure(calibration), axis=0)
@@ -114,6 +114,8 @@ def share_of(
     flags: NDArray[np.bool_], *, groups: NDArray[np.generic] | None = None, rng: Rng = None
 ) -> Estimate:
     """Share of cells (n,) that are flagged, with Wilson's interval, or over groups where wider."""
+    from scipy.stats import binomtest  # slow to load
+
     share = float(flags.mean())
     interval = binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
     low, high = float(interval.low), float(interval.high)

@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import fftconvolve
 
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
+from cytolens.numerics.features import in_metric, unit_rows
 from cytolens.records.maps import Embedding
 
 Array = NDArray[np.float64]
@@ -41,14 +41,19 @@ class Placer:
     coordinates: Array  # (M, 2)
     scheme: str  # "t-SNE", "projection" or "mean of neighbours"
     axes: Array | None = None  # (2, F), of a projection
+    metric: str = "euclidean"  # in which the reference's features are, and new ones are taken
 
     def place(
         self, features: NDArray[np.float32], *, threads: int | None = None
     ) -> NDArray[np.float32]:
         """Places (n, 2) of new cells with ``features`` (n, F), the same for any ``threads``."""
-        features = self.reference.checked(features)
+        features = self.seen(features)
         _ = self.field  # made once, before threads ask for it
         return np.concatenate(in_blocks(self._place, features, threads=threads))
+
+    def seen(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """New features (n, F), checked, as they are compared with those of the reference."""
+        return in_metric(self.reference.checked(features), self.metric)
 
     @cached_property
     def field(self) -> "Field | None":
@@ -62,7 +67,7 @@ class Placer:
             return np.stack(along, axis=1).astype(np.float32)
         perplexity = PERPLEXITY if self.field else MEAN_PERPLEXITY
         indices, distances = self.reference.nearest(features, 3 * perplexity)
-        weights = affinities(distances, perplexity)
+        weights = neighbour_affinities(distances, perplexity)
         places = self.coordinates[indices]  # (n, k, 2)
         made = self.field.settle(places, weights) if self.field else _mean(places, weights)
         return made.astype(np.float32)
@@ -82,13 +87,16 @@ def placer(reference: Reference, embedding: Embedding) -> Placer:
             f"the map of {embedding.layer} has {len(coordinates)} cells where the reference has "
             f"{len(reference)}; take the features of the cells on the map"
         )
+    metric = str(embedding.settings.get("metric", "euclidean"))
+    if metric == "cosine":
+        reference = Reference(unit_rows(reference.features))
     if embedding.method == "tsne" and np.ptp(coordinates, axis=0).any():
-        return Placer(reference, coordinates, "t-SNE")
+        return Placer(reference, coordinates, "t-SNE", metric=metric)
     if embedding.method == "pca":
         axes = _axes(reference, coordinates)
         if axes is not None:
-            return Placer(reference, coordinates, "projection", axes=axes)
-    return Placer(reference, coordinates, "mean of neighbours")
+            return Placer(reference, coordinates, "projection", axes, metric)
+    return Placer(reference, coordinates, "mean of neighbours", metric=metric)
 
 
 def _axes(reference: Reference, coordinates: Array) -> Array | None:
@@ -116,12 +124,12 @@ def placed_recall(
     are among its k nearest in the features; to be compared with recall@k of the map itself.
     """
     on_map = Reference(place.coordinates.astype(np.float32))
-    near = place.reference.nearest(features, k)[0]
+    near = place.reference.nearest(place.seen(features), k)[0]
     here = on_map.nearest(places, k)[0]
     return (near[:, :, None] == here[:, None, :]).any(axis=2).mean(axis=1)
 
 
-def affinities(distances: Array, perplexity: float) -> Array:
+def neighbour_affinities(distances: Array, perplexity: float) -> Array:
     """Of each point to its neighbours (n, k), adding up to 1 by row: Gaussian, of one perplexity.
 
     ``perplexity`` is clipped to what k neighbours allow. Where all are equally near they share
@@ -165,6 +173,8 @@ class Field:
         Cells are spread onto the nodes around them and the sum over all is one convolution, as in
         FIt-SNE (Linderman et al. 2019, Nature Methods 16); a cubic takes it back to any place.
         """
+        from scipy.signal import fftconvolve  # slow to load
+
         low, high = coordinates.min(axis=0), coordinates.max(axis=0)
         extent = float((high - low).max())
         margin = 2.0 + 0.05 * extent

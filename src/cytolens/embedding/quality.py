@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from cytolens.numerics.estimates import spearman
 from cytolens.numerics.features import is_constant
@@ -27,9 +26,9 @@ def measure_quality(
 ) -> dict[str, float]:
     """What a map (N, 2) of ``features`` (N, F) has kept; 1 is all, and more is better.
 
-    - ``recall_10``, ``recall_100``: share of a cell's so many nearest neighbours in the features
-      that are among its so many nearest on the map. ``recall_100`` needs 201 cells; with fewer
-      than 21 ``recall_10`` is over half of the other cells.
+    - ``recall_10``, ``recall_100``: share of a cell's 10 (or 100) nearest neighbours in the
+      features that are among its 10 (100) nearest on the map. ``recall_100`` needs 201 cells;
+      with fewer than 21 ``recall_10`` is over half of the other cells.
     - ``trustworthiness``: 1 where neighbours on the map are neighbours in the features, less by
       how far down the list of neighbours they come; ``continuity``: the same with the two
       exchanged, less where neighbours were torn apart. Source: Venna & Kaski 2006, Neural
@@ -86,6 +85,8 @@ def _nearest_on_map(
     places: NDArray[np.float32], asked: NDArray[np.int64], k: int
 ) -> NDArray[np.int64]:
     """The ``k`` nearest other cells of each cell ``asked`` (q, k), nearest first."""
+    from scipy.spatial import KDTree  # slow to load
+
     _, found = KDTree(places).query(places[asked], k + 1)
     found = np.asarray(found, dtype=np.int64)
     own = found == asked[:, None]

@@ -146,7 +146,7 @@ def in_blocks(
     size: int = 1024,
     threads: int | None = None,
 ) -> list[T]:
-    """``work`` on so many cells at a time, on several threads (all cores by default)."""
+    """``work`` on ``size`` cells at a time, on several threads (all cores by default)."""
     blocks = [features[start : start + size] for start in range(0, max(len(features), 1), size)]
     with limited_threads(1), ThreadPoolExecutor(thread_count(threads)) as pool:
         return list(pool.map(work, blocks))

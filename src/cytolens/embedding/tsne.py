@@ -47,7 +47,7 @@ class Phase:
     exaggeration: float
 
 
-def affinities(neighbours: Neighbours, perplexity: float) -> csr_matrix:
+def joint_affinities(neighbours: Neighbours, perplexity: float) -> csr_matrix:
     """Joint probabilities p of pairs of neighbours, symmetric (N, N), adding up to 1, float32.
 
     Gaussian around each cell, its width found by bisection so that the distribution over the
@@ -84,14 +84,14 @@ def optimise(
     *,
     threads: int = 1,
     device: str | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    callback: Callable[[int, int, NDArray[np.float32]], None] | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """The map (N, 2) that gradient descent finds from ``start`` (N, 2), and its KL divergence.
 
     ``joint``: symmetric affinities of sum 1. Learning rate N / exaggeration (Belkina et al.
-    2019, Nature Communications 10), with gains and momentum 0.8, in float32. ``watch`` is
-    called with iterations done and in all. On a CPU the same start and threads give the same
-    bytes; on a GPU sums on the grid come in any order.
+    2019, Nature Communications 10), with gains and momentum 0.8, in float32. ``callback`` is
+    called every ten iterations: those done, in all, and the places (N, 2). On a CPU the same start
+    and threads give the same bytes; on a GPU sums on the grid come in any order.
     """
     place = torch.device(device or "cpu")
     y = torch.from_numpy(np.array(start, dtype=np.float32).T.copy()).to(place)  # (2, N)
@@ -106,8 +106,8 @@ def optimise(
             rate = y.shape[1] / phase.exaggeration
             step = torch.zeros_like(y)
             for _ in range(phase.iterations):
-                if watch is not None and done % 10 == 0:
-                    watch(done, count)
+                if callback is not None and done % 10 == 0:
+                    callback(done, count, _places(y))
                 pull = attraction(y, workers, threads)
                 push, z = repulsion(y)
                 gradient = phase.exaggeration * pull - push / z
@@ -120,7 +120,11 @@ def optimise(
                 y = y - y.mean(dim=1, keepdim=True)
                 done += 1
         spent = attraction.divergence(y)
-    return y.T.cpu().contiguous().numpy(), spent + log(repulsion(y)[1])
+    return _places(y), spent + log(repulsion(y)[1])
+
+
+def _places(y: Tensor) -> NDArray[np.float32]:
+    return y.T.cpu().contiguous().numpy()
 
 
 class _Attraction:

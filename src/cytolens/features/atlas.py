@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolens.activations.capture import network_and_shape
 from cytolens.activations.layers import resolve_layer
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError, SettingError
 from cytolens.features.directions import whitened_directions
 from cytolens.features.objectives import direction
 from cytolens.features.optimisation import feature_images
-from cytolens.features.responding import network_and_shape
 from cytolens.records.features import Atlas
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import nn
 
+from cytolens.activations.capture import network_of
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
-from cytolens.features.responding import network_of
 from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate, Rng, generator, resample
 from cytolens.records.cells import Cells

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
+from cytolens.activations.capture import network_of
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.features.comparison import Comparison, measure_predictivity, prepare_comparison
 from cytolens.features.natural import Answers, answers_at
 from cytolens.features.priors import Prior
-from cytolens.features.responding import network_of
 from cytolens.features.transforms import Transforms, draw_views, transform
 from cytolens.numerics.estimates import Rng, generator, mean_of
 from cytolens.records.features import Faithfulness, FeatureImages

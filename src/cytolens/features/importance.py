@@ -11,13 +11,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations.capture import NON_LINEARITIES, Place, capture, device_of, evaluating
+from cytolens.activations.capture import (
+    NON_LINEARITIES,
+    Place,
+    capture,
+    device_of,
+    evaluating,
+    network_of,
+)
 from cytolens.activations.layers import resolve_layer
 from cytolens.classifier.model import Classifier
 from cytolens.errors import SettingError
 from cytolens.features.canvas import batches_of
 from cytolens.features.decision import decision, gradient_times_activation
-from cytolens.features.responding import dtype_of, network_of
+from cytolens.features.responding import dtype_of
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.layers import Layer
 

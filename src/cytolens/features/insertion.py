@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from cytolens.activations.capture import network_of
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.features.gain import apply_gain
-from cytolens.features.responding import network_of
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
 from cytolens.records.features import FeatureImages, ModulatedImages
 

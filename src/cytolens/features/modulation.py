@@ -12,14 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.activations.capture import capture, device_of, evaluating, network_of
 from cytolens.activations.layers import resolve_layer
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError, SettingError
 from cytolens.features.decision import gradient_times_activation
 from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
-from cytolens.features.responding import network_of
-from cytolens.features.saliency import contrasting, measure_saliency, require_positions
+from cytolens.features.saliency import (
+    contrasting,
+    measure_saliency,
+    require_positions,
+)
 from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages
 from cytolens.records.layers import Layer
 

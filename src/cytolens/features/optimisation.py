@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cytolens.activations.capture import device_of
+from cytolens.activations.capture import device_of, network_and_shape
 from cytolens.activations.layers import resolve_layer
 from cytolens.classifier.model import Classifier
 from cytolens.errors import ModelError, SettingError
@@ -26,7 +26,7 @@ from cytolens.features.objectives import Focus, Objective, channel
 from cytolens.features.parametrisations import START_NOISE, find_parametrisation, fourier
 from cytolens.features.priors import Guidance, Prior, guide
 from cytolens.features.regularisers import weigh
-from cytolens.features.responding import Respond, dtype_of, network_and_shape, responding
+from cytolens.features.responding import Respond, dtype_of, responding
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import FeatureImages

@@ -8,37 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from cytolens.activations.capture import Place, capture, device_of, evaluating
-from cytolens.classifier.model import Classifier
-from cytolens.errors import ModelError, SettingError
+from cytolens.errors import ModelError
 from cytolens.features.canvas import Canvas
 from cytolens.features.fast.lean_copy import LeanCopy
 from cytolens.features.fast.tile import Tile, find_tile
 from cytolens.features.objectives import Focus, Response
 from cytolens.records.layers import Layer
-
-
-def network_of(model: nn.Module | Classifier) -> nn.Module:
-    """The network itself."""
-    return model.network if isinstance(model, Classifier) else model
-
-
-def network_and_shape(
-    model: nn.Module | Classifier, input_shape: tuple[int, int, int] | None
-) -> tuple[nn.Module, tuple[int, int, int]]:
-    """The network, and the shape (C, H, W) of the crops it takes, which a classifier knows.
-
-    Raises SettingError where the shape is not known, or where the classifier has another.
-    """
-    known = model.input_shape if isinstance(model, Classifier) else None
-    shape = known if input_shape is None else input_shape
-    if shape is None:
-        raise SettingError(
-            "no input_shape came; give the (channel, height, width) of the crops that the network "
-            "takes, or a Classifier"
-        )
-    if known is not None and tuple(shape) != known:
-        raise SettingError(f"input_shape={shape} came; the classifier takes {known}")
-    return network_of(model), shape
 
 
 class Respond(Protocol):

@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from cytolens.activations.capture import Place, capture, device_of, evaluating
+from cytolens.activations.capture import Place, capture, device_of, evaluating, network_of
 from cytolens.activations.layers import find_layers, resolve_layer
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError, SettingError
 from cytolens.features.decision import decision, does_not_depend_on, logits_of
 from cytolens.features.gain import Background, background_levels, upscale
-from cytolens.features.responding import network_of
 from cytolens.records.layers import Layer
 
 LARGEST_FIELD = 1 / 3  # of the crop's height, the receptive field of the layer to explain at

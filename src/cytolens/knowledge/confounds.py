@@ -26,12 +26,12 @@ LEAST_SHARE = 0.25
 """Of the network's advantage over chance: what a nuisance must give alone to raise an alarm. A
 nuisance that gives less cannot be what most of the decisions rest on."""
 
-MOST_BINS = 10  # quantiles of a number that the label is told from
+MOST_BINS = 10  # quantiles of a number that the label is predicted from
 FEWEST_IN_BIN = 10  # cells of the smallest class per bin, on average
 MOST_STRATA = 20
 FEWEST_IN_STRATUM = 25  # cells per stratum, on average
 MOST_FOLDS = 10
-MOST_CELLS = 20_000  # a seeded draw of more, to tell the label of
+MOST_CELLS = 20_000  # a seeded draw of more, whose label is predicted
 SAME = 0.98  # rank correlation above which two nuisances are one
 
 
@@ -50,11 +50,11 @@ def find_confounds(
     permutations: int = 200,
     rng: Rng = None,
 ) -> Confounds:
-    """Which of ``nuisances`` (N,) tell ``labels`` (N,) alone, and are encoded by the network.
+    """Which of ``nuisances`` (N,) predict ``labels`` (N,) alone, and are encoded by the network.
 
     An alarm is raised where all three hold:
 
-    1. the nuisance tells the label (`label_from_nuisance`): the lower end of the interval of its
+    1. the nuisance predicts the label (`label_from_nuisance`): the lower end of the interval of its
        balanced accuracy lies above the 95 % limit of the largest over all nuisances under
        permuted labels, so that there is a false one in at most 5 % of studies (maxT, Westfall &
        Young 1993);
@@ -63,18 +63,29 @@ def find_confounds(
     3. the network encodes it: at some layer of ``features`` (n, F) the nuisance is read clearly
        better than when its values are exchanged among the cells of a class. A network that knew
        the class and nothing else would stay within that. A nuisance that alone does as well as
-       the network is all but the class, so that no such difference is asked for: it need only be
-       read better than when exchanged among all cells. (Not so parts of file names, which no
-       network sees: files are often numbered class by class.)
+       the network is almost the class itself, so that no such difference is required: it need
+       only be read better than when exchanged among all cells. (This does not apply to parts of
+       file names, which no network sees: files are often numbered class by class.)
 
     ``held_out`` (n,) are the cells, as indices into ``labels``, that ``features``, ``untrained``
     and ``predicted`` (n,), the network's classes, belong to. ``artefacts`` are nuisances that no
     biology can be behind; an alarm by another "may be biology": DNA content is what makes a cell
     G2. Nuisances that order the cells alike are one, named by the first. Of the nuisances that
-    are ``file_names``, one that goes with the class one to one is taken for the class's own name
-    and left out, with a note.
+    are ``file_names``, one that matches the class one to one is probably the class's own name; it
+    is left out, with a note.
 
     Raises InputError where lengths differ.
+
+    >>> labels, rng = np.repeat([0, 1], 60), np.random.default_rng(0)
+    >>> plate = np.where(rng.random(120) < 0.9, labels, 1 - labels)  # a plate a class
+    >>> features = rng.normal(size=(120, 3)) + 2 * np.stack([labels, plate, plate], axis=1)
+    >>> found = find_confounds(
+    ...     {"plate": plate, "row": rng.integers(0, 8, 120)}, labels,
+    ...     features={"conv1": features}, held_out=np.arange(120), predicted=labels,
+    ...     artefacts=("plate", "row"), rng=0,
+    ... )
+    >>> [(alarm.nuisance, alarm.kind, alarm.encoded_at) for alarm in found.alarms]
+    [('plate', 'artefact', 'conv1')]
     """
     draw = generator(rng)
     y = codes(np.asarray(labels))
@@ -84,12 +95,12 @@ def find_confounds(
     if len(predicted) != len(held_out):
         raise InputError(f"predictions for {len(predicted)} of {len(held_out)} held-out cells")
     names_it = {
-        name: "goes with the class one to one, as its own name would; cannot be told from it"
+        name: "matches the class one to one, as its own name would; the two cannot be separated"
         for name in file_names
         if _is_bijection(nuisances[name], y)
     }
     nuisances = {name: column for name, column in nuisances.items() if name not in names_it}
-    told, left_out = label_from_nuisance(
+    alone, left_out = label_from_nuisance(
         nuisances, y, groups=groups, resamples=resamples, permutations=permutations, rng=draw
     )
     seen = y[held_out]
@@ -99,9 +110,9 @@ def find_confounds(
     chance = 1 / max(len(names), 1)
     advantage = balanced_accuracy(right, seen) - chance
     alarms: list[Alarm] = []
-    merged = _alike(nuisances, told)
-    for name in sorted(told, key=lambda name: -told[name].value):
-        estimate = told[name]
+    merged = _alike(nuisances, alone)
+    for name in sorted(alone, key=lambda name: -alone[name].value):
+        estimate = alone[name]
         raised = estimate.null is not None and estimate.low > estimate.null
         if name not in merged or not raised or estimate.value - chance < LEAST_SHARE * advantage:
             continue
@@ -116,8 +127,8 @@ def find_confounds(
             continue
         kind = "artefact" if name in artefacts else "may be biology"
         alarms.append(Alarm(name, kind, merged[name], estimate, *encoded, before, fixed, matched))
-    kinds = {name: "artefact" if name in artefacts else "may be biology" for name in told}
-    return Confounds(told, kinds, tuple(alarms), left_out | names_it, len(y))
+    kinds = {name: "artefact" if name in artefacts else "may be biology" for name in alone}
+    return Confounds(alone, kinds, tuple(alarms), left_out | names_it, len(y))
 
 
 def label_from_nuisance(
@@ -130,7 +141,7 @@ def label_from_nuisance(
     folds: int = 5,
     rng: Rng = None,
 ) -> tuple[dict[str, Estimate], dict[str, str]]:
-    """Balanced accuracy with which each of ``nuisances`` (N,) alone tells ``labels`` (N,).
+    """Balanced accuracy with which each of ``nuisances`` (N,) alone predicts ``labels`` (N,).
 
     A number is cut into up to 10 quantile bins, a category is a bin a value; a held-out cell gets
     the class whose share of training cells in its bin is highest (a histogram classifier with
@@ -166,7 +177,7 @@ def label_from_nuisance(
             continue
         fold, nulls = plans[nested]
         fold, nulls = fold[known], nulls[:, known]
-        answers = _told(bins[known], np.concatenate([y[None, known], nulls]), fold, k)
+        answers = _predicted(bins[known], np.concatenate([y[None, known], nulls]), fold, k)
         right = answers[0] == y[known]
         used = None if nested or group is None else group[known]
         counts = resampled_counts(
@@ -258,7 +269,7 @@ def _quantiles(values: Floats, n: int) -> Labels:
     return np.unique(found, return_inverse=True)[1].ravel().astype(np.int64)
 
 
-def _told(bins: Labels, labellings: Labels, folds: Labels, k: int) -> Labels:
+def _predicted(bins: Labels, labellings: Labels, folds: Labels, k: int) -> Labels:
     """Held-out classes (P, n) from the bins alone, for each labelling."""
     b = int(bins.max()) + 1
     answers = np.zeros_like(labellings)
@@ -276,11 +287,11 @@ def _told(bins: Labels, labellings: Labels, folds: Labels, k: int) -> Labels:
 
 
 def _alike(
-    nuisances: Mapping[str, NDArray[Any]], told: Mapping[str, Estimate]
+    nuisances: Mapping[str, NDArray[Any]], alone: Mapping[str, Estimate]
 ) -> dict[str, tuple[str, ...]]:
     """The nuisances to report, each with those after it that order the cells as it does."""
     merged: dict[str, tuple[str, ...]] = {}
-    columns = {name: as_values(nuisances[name]) for name in told}
+    columns = {name: as_values(nuisances[name]) for name in alone}
     for name, (values, known, categories) in columns.items():
         for first in merged:
             others, also, kinds = columns[first]
@@ -326,7 +337,7 @@ def _encoded(
 
 
 def _is_bijection(column: NDArray[Any], labels: Labels) -> bool:
-    """Whether each value goes with one class and each class with one value, but for 1 in 10."""
+    """Whether values and classes match one to one, for at least 9 of 10 cells."""
     values, known, categories = as_values(column)
     if not categories or categories != len(np.unique(labels)):
         return False

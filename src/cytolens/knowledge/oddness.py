@@ -1,4 +1,4 @@
-"""Crops that do not show one whole cell like the others: told by what was measured on them."""
+"""Crops that do not show one whole cell like the others, found by what was measured on them."""
 
 from collections.abc import Mapping
 
@@ -43,8 +43,8 @@ def find_odd(
     - "saturated": more than 2 % of its pixels have the highest intensity found in any crop;
     - "far from all others": by the distance to the tenth neighbour in ``features`` (N, F).
 
-    Where no threshold divides more than a quarter of the crops, cells cannot be told from ground
-    by their brightness: then only the last two are looked for. Where more than a quarter touch
+    Where no threshold divides more than a quarter of the crops, brightness does not separate cells
+    from ground: then only the last two are looked for. Where more than a quarter touch
     much of the frame, that is not odd.
     """
     n = len(labels)
@@ -55,8 +55,8 @@ def find_odd(
         empty = checks["separability"] < EMPTY_BELOW
         if empty.mean() > MOST_NOT_FOUND:
             remarks.append(
-                f"In {empty.mean():.0%} of the crops brightness does not tell cell from ground: "
-                "empty crops, debris, doublets and blur were not looked for."
+                f"In {empty.mean():.0%} of the crops brightness does not separate cell from "
+                "ground: empty crops, debris, doublets and blur were not looked for."
             )
         else:
             found = _by_measurement(properties, checks, labels, empty)
@@ -65,7 +65,7 @@ def find_odd(
                 del found["cut off"]
                 remarks.append(
                     f"In {cut:.0%} of the crops the cell touches much of the frame, as crops are "
-                    "tight: that was not taken as odd, and no area is known of these cells."
+                    "tight: that was not counted as odd, and the area of these cells is not known."
                 )
         peak, plateau = checks["peak"], checks["plateau"]
         at_limit = (peak >= np.nanmax(peak, initial=-np.inf)) & (plateau > MOST_AT_PEAK)

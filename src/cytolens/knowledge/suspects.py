@@ -1,4 +1,4 @@
-"""Cells that deserve a second look: labels that their neighbours deny, and crops that are odd."""
+"""Cells that deserve a second look: those whose label is doubtful, and crops that are odd."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 
 NEIGHBOURS = 15
 FOLDS = 10
-_SHARPNESS = np.geomspace(0.25, 32, 22)  # tried: how far fits are to be taken at their word
-_FLOOR = 1e-3  # no voter is surer than this of anything
+_SHARPNESS = np.geomspace(0.25, 32, 22)  # tried: how much the scores are trusted
+_FLOOR = 1e-3  # no voter gives a class less than this
 
 
 def find_suspects(
@@ -42,17 +42,24 @@ def find_suspects(
 
     No voter on a cell has seen its label: at each layer a linear probe fitted to the other cells
     (ridge regression on class indicators, 10 folds), and the cell's 15 nearest other cells; and
-    the network's own ``probabilities`` (N, K), which are to be NaN for cells that it was trained
-    on, having learnt their labels by heart. Each voter's answers are made probabilities by the
+    the network's own ``probabilities`` (N, K), which must be NaN for cells that it was trained
+    on, since it may have memorised their labels. Each voter's answers become probabilities by the
     sharpness that fits the given labels best (one number per voter; Guo et al. 2017), and voters
-    are pooled by the mean of their log probabilities, weighted by the bits that each tells of the
-    labels (logarithmic opinion pool, Genest & Zidek 1986, Stat. Sci. 1): a layer that knows
-    nothing has no say. Cells for which another class is likelier than their own are listed by the
-    log odds, the surest first; a label is wrong, or the cell is one that all go wrong on. Only a
-    look can tell.
+    are pooled by the mean of their log probabilities, weighted by the bits of information that each
+    has on the labels (logarithmic opinion pool, Genest & Zidek 1986, Stat. Sci. 1): a layer that
+    knows nothing has no weight. Cells for which another class is likelier than their own are listed
+    by the log odds, the surest first. Either the label is wrong, or all voters are wrong about the
+    cell: look at it to decide.
 
-    Odd cells are told as in `oddness.find_odd`. Features are of the cells ``judged`` (N,), whose
+    Odd cells are found as in `oddness.find_odd`. Features are of the cells ``judged`` (N,), whose
     numbers the result is given in. Raises InputError where lengths differ.
+
+    >>> labels = np.repeat([0, 1], 40)
+    >>> features = np.random.default_rng(0).normal(size=(80, 4)) + 6 * labels[:, None]
+    >>> labels[7] = 1  # a wrong label
+    >>> found = find_suspects({"conv1": features}, labels, rng=0)
+    >>> print(found.labels, found.given, found.suggested)
+    [7] [1] [0]
     """
     draw = generator(rng)
     y = codes(np.asarray(labels))
@@ -124,7 +131,7 @@ def _neighbour_shares(
 
 
 def _calibrated(scores: Floats, y: Labels) -> Floats:
-    """Log probabilities (N, K) from scores: the sharpness of the softmax that tells ``y`` best."""
+    """Log probabilities (N, K) from scores: by the softmax whose sharpness fits ``y`` best."""
     known = np.isfinite(scores).all(axis=1)
     tried = [_log_softmax(sharp * scores) for sharp in _SHARPNESS]
     losses = [-one[known, y[known]].mean() if known.any() else 0.0 for one in tried]
@@ -137,13 +144,13 @@ def _log_softmax(scores: Floats) -> Floats:
 
 
 def _pooled(votes: Mapping[str, Floats], y: Labels, k: int) -> Floats:
-    """Log probabilities (N, K) by all voters, each weighted by the bits it tells of ``y``."""
+    """Log probabilities (N, K) by all voters, each weighted by the bits it has on ``y``."""
     prior = np.maximum(np.bincount(y, minlength=k), 1) / max(len(y), 1)
     total, weights = np.zeros((len(y), k)), np.zeros((len(y), 1))
     for found in votes.values():
         known = np.isfinite(found).all(axis=1)
-        told = (found[known, y[known]] - np.log(prior[y[known]])).mean() if known.any() else 0.0
-        weight = max(float(told), 0.0)
+        bits = (found[known, y[known]] - np.log(prior[y[known]])).mean() if known.any() else 0.0
+        weight = max(float(bits), 0.0)
         total[known] += weight * found[known]
         weights[known] += weight
     return np.where(weights > 0, total / np.where(weights > 0, weights, 1), np.log(prior))

@@ -64,6 +64,11 @@ def unit_rows(features: NDArray[np.float32]) -> NDArray[np.float32]:
     )
 
 
+def in_metric(features: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+    """Features whose Euclidean distances order cells as the metric does."""
+    return unit_rows(features) if metric == "cosine" else features
+
+
 def centred(features: NDArray[np.float32]) -> NDArray[np.float32]:
     """Features about their mean: distances from squares then keep the digits of float32."""
     mean = features.mean(axis=0, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""In how many directions the cells of a layer vary, told from their two nearest neighbours."""
+"""In how many directions the cells of a layer vary, estimated from their two nearest neighbours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def two_nearest_dimension(
     The ratios of d-dimensional cells follow F(r) = 1 - r^-d: d is the slope of -log(1 - F) over
     log r through the origin, without the largest tenth. Resampling the ratios rather than the
     cells leaves each cell its neighbours; a cell drawn twice would be its own nearest. Their
-    spread is about a fifth too narrow, as neighbouring ratios go together. NaN where all ratios
+    spread is about a fifth too narrow, as neighbouring ratios are correlated. NaN where all ratios
     are 1. Source: Facco et al. 2017, Scientific Reports 7, 12140, equation 5.
     """
     order = np.argsort(ratios, kind="stable")

@@ -156,7 +156,7 @@ def _scatters(features: Array, untrained: Array | None, plan: Plan) -> Scatters:
 def _intrinsic_dimension(features: Array, untrained: Array | None, plan: Plan) -> Estimate:
     """`two_nearest_dimension`; its null is the mean with each feature permuted on its own.
 
-    Of at most 2,000 cells, their neighbours sought among all.
+    Of at most 2,000 cells, their neighbours searched among all.
     """
 
     def value_of(array: Array, asked: Labels) -> float:

@@ -13,6 +13,7 @@ from cytolens.numerics.probe import held_out_predictions, probe_features
 from cytolens.numerics.resampling import Labels, assign_folds, codes, permuted_labels
 from cytolens.numerics.separability import balanced_accuracy
 from cytolens.numerics.threads import limited_threads
+from cytolens.records.by_layer import of_each_layer
 from cytolens.records.separation import ClassSeparation, Onset
 from cytolens.separation.plan import MOST_FOLDS, checked, estimate_accuracy
 
@@ -26,12 +27,13 @@ Probed = NDArray[np.float64]
 Pair = tuple[str, str]
 
 
+@of_each_layer
 def measure_pairs(
     features: Any,
     labels: NDArray[np.integer],
     *,
     class_names: Sequence[str],
-    layer: str = "features",
+    name: str = "features",
     pairs: Sequence[Pair] | None = None,
     groups: NDArray[np.generic] | None = None,
     untrained: Any = None,
@@ -41,7 +43,7 @@ def measure_pairs(
     rng: Rng = None,
     threads: int | None = None,
 ) -> ClassSeparation:
-    """How well a linear probe tells each class from all others, and each pair of classes apart.
+    """How well a linear probe separates each class from all others, and each pair of classes.
 
     ``features`` (N, F) and ``labels`` (N,), indices into ``class_names``, as for
     `measure_separation`, whose ``probe_accuracy`` this is: balanced accuracy on held-out cells
@@ -54,10 +56,16 @@ def measure_pairs(
 
     Classes of fewer than 5 cells are left out and named; a pair whose cells lie in one fold (both
     classes are of one group) is NaN. Raises InputError as `measure_separation` does.
+
+    >>> labels = np.repeat([0, 1, 2], 30)
+    >>> features = np.random.default_rng(0).normal(size=(90, 4)) + 9 * (labels == 2)[:, None]
+    >>> found = measure_pairs(
+    ...     features, labels, class_names=("G1", "S", "M"), resamples=50, permutations=20, rng=0
+    ... )
+    >>> found.pairs, [round(estimate.value, 2) for estimate in found.by_pair]
+    ((('G1', 'S'), ('G1', 'M'), ('S', 'M')), [0.52, 1.0, 1.0])
     """
-    array, before, y, group, kept = checked(
-        features, labels, groups, untrained, f"features of {layer}"
-    )
+    array, before, y, group, kept = checked(features, labels, groups, untrained, name)
     names = [class_names[int(index)] for index in np.unique(np.asarray(labels)[kept])]
     draw = generator(rng)
     sizes = np.bincount(y)
@@ -71,7 +79,7 @@ def measure_pairs(
     )  # fmt: skip
     left_out = tuple(name for k, name in enumerate(names) if k not in known)
     if len(known) < 2:
-        return ClassSeparation(layer, {}, (), (), left_out, "fewer than two classes of 5 cells")
+        return ClassSeparation(name, {}, (), (), left_out, "fewer than two classes of 5 cells")
     chosen = _pairs(array, y, names, known, pairs)
     y, group = y[used], codes(None if group is None else group[used])
     most = MOST_FOLDS if group is not None else folds
@@ -123,7 +131,7 @@ def measure_pairs(
     if _UNKNOWN in by_pair:
         remark += f"{'; ' if remark else ''}pairs of classes of one and the same group are unknown"
     pairs = tuple((names[a], names[b]) for a, b in chosen)
-    return ClassSeparation(layer, by_class, pairs, tuple(by_pair), left_out, remark)
+    return ClassSeparation(name, by_class, pairs, tuple(by_pair), left_out, remark)
 
 
 def closest_pairs(

@@ -124,12 +124,12 @@ def checked(
     before = None if untrained is None else feature_matrix(untrained, name=f"untrained {name}")
     if len(given) != len(rows) or (groups is not None and len(groups) != len(given)):
         raise InputError(
-            f"{name} of {len(rows)} cells, {len(given)} labels"
+            f"{name}: {len(rows)} cells, {len(given)} labels"
             + ("" if groups is None else f", {len(groups)} groups")
-            + ": lengths must agree"
+            + "; lengths must agree"
         )
     if before is not None and len(before) != len(given):
-        raise InputError(f"untrained {name} of {len(before)} cells for {len(given)} labels")
+        raise InputError(f"untrained {name}: {len(before)} cells, but {len(given)} labels")
     _, inverse, sizes = np.unique(given, return_inverse=True, return_counts=True)
     kept = np.flatnonzero(sizes[inverse.ravel()] > 1)
     if (sizes > 1).sum() < 2:

@@ -1,19 +1,19 @@
 """How well the classes come apart at a layer: numbers, each with an interval and a null."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Rng, generator, one_seed
+from cytolens.numerics.estimates import Estimate, Rng, generator
 from cytolens.numerics.threads import limited_threads
-from cytolens.records.layers import Activations
+from cytolens.records.by_layer import of_each_layer
 from cytolens.separation.measures import MEASURES
 from cytolens.separation.plan import checked, make_plan
 
 
+@of_each_layer
 def measure_separation(
     features: Any,
     labels: Any,
@@ -26,7 +26,7 @@ def measure_separation(
     name: str = "features",
     rng: Rng = None,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Estimate]:
     """How far the classes ``labels`` (N,) come apart in ``features`` (N, F), by measure.
 
     The measures are those of `measures.MEASURES`, where each is described: ``silhouette``,
@@ -61,17 +61,6 @@ def measure_separation(
     >>> print(found["knn_accuracy"].value, found["silhouette"])
     1.0 0.727 [0.713, 0.741]
     """
-    if isinstance(features, Mapping | Activations):
-        seed = one_seed(rng)
-        return {
-            layer: measure_separation(
-                features[layer], labels,
-                groups=groups, untrained=None if untrained is None else untrained[layer],
-                resamples=resamples, permutations=permutations, folds=folds,
-                name=f"features of {layer}", rng=seed, threads=threads,
-            )
-            for layer in features
-        }  # fmt: skip
     array, before, y, group, _ = checked(features, labels, groups, untrained, name)
     plan = make_plan(
         y, group,

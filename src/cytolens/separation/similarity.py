@@ -39,11 +39,17 @@ def measure_similarity(
     ``groups`` (N,) and cells within them, in which a cell and its own copy make no pair, and the
     upper 95 % limit with the cells of one of the layers permuted. ``untrained``: features of the
     network before training, whose own alignments and whose alignment with each trained layer
-    stand beside. A layer that is the same for all cells has NaN.
+    are given too. A layer that is the same for all cells has NaN.
 
     Raises InputError for lengths that differ, NaN or infinity. Sources: Kornblith et al. 2019,
     ICML (CKA); Song et al. 2012, JMLR 13, equation 5 (the unbiased estimate), in the form of
     Székely & Rizzo 2014, Ann. Statist. 42, section 2; Nguyen, Raghu & Kornblith 2021, ICLR.
+
+    >>> features = np.random.default_rng(0).normal(size=(100, 8))
+    >>> turned = features @ np.linalg.qr(features[:8])[0]
+    >>> found = measure_similarity({"conv1": features, "conv2": turned}, rng=0)
+    >>> round(found.between("conv1", "conv2").value, 3)
+    1.0
     """
     names = tuple(features)
     cells = {len(np.asarray(array)) for array in (*features.values(), *(untrained or {}).values())}

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytolens.classifier.factories import resolve_factory, source_files
 from cytolens.errors import ModelError
 from cytolens.study.settings import StudySettings
 
@@ -15,10 +16,8 @@ def with_absolute_paths(settings: StudySettings) -> StudySettings:
     """The same settings, with the files of a network of the user's own by absolute path."""
     if settings.model is None:
         return settings
-    file, _, function = settings.model.rpartition(":")
     weights = None if settings.weights is None else str(Path(settings.weights).resolve())
-    model = f"{Path(file).resolve()}:{function}" if file else settings.model
-    return replace(settings, model=model, weights=weights)
+    return replace(settings, model=resolve_factory(settings.model), weights=weights)
 
 
 def content_hash(settings: StudySettings) -> str:
@@ -28,13 +27,9 @@ def content_hash(settings: StudySettings) -> str:
     """
     from cytolens.images.content import content_of
 
-    file, _, function = str(settings.model).rpartition(":")
-    files = [Path(file), *([] if settings.weights is None else [Path(settings.weights)])]
-    for path in files:
-        if not path.is_file():
-            raise ModelError(f"'{path}', a file of your own network, does not exist")
+    files = source_files(str(settings.model), settings.weights)
     digests = [content_of([path], root=path.parent).digest[:16] for path in files]
-    return ":".join([*digests, function])
+    return ":".join([*digests, str(settings.model).rpartition(":")[2]])
 
 
 def weights_hash(module: "nn.Module") -> str:

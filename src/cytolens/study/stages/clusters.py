@@ -47,7 +47,7 @@ def clusters(
         made[name] = cluster(
             activations.rows(name, mapped),
             some.labels,
-            layer=name,
+            name=name,
             method=clustering,
             n_clusters=n_clusters,
             n_classes=len(some.class_names),
@@ -121,7 +121,7 @@ def _parts_of_class(
     found = cluster(
         features[members],
         np.zeros(len(members), dtype=np.int64),
-        layer=layer,
+        name=layer,
         method=clustering,
         groups=own.groups,
         halves=halves,

@@ -85,7 +85,7 @@ def pairs(
             activations.rows(name, held_out),
             labels,
             class_names=cells.class_names,
-            layer=name,
+            name=name,
             pairs=chosen,
             groups=None if cells.groups is None else cells.groups[held_out],
             untrained=untrained[name],

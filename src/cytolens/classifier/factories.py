@@ -1,0 +1,70 @@
+"""Where the code of a network of the user's own is: a file or module, and a function in it.
+
+Nothing is run here, and torch is not needed; `wrapping.load_module` runs a factory.
+"""
+
+from collections.abc import Sequence
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from cytolens.errors import ModelError
+
+
+def resolve_factory(text: str, base: Path | str | None = None) -> str:
+    """A factory that means the same from any folder: the path of its file is made absolute.
+
+    Relative paths start from ``base``, by default the current folder; those of dotted modules
+    stay as they are. Nothing is run, and the file need not exist. Raises ModelError where the
+    text is no factory.
+
+    >>> resolve_factory("my_model.py:build", base="/home/ada")
+    '/home/ada/my_model.py:build'
+    >>> resolve_factory("lab.networks:build")
+    'lab.networks:build'
+    """
+    place, name = factory_parts(text)
+    if not place.endswith(".py"):
+        return text
+    return f"{(Path(base or Path.cwd()) / Path(place).expanduser()).resolve()}:{name}"
+
+
+def source_files(factory: str, weights: Path | str | None = None) -> list[Path]:
+    """The files that decide what `load_module` gives, absolute: of the code, and of the weights.
+
+    Found without running anything, also for a dotted module. What these files import in turn is
+    not among them. Raises ModelError where one does not exist.
+    """
+    place, _ = factory_parts(factory)
+    found = [Path(place).expanduser() if place.endswith(".py") else _module_file(place)]
+    if weights is not None:
+        found.append(Path(weights).expanduser())
+    for file in found:
+        if not file.is_file():
+            raise ModelError(f"'{file}' does not exist; give the path of the file to load")
+    return [file.resolve() for file in found]
+
+
+def factory_parts(factory: str) -> tuple[str, str]:
+    """The file or dotted module of a factory, and the name of its function."""
+    place, colon, name = factory.rpartition(":")
+    dotted = all(part.isidentifier() for part in place.split("."))
+    if not colon or not name.isidentifier() or not (place.endswith(".py") or dotted):
+        raise ModelError(
+            f"'{factory}' is no factory; give it as path/to/file.py:function or "
+            "package.module:function"
+        )
+    return place, name
+
+
+def _module_file(dotted: str) -> Path:
+    """The file of a module that Python could import; no package is run to find it."""
+    where: Sequence[str] | None = None
+    spec = None
+    names = dotted.split(".")
+    for depth in range(1, len(names) + 1):
+        spec = PathFinder.find_spec(".".join(names[:depth]), where)
+        if spec is None or (where := spec.submodule_search_locations) is None:
+            break
+    if spec is None or spec.origin is None or spec.name != dotted:
+        raise ModelError(f"no module '{dotted}' can be imported from here")
+    return Path(spec.origin)
