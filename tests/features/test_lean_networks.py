@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cytolens.activations.layers import find_layers, resolve_layer
 from cytolens.features import responding as responses
 from cytolens.features.canvas import prepare_canvas
+from cytolens.features.fast import lean_copy
 from cytolens.features.fast.convolutions import OwnChannel
 from cytolens.features.objectives import Objective, channel, layer, neuron
 from cytolens.features.responding import responding
@@ -226,3 +227,14 @@ def test_other_layers_may_be_read_beside_an_own_channel() -> None:
     assert lean.reduced == "conv2"
     own = plain.activation["conv2"][torch.arange(2), [3, 15]]
     assert torch.allclose(own, lean.activation["conv2"][:, 0])
+
+
+def test_the_convolution_of_a_layer_is_found_whatever_memory_is_used_again() -> None:
+    torch.manual_seed(0)
+    convs = [nn.Conv2d(8, 8, 3, padding=1) for _ in range(5)]
+    parts = [part for conv in convs for part in (conv, nn.ReLU())]
+    network = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), *parts).eval()
+    for wanted in (4, 6, 8, 10):
+        place = resolve_layer(network, (1, 24, 24), str(wanted)).pre_activation
+        found = [lean_copy._source(network, torch.rand(2, 1, 24, 24), place) for _ in range(20)]
+        assert found == [str(wanted)] * 20

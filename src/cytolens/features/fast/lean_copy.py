@@ -133,11 +133,14 @@ def _put(network: nn.Module, modules: Mapping[str, nn.Module]) -> None:
 
 
 def _source(network: nn.Module, probe: Tensor, place: Place) -> str | None:
-    """Name of the convolution, called once, whose output is the value at the place."""
-    made: dict[str, list[int]] = {}
+    """Name of the convolution, called once, whose output is the value at the place.
+
+    All outputs are held until the end: memory that is used again would make two look like one.
+    """
+    made: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda module, args, output: made.setdefault(name, []).append(output.data_ptr())
+        return lambda module, args, output: made.setdefault(name, []).append(output)
 
     named = [(name, part) for name, part in network.named_modules() if type(part) is nn.Conv2d]
     handles = [conv.register_forward_hook(keep(name)) for name, conv in named]
@@ -146,7 +149,14 @@ def _source(network: nn.Module, probe: Tensor, place: Place) -> str | None:
     finally:
         for handle in handles:
             handle.remove()
-    return next((name for name, calls in made.items() if calls == [value.data_ptr()]), None)
+    return next(
+        (
+            name
+            for name, outputs in made.items()
+            if [output.data_ptr() for output in outputs] == [value.data_ptr()]
+        ),
+        None,
+    )
 
 
 def _hooked(module: nn.Module) -> bool:
