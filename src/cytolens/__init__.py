@@ -30,9 +30,12 @@ if TYPE_CHECKING:
     from cytolens.features.modulation import modulate as modulate
     from cytolens.features.optimisation import feature_images as feature_images
     from cytolens.features.priors import fit_prior as fit_prior
+    from cytolens.figures.cells import plot_cells as plot_cells
     from cytolens.figures.depth import plot_separation as plot_separation
     from cytolens.figures.gallery import plot_feature_images as plot_feature_images
     from cytolens.figures.maps import plot_embedding as plot_embedding
+    from cytolens.figures.performance import plot_training as plot_training
+    from cytolens.figures.prior import plot_prior as plot_prior
     from cytolens.images.arrays import cells_from_arrays as cells_from_arrays
     from cytolens.images.reading import read_cells as read_cells
     from cytolens.knowledge.confounds import find_confounds as find_confounds
@@ -82,9 +85,12 @@ _HOMES = {
     "modulate": "features.modulation",
     "explain_cell": "features.modulation",
     "measure_complexity": "features.complexity",
+    "plot_cells": "figures.cells",
     "plot_embedding": "figures.maps",
     "plot_separation": "figures.depth",
     "plot_feature_images": "figures.gallery",
+    "plot_prior": "figures.prior",
+    "plot_training": "figures.performance",
     "open_run": "study.finished_run",
     "place": "study.place",
     "run": "study.study",
@@ -121,9 +127,12 @@ __all__ = [
     "objectives",
     "open_run",
     "place",
+    "plot_cells",
     "plot_embedding",
     "plot_feature_images",
+    "plot_prior",
     "plot_separation",
+    "plot_training",
     "prepare_yardstick",
     "read_cells",
     "run",

@@ -1,13 +1,17 @@
 """The command line as a user runs it: a process of its own, its exit code, what it prints."""
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+FILES = ("cells/table.npz", "classifier/weights.safetensors", "classifier/network.json")
 CYTOLENS = [sys.executable, "-m", "cytolens"]
 
 
@@ -153,3 +157,54 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
     first, second = ((tmp_path / name / "cells.npz") for name in ("a", "b"))
     with np.load(first) as one, np.load(second) as two:
         assert all(one[key].tobytes() == two[key].tobytes() for key in one.files)
+
+
+def test_an_interrupt_says_that_the_same_command_goes_on(simulated: Path, tmp_path: Path):
+    words = ["train", str(simulated), "--out", str(tmp_path / "run"), "--epochs", "500"]
+    running = subprocess.Popen([*CYTOLENS, *words], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):  # until it trains
+        record = tmp_path / "run" / "run.json"
+        if record.is_file() and "cells" in json.loads(record.read_text())["stages"]:
+            break
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.splitlines()[-1] == "cytolens: stopped; the same command goes on from here"
+    again = cytolens("train", simulated, "--out", tmp_path / "run", "--epochs", "1")
+    assert again.returncode == 0, again.stderr
+    assert "reading the cells" not in again.stderr
+
+
+def test_a_look_from_elsewhere_changes_neither_cells_nor_classifier(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held = {name: (finished / name).read_bytes() for name in FILES}
+    (tmp_path / "cells").mkdir()  # of the same name as the data
+    monkeypatch.chdir(tmp_path)
+    for verb in ("layers", "report"):
+        assert cytolens(verb, finished).returncode == 0
+    refused = cytolens("cluster", finished, "--epochs", "3")
+    assert refused.returncode == 2
+    assert "cytolens train" in refused.stderr
+    assert {name: (finished / name).read_bytes() for name in FILES} == held
+
+
+def test_every_key_of_the_summary_is_written_down(finished: Path):
+    """A key that is added, renamed or gone is seen here; docs/summary.md describes them."""
+    summary = json.loads((finished / "summary.json").read_text())
+    found = sorted({*summary, *(f"layers.{key}" for la in summary["layers"] for key in la)})
+    assert found == Path(__file__).with_name("summary_keys.txt").read_text().split()
+
+
+def test_every_stored_byte_is_checked(finished: Path, tmp_path: Path):
+    whole = cytolens("verify", finished)
+    assert whole.returncode == 0, whole.stderr
+    damaged = Path(shutil.copytree(finished, tmp_path / "run"))
+    file = damaged / "stages" / "separation.npz"
+    file.write_bytes(file.read_bytes()[:-40])
+    found = cytolens("verify", damaged)
+    assert found.returncode == 2
+    assert f"cytolens stage separation {damaged} --remake" in found.stdout
+    assert cytolens("stage", "separation", damaged, "--remake").returncode == 0
+    assert cytolens("verify", damaged).returncode == 0

@@ -59,7 +59,7 @@ def test_clusters_say_how_sure_they_are_what_they_are_and_whose(n: int):
     cells = make_cells(100, classes=10, class_names=LONG, channels=2)
     found = judged(make_clusters(cells, n=n))
     written = texts(plot_clusters(found, make_embedding(100), cells, described=told(n)))
-    assert sum(text.startswith("stable 0.91 (one cloud 0.84)") for text in written) == n
+    assert sum(text.startswith("stable 0.91 (Gaussian 0.84)") for text in written) == n
     assert sum(text.startswith("gap 0.60 (chance 0.20)") for text in written) == min(n, 1)
     assert sum("95 % are of donor" in text for text in written) == min(n, 1)
     assert written.count("larger, brighter") == max(n - 1, 0)

@@ -11,7 +11,7 @@ from cytolens.records.features import Faithfulness
 
 def test_separation_has_a_panel_per_measure_from_input_to_logits() -> None:
     layers = make_layers(4)
-    figure = plot_separation(layers, make_separation(layers))
+    figure = plot_separation(make_separation(layers), layers)
     written = texts(figure)
     assert len(figure.axes) == 4
     assert {"input", "logits"} <= set(written)
@@ -19,7 +19,7 @@ def test_separation_has_a_panel_per_measure_from_input_to_logits() -> None:
 
 
 def test_names_of_thirty_layers_do_not_overlap() -> None:
-    figure = plot_separation(make_layers(30), make_separation(make_layers(30)))
+    figure = plot_separation(make_separation(make_layers(30)))
     ticks = figure.axes[2].get_xticks()
     assert len(ticks) <= 14
     assert np.diff(ticks).min() >= 2
@@ -30,14 +30,14 @@ def test_layers_and_numbers_that_are_missing_leave_gaps() -> None:
     separation = make_separation(layers)
     del separation["conv2"]
     separation["conv3"] = {"silhouette": Estimate(NAN, NAN, NAN)}
-    figure = plot_separation(layers, separation)
+    figure = plot_separation(separation, layers)
     assert texts(figure)
     trained = figure.axes[0].lines[-1].get_ydata()
     assert np.isnan(trained[[2, 3]]).all()
 
 
 def test_no_measures_at_all_is_an_empty_figure() -> None:
-    assert not plot_separation(make_layers(5), {}).axes
+    assert not plot_separation({}, make_layers(5)).axes
 
 
 def test_complexity_states_its_rank_correlation_with_depth() -> None:
@@ -55,6 +55,13 @@ def test_a_network_without_a_control_has_no_line_for_it() -> None:
         for name, found in make_complexity(layers).items()
     }
     assert "untrained" not in texts(plot_complexity(bare, layers))
+
+
+def test_the_separation_of_one_layer_is_drawn_as_it_is_measured() -> None:
+    found = make_separation(make_layers(4))["conv1"]
+    figure = plot_separation(found)
+    assert len(figure.axes) == len(found)
+    assert texts(figure).count("permuted") == len(found)
 
 
 def test_the_complexity_of_one_layer_is_drawn_as_it_is_measured() -> None:

@@ -70,8 +70,21 @@ def test_a_colouring_without_its_data_says_what_is_missing(color: str) -> None:
 def test_a_map_needs_no_cells_where_colours_are_given() -> None:
     plotted = plot_embedding(make_embedding(), color=np.array(["left", "right"] * 30))
     assert {"left", "right"} <= set(texts(plotted))
-    with pytest.raises(TypeError, match="cells"):
-        plot_embedding(make_embedding())
+    with pytest.raises(SettingError, match="cells"):
+        plot_embedding(make_embedding(), color="group")
+
+
+def test_a_map_alone_is_drawn_in_one_colour_and_its_clusters_in_theirs() -> None:
+    plain = plot_embedding(make_embedding()).axes[0].collections[0]
+    assert len(np.unique(plain.get_facecolors(), axis=0)) == 1
+    clusters = make_clusters(make_cells(), n=3)
+    assert {"0", "1", "2"} <= set(texts(plot_embedding(make_embedding(), clusters=clusters)))
+
+
+def test_maps_by_layer_are_drawn_as_their_list_is() -> None:
+    maps = {name: make_embedding(layer=name) for name in ("input", "conv1", "logits")}
+    by_layer, listed = (plot_maps_by_depth(m, make_cells()) for m in (maps, list(maps.values())))
+    assert texts(by_layer) == texts(listed)
 
 
 def test_more_than_ten_categories_are_gathered() -> None:

@@ -9,18 +9,11 @@ from made_records import make_cells, make_embedding, make_history
 from PIL import Image
 
 from cytolens.figures.cells import plot_cells
+from cytolens.figures.labels import format_interval, format_number, shorten
 from cytolens.figures.maps import plot_embedding
 from cytolens.figures.performance import plot_training
-from cytolens.figures.style import (
-    colours,
-    interval,
-    legend_text,
-    number,
-    render,
-    shorten,
-    spread,
-)
-from cytolens.figures.tiles import look, look_of, round_length
+from cytolens.figures.style import colours, legend_text, move_apart, render
+from cytolens.figures.tiles import display_of_cells, display_of_channels, round_length
 from cytolens.numerics.estimates import Estimate
 
 
@@ -30,12 +23,23 @@ def test_nothing_global_is_changed() -> None:
     assert dict(mpl.rcParams) == before
 
 
-def test_the_figures_need_neither_pyplot_nor_torch() -> None:
-    code = (
-        "import sys, cytolens.figures, cytolens.report; "
-        "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib.pyplot')))"
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        (
+            "from cytolens.report.story import find_chapters; import cytolens.report.placed; "
+            "assert find_chapters()",
+            ("torch", "matplotlib.pyplot", "jinja2", "pandas"),
+        ),
+        ("import cytolens.report.page, cytolens.report.findings", ("matplotlib", "jinja2", "PIL")),
+    ],
+)
+def test_only_what_is_used_is_loaded(code: str, heavy: tuple[str, ...]) -> None:
+    asked = f"import sys; {code}; print([m for m in {heavy} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert found.stdout.strip() == "[]"
 
 
 def test_the_same_figure_gives_the_same_bytes() -> None:
@@ -90,15 +94,15 @@ def test_a_name_with_an_underscore_is_not_hidden_from_the_legend() -> None:
 
 
 def test_numbers_are_written_for_readers() -> None:
-    assert number(-0.5) == "−0.50"
-    assert number(float("nan")) == "–"
-    assert interval(Estimate(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
-    assert interval(Estimate(0.5, float("nan"), float("nan"))) == "0.50"
+    assert format_number(-0.5) == "−0.50"
+    assert format_number(float("nan")) == "–"
+    assert format_interval(Estimate(0.5, 0.4, 0.6)) == "0.50 [0.40, 0.60]"
+    assert format_interval(Estimate(0.5, float("nan"), float("nan"))) == "0.50"
 
 
 def test_labels_are_spread_no_further_than_needed() -> None:
-    assert spread([0.0, 5.0, 10.0], 1.0) == [0.0, 5.0, 10.0]
-    placed = spread([1.0, 1.1, 0.9], 1.0)
+    assert move_apart([0.0, 5.0, 10.0], 1.0) == [0.0, 5.0, 10.0]
+    placed = move_apart([1.0, 1.1, 0.9], 1.0)
     assert np.allclose(np.diff(np.sort(placed)), 1.0, atol=0.02)
     assert np.argsort(placed).tolist() == [2, 0, 1]
 
@@ -109,22 +113,24 @@ def test_scale_bars_have_round_lengths(limit: float, length: float) -> None:
 
 
 def test_only_channels_named_red_green_blue_are_shown_in_colour() -> None:
-    assert look(3, channel_names=("Red", "Green", "Blue")).colour
-    assert not look(3, channel_names=("a", "b", "c")).colour
-    assert look(3).views == ("channel 0", "channel 1", "channel 2")
+    assert display_of_channels(3, channel_names=("Red", "Green", "Blue")).colour
+    assert not display_of_channels(3, channel_names=("a", "b", "c")).colour
+    assert display_of_channels(3).views == ("channel 0", "channel 1", "channel 2")
 
 
 def test_intensities_between_the_limits_become_grey() -> None:
-    picture = look(1, value_range=(10.0, 20.0)).show(np.array([[[5.0, 15.0, 25.0, np.nan]]]))
+    picture = display_of_channels(1, value_range=(10.0, 20.0)).show(
+        np.array([[[5.0, 15.0, 25.0, np.nan]]])
+    )
     assert picture[0, :, 0].tolist() == [0.0, 0.5, 1.0, 0.0]
 
 
 def test_a_constant_image_does_not_divide_by_zero() -> None:
-    picture = look(1, value_range=(3.0, 3.0)).show(np.full((1, 4, 4), 3.0))
+    picture = display_of_channels(1, value_range=(3.0, 3.0)).show(np.full((1, 4, 4), 3.0))
     assert np.isfinite(picture).all()
 
 
 def test_one_hot_pixel_does_not_darken_all_cells() -> None:
     images = np.random.default_rng(0).random((40, 1, 16, 16))
     images[3, 0, 0, 0] = 1e6
-    assert look_of(make_cells(images=images)).limits[0, 1] < 2
+    assert display_of_cells(make_cells(images=images)).limits[0, 1] < 2

@@ -8,8 +8,10 @@ from made_records import NAN, make_cells, make_layers
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
-from cytolens.report import findings, knowledge
-from cytolens.report.results import StudyResults
+from cytolens.report.alarms import alarm_sentences
+from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
+from cytolens.report.findings import warnings
+from cytolens.report.results import Results
 
 ALARM = Alarm(
     nuisance="crop_size",
@@ -25,61 +27,61 @@ ALARM = Alarm(
 )
 
 
-def results(*alarms: Alarm, n: int = 40) -> StudyResults:
-    told = {
+def confounds(*alarms: Alarm, n: int = 40) -> Confounds:
+    alone = {
         "crop_size": Estimate(0.7, 0.65, 0.75, 0.57),
         "padding_share": Estimate(0.69, 0.64, 0.74, 0.57),
         "plate": Estimate(0.5, 0.45, 0.55, 0.57),
     }
-    kinds = dict.fromkeys(told, "artefact")
-    left_out = {"file name part 2": "goes with the class one to one"}
-    return StudyResults(
-        cells=make_cells(n),
-        layers=make_layers(3),
-        confounds=Confounds(told, kinds, alarms, left_out, n),
-    )
+    kinds = dict.fromkeys(alone, "artefact")
+    return Confounds(alone, kinds, alarms, {"file name part 2": "goes with the class"}, n)
+
+
+def results(*alarms: Alarm, **more: object) -> Results:
+    stages = {"cells": make_cells(40), "layers": make_layers(3), "confounds": confounds(*alarms)}
+    return Results({**stages, **more})
 
 
 def test_an_alarm_is_the_first_warning_and_says_what_is_left_without() -> None:
-    told = findings.warnings(results(ALARM))[0]
-    assert told.startswith("Crop size (or padding share) alone tells the class")
+    text = warnings(results(ALARM))[0]
+    assert text.startswith("Crop size (or padding share) alone predicts the class")
     for part in ("0.70 [0.65, 0.75]", "at most 0.57", "R² 0.90", "conv3", "0.82", "60 %"):
-        assert part in told
-    assert "no clear loss" in told
-    assert "may be biology" in told
+        assert part in text
+    assert "no clear loss" in text
+    assert "may be biology" in text
 
 
 @pytest.mark.parametrize(
     ("fixed", "matched", "words"),
     [
         (Estimate(0.5, 0.45, 0.55), 0.6, "not clearly better than chance"),
-        (Estimate(0.7, 0.6, 0.8), 0.6, "part of what it does rests on it"),
-        (Estimate(NAN, NAN, NAN), 0.0, "cannot tell"),
-        (Estimate(1.0, 1.0, 1.0), 0.02, "cannot tell"),
+        (Estimate(0.7, 0.6, 0.8), 0.6, "part of its performance rests on it"),
+        (Estimate(NAN, NAN, NAN), 0.0, "cannot say"),
+        (Estimate(1.0, 1.0, 1.0), 0.02, "cannot say"),
     ],
 )
 def test_the_verdict_goes_by_what_is_left(fixed: Estimate, matched: float, words: str) -> None:
     alarm = replace(ALARM, performance_fixed=fixed, matched=matched, kind="artefact")
-    told = knowledge.alarms(results(alarm))[0]
-    assert words in told
-    assert "No biology" in told
+    text = alarm_sentences(results(alarm))[0]
+    assert words in text
+    assert "No biology" in text
 
 
-def test_many_alarms_are_told_in_few_lines_and_none_in_the_chapter() -> None:
+def test_many_alarms_are_listed_in_few_lines_and_the_chapter_says_where_there_is_none() -> None:
     many = [replace(ALARM, nuisance=f"nuisance_{k}") for k in range(6)]
-    told = knowledge.alarms(results(*many))
-    assert len(told) == 4
-    assert "nuisance 5" in told[-1]
-    assert knowledge.alarms(results()) == knowledge.alarms(StudyResults()) == ()
-    assert "No confound alarm" in knowledge.chapter(results())[2][0]
+    text = alarm_sentences(results(*many))
+    assert len(text) == 4
+    assert "nuisance 5" in text[-1]
+    assert alarm_sentences(results()) == alarm_sentences(Results({})) == ()
+    assert "No confound alarm" in sentences(results())[0]
 
 
 def test_the_table_names_every_nuisance_and_what_could_not_be_judged() -> None:
-    table = knowledge.confounds_table(results(ALARM))
+    table = confounds_table(confounds(ALARM))
     assert table is not None
     assert [row[0] for row in table.rows] == ["crop size", "padding share", "plate"]
     assert [row[2] for row in table.rows] == ["alarm", "as crop size", "–"]
-    assert "one to one" in table.caption
+    assert "file name part 2 (goes with the class)" in table.caption
 
 
 def test_the_chapter_has_a_figure_of_each_and_nothing_of_nothing() -> None:
@@ -92,14 +94,14 @@ def test_the_chapter_has_a_figure_of_each_and_nothing_of_nothing() -> None:
         np.arange(40), np.array([3]), np.array([0]), np.array([1]), np.array([1.5]),
         {"probe at a": np.array([0.1])}, np.array([5]), ("empty",), np.array([35.0]), ("Tight.",),
     )  # fmt: skip
-    found = knowledge.chapter(replace(results(ALARM), knowledge=known, suspects=suspects))
-    assert [drawing[0] for drawing in found[3]] == ["knowledge", "suspects"]
-    assert "lobes (the same for all cells)" in found[3][0][2]
-    assert "Tight." in found[3][1][2]
-    assert [table.title for table in found[4] if table] == [
+    found = results(ALARM, knowledge=known, suspects=suspects)
+    drawings = list(figures(found))
+    assert [drawing.name for drawing in drawings] == ["knowledge", "suspects"]
+    assert "lobes (the same for all cells)" in drawings[0].note
+    assert "Tight." in drawings[1].note
+    assert [table.title for table in tables(found) if table] == [
         "What gives the label away", "Suspect labels", "Odd cells"
     ]  # fmt: skip
-    assert "size (R² 0.60 [0.50, 0.70]" in found[2][0]
-    empty = knowledge.chapter(StudyResults())
-    assert empty[3] == []
-    assert not any(empty[4])
+    assert "size (R² 0.60 [0.50, 0.70]" in sentences(found)[0]
+    assert not list(figures(Results({})))
+    assert not any(tables(Results({})))

@@ -11,8 +11,8 @@ from cytolens.report.page import (
     ReportFigure,
     ReportTable,
     Section,
-    fit,
     render_report,
+    shrink_to_fit,
 )
 
 
@@ -26,7 +26,7 @@ def png(width: int = 40, height: int = 20, *, noise: bool = False) -> bytes:
 
 def content() -> ReportContent:
     figures = (
-        ReportFigure("one", png(), "First", "Read it so."),
+        ReportFigure("one", png(), "First", "Read it so.", note="Measured so."),
         ReportFigure("two", png(), "Second", "Left.", half=True),
         ReportFigure("three", png(), "Third", "Right.", half=True),
     )
@@ -68,6 +68,12 @@ def test_figures_and_tables_are_numbered_in_order() -> None:
     assert re.findall(r"Table (\d+)\.", page) == ["1", "2"]
 
 
+def test_how_a_figure_was_measured_is_folded_beneath_its_caption() -> None:
+    page = render_report(content())
+    assert re.search(r"Read it so\..*?<details>.*?<p>Measured so\.</p></details>", page, re.DOTALL)
+    assert page.count("in detail") == 1
+
+
 def test_two_narrow_figures_share_a_row() -> None:
     assert render_report(content()).count('class="row two"') == 1
 
@@ -94,8 +100,8 @@ def test_an_empty_report_is_a_page_all_the_same() -> None:
 
 def test_pictures_shrink_until_they_fit_a_page() -> None:
     pictures = {"large": png(1600, 400, noise=True), "small": png()}
-    assert fit(pictures) == pictures
-    fitted = fit(pictures, budget=1_000_000)
+    assert shrink_to_fit(pictures) == pictures
+    fitted = shrink_to_fit(pictures, budget=1_000_000)
     assert Image.open(BytesIO(fitted["large"])).size == (800, 200)
     assert fitted["small"] == pictures["small"]
-    assert fit(pictures, budget=1)["large"]  # what cannot shrink further stays
+    assert shrink_to_fit(pictures, budget=1)["large"]  # what cannot shrink further stays

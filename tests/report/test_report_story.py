@@ -1,5 +1,7 @@
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +26,18 @@ from made_records import (
 from cytolens.figures.style import render
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Skipped, Split
+from cytolens.records.classifier import Checkpoint, Folds, Predictions, TrainedNetwork
+from cytolens.records.clusters import Clusters
+from cytolens.records.features import Complexity, Faithfulness, Galleries, Modulation
+from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
+from cytolens.records.layers import Activations
+from cytolens.records.separation import Similarity
+from cytolens.report import chapters
+from cytolens.report.chapter import MOST_WORDS, Drawing
 from cytolens.report.findings import answer, facts, rise_of_separation, warnings
 from cytolens.report.page import render_report
-from cytolens.report.results import StudyResults
-from cytolens.report.story import _story, draw, tell
+from cytolens.report.results import Results
+from cytolens.report.story import draw, find_chapters, tell
 
 FIGURES = [
     "cells",
@@ -38,12 +48,18 @@ FIGURES = [
     "map_panel",
     "map_clusters",
     "map_thumbnails",
-    "maps_by_depth_tsne",
     "maps_by_depth_pca",
+    "maps_by_depth_tsne",
     "separation",
+    "similarity",
+    "knowledge",
+    "suspects",
     "clusters",
     "class_images",
     "gallery",
+    "faithfulness",
+    "kinds_conv2",
+    "unconstrained",
     "complexity",
     "gallery_conv2",
     "atlas",
@@ -56,50 +72,103 @@ FIGURES = [
 PICTURE = (
     b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + (1400).to_bytes(4, "big") + (700).to_bytes(4, "big")
 )
+UNUSUAL = ("told", "beside", "parted", "goes along with", "calls forth", "one cloud", "likes deny")
 
 
 @cache
-def complete() -> StudyResults:
+def complete() -> dict[str, Any]:
+    """A made-up study with a result of nearly every kind."""
     cells = make_cells(
         80,
         class_names=("G2", "Prophase"),
-        remarks=("The innermost folder was taken for the class.",),
+        remarks=("The innermost folder was taken as the class.",),
         skipped=(Skipped("bad.png", "truncated"),),
     )
     layers = make_layers(5)
+    names = tuple(layer.name for layer in layers)
     order = np.random.default_rng(0).permutation(80)
+    split = Split(order[:50], order[50:60], order[60:])
     mapped = np.arange(0, 80, 2)
     shown = cells.subset(mapped)
-    maps = {layer.name: make_embedding(40, layer=layer.name) for layer in layers}
-    galleries = (make_images("conv1"), make_images("conv2", count=16, dead=(1,)))
-    return StudyResults(
-        cells=cells,
-        split=Split(order[:50], order[50:60], order[60:]),
-        history=make_history(5),
-        evaluation=make_evaluation(),
-        baseline=make_evaluation(good=0.64),
-        folds=make_evaluation(good=0.8).measures,
-        fold_evaluations={"donor 1": make_evaluation(), "donor 2": make_evaluation()},
-        probabilities=make_probabilities(cells.labels, 2),
-        layers=layers,
-        main_layer="pre_softmax",
-        maps={"pca": maps, "tsne": maps},
-        mapped=mapped,
-        clusters={layer.name: make_clusters(shown, layer=layer.name) for layer in layers},
-        cluster_images=make_images("pre_softmax", count=4, targets=tuple("abcd")),
-        separation=make_separation(layers),
-        galleries=galleries,
-        class_images=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
-        rankings={name: make_ranking(name) for name in ("conv1", "conv2")},
-        contexts={
+    channels = (make_images("conv1"), make_images("conv2", count=16, dead=(1,)))
+    half, read = Estimate(0.5, 0.4, 0.6, 0.1, 0.2), Estimate(0.6, 0.5, 0.7, 0.1, 0.2)
+    parts = ("kept", "random_kept", "insertion", "random_insertion", "deletion", "random_deletion")
+    alarm = Alarm("crop_size", "artefact", (), read, "conv2", read, "r2", read, read, 0.5)
+    judged = {
+        images.layer: Faithfulness(
+            images.layer, images.channels, {"predictivity": np.full(len(images.targets), 0.8)},
+            {"predictivity": half, "nine_best_cells": half},
+            ("does not predict", *[""] * (len(images.targets) - 1)), 300,
+        )
+        for images in channels
+    }  # fmt: skip
+    squares = [np.full((5, 5), value) for value in (0.7, 0.6, 0.8, 0.1)]
+    return {
+        "cells": cells,
+        "classifier": TrainedNetwork(Checkpoint({}, {}), split, make_history(5)),
+        "split": split,
+        "layers": layers,
+        "main_layer": "pre_softmax",
+        "mapped": mapped,
+        "activations": Activations(
+            layers, {name: np.random.default_rng(1).random((80, 16)) for name in names}, "mean"
+        ),
+        "evaluation": Predictions(
+            make_probabilities(cells.labels, 2), make_evaluation(), make_evaluation(good=0.64)
+        ),
+        "folds": Folds(
+            ("donor 1", "donor 2"), (make_evaluation(), make_evaluation()),
+            make_evaluation(good=0.8).measures, np.zeros((80, 2), np.float32), "",
+        ),
+        "maps": {
+            method: {name: replace(make_embedding(40, layer=name), method=method) for name in names}
+            for method in ("pca", "tsne")
+        },
+        "clusters": {name: make_clusters(shown, layer=name) for name in names},
+        "separation": make_separation(layers),
+        "similarity": Similarity(
+            names, *squares, np.full((4, 5), 0.5), np.full((5, 5), 0.6), 300
+        ),
+        "knowledge": Knowledge(
+            {name: {"area": read, "class": read} for name in names},
+            {"area": "r2", "class": "auc"}, {"area": 40, "class": 80}, ("area",), {"lobes": "none"},
+        ),
+        "confounds": Confounds({"crop_size": read}, {"crop_size": "artefact"}, (alarm,), {}, 80),
+        "suspects": Suspects(
+            np.arange(80), np.array([3]), np.array([0]), np.array([1]), np.array([1.5]),
+            {"probe at conv1": np.array([0.1])}, np.array([5]), ("empty",), np.array([35.0]),
+        ),
+        "ranking": {name: make_ranking(name) for name in ("conv1", "conv2", "pre_softmax")},
+        "features": Galleries(
+            channels=channels,
+            unconstrained=channels,
+            untrained=channels,
+            kinds=(make_images("conv2", count=4),),
+            classes=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
+            clusters=make_images("pre_softmax", count=4, targets=tuple("abcd")),
+        ),
+        "channels": {
             name: tuple(make_context(cells, channel, layer=name) for channel in (3, 6))
             for name in ("conv1", "conv2")
         },
-        atlas=make_atlas(shown),
-        complexity=make_complexity(layers),
-        complexity_trend={"spectral_centroid": Estimate(0.7, 0.5, 0.8, null=0.4)},
-        modulated=tuple(make_modulated(images) for images in galleries),
-        explanations=(make_explanation(cells),),
+        "atlas": make_atlas(shown),
+        "faithfulness": judged,
+        "complexity": Complexity(
+            make_complexity(layers), {"spectral_centroid": Estimate(0.7, 0.5, 0.8, null=0.4)}
+        ),
+        "modulated": Modulation(
+            tuple(make_modulated(images) for images in channels),
+            {"conv2": dict.fromkeys(parts, half)},
+            (make_explanation(cells),),
+        ),
+    }  # fmt: skip
+
+
+def results(**changed: Any) -> Results:
+    """The made-up study; a result that is changed to None is missing."""
+    stages = {**complete(), **changed}
+    return Results(
+        {name: found for name, found in stages.items() if found is not None},
         settings={"seed": 0, "methods": ["tsne"], "train": {"epochs": 5, "rate": None}},
         versions={"cytolens": "0.1.0"},
         timings={"cells": 1.0, "training": 60.0},
@@ -107,134 +176,179 @@ def complete() -> StudyResults:
     )
 
 
-def names(results: StudyResults) -> list[str]:
-    return [drawing[0] for chapter in _story(results) for drawing in chapter[3]]
+def drawings(shown: Results) -> list[Drawing]:
+    return [drawing for chapter in find_chapters() for drawing in chapter.figures(shown)]
 
 
-def test_the_story_is_told_in_order() -> None:
-    found = names(complete())
-    assert sorted(found) == sorted(FIGURES)
-    content = tell(complete(), dict.fromkeys(found, PICTURE))
+def names(shown: Results) -> list[str]:
+    return [drawing.name for drawing in drawings(shown)]
+
+
+def test_the_chapters_come_in_the_order_of_the_story() -> None:
+    found = names(results())
+    assert found == FIGURES
+    content = tell(results(), dict.fromkeys(found, PICTURE))
     assert [section.anchor for section in content.sections] == [
-        "cells", "classifier", "maps", "separation", "clusters", "features", "channels",
-        "modulated", "settings",
+        "cells", "classifier", "maps", "separation", "knowledge", "clusters", "features",
+        "channels", "modulated", "settings",
     ]  # fmt: skip
 
 
-def test_every_figure_has_a_caption_that_says_how_to_read_it() -> None:
-    content = tell(complete(), dict.fromkeys(names(complete()), PICTURE))
-    for section in content.sections:
-        for figure in section.figures:
-            assert len(figure.caption) > 60, figure.name
-            assert "nan" not in figure.caption.lower().split()
+def test_every_file_of_the_folder_is_a_chapter() -> None:
+    files = {path.stem for path in Path(chapters.__file__).parent.glob("[a-z]*.py")}
+    assert {chapter.anchor for chapter in find_chapters()} == files
+    places = [chapter.place for chapter in find_chapters()]
+    assert len(set(places)) == len(places)
 
 
-def test_a_study_is_drawn_and_told_from_end_to_end() -> None:
-    maps = dict(list(complete().maps["tsne"].items())[-2:])
-    galleries = complete().galleries[:1]
-    results = replace(complete(), maps={"tsne": maps}, galleries=galleries)
-    made = draw(results)
-    assert list(made) == names(results)
+@pytest.mark.parametrize("longest", [False, True])
+def test_every_caption_is_short_and_plain(longest: bool) -> None:
+    changed: dict[str, Any] = {}
+    if longest:  # a cell that the network gets wrong, gains of another cell
+        modulated = complete()["modulated"]
+        shown = replace(modulated.explanations[0], true_class="Prophase", predicted_class="G2")
+        galleries = tuple(replace(one, source="a cell.png") for one in modulated.galleries)
+        changed["modulated"] = replace(modulated, explanations=(shown,), galleries=galleries)
+    for drawing in drawings(results(**changed)):
+        assert 5 <= len(drawing.caption.split()) <= MOST_WORDS, drawing.name
+        text = f"{drawing.title} {drawing.caption} {drawing.note}".lower()
+        assert "nan" not in text.split()
+        assert not [word for word in UNUSUAL if word in text.split()], drawing.name
+
+
+def test_a_study_becomes_a_page_from_end_to_end() -> None:
+    maps = {"tsne": dict(list(complete()["maps"]["tsne"].items())[-2:])}
+    shown = results(maps=maps)
+    made = draw(shown)
+    assert list(made) == names(shown)
     pictures = {name: render(figure, dpi=60)[0] for name, figure in made.items()}
-    page = render_report(tell(results, pictures, title="G2 or Prophase?"))
+    page = render_report(tell(shown, pictures, title="G2 or Prophase?"))
     assert page.count("<figure") == len(made)
     assert len(page) < 15e6
     assert "bad.png: truncated" in page
     assert "arXiv:1811.06488" in page
 
 
-def test_figures_are_drawn_where_none_are_given() -> None:
-    content = tell(StudyResults(cells=complete().cells))
-    assert content.sections[0].figures[0].png.startswith(b"\x89PNG")
-
-
 def test_nothing_found_is_still_a_report() -> None:
-    assert draw(StudyResults()) == {}
-    page = render_report(tell(StudyResults()))
+    assert draw(Results({})) == {}
+    page = render_report(tell(Results({}), {}))
     assert "<section id=" in page  # how to cite
 
 
-@pytest.mark.parametrize("missing", [f.name for f in fields(StudyResults)])
+@pytest.mark.parametrize("missing", [*complete()])
 def test_any_result_may_be_missing(missing: str) -> None:
-    empty = getattr(StudyResults(), missing)
-    results = replace(complete(), **{missing: empty})
-    if missing == "mapped":
-        results = replace(results, cells=results.cells.subset(complete().mapped), split=None)
-        results = replace(results, probabilities=None)
-    found = names(results)
+    changed: dict[str, Any] = {missing: None}
+    if missing == "mapped":  # then all cells are on the maps
+        mapped = complete()["cells"].subset(complete()["mapped"])
+        changed |= {"cells": mapped, "evaluation": None, "split": None}
+    shown = results(**changed)
+    found = names(shown)
     assert set(found) <= set(FIGURES)
-    assert render_report(tell(results, dict.fromkeys(found, PICTURE)))
+    assert render_report(tell(shown, dict.fromkeys(found, PICTURE)))
+
+
+def test_a_result_is_read_once_and_a_missing_one_is_none() -> None:
+    asked: list[str] = []
+
+    class Lazy(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            asked.append(key)
+            return super().get(key, default)
+
+    shown = Results(Lazy(main_layer="conv1"))
+    assert [shown.main_layer, shown.main_layer, shown.read("main_layer", str)] == ["conv1"] * 3
+    assert asked == ["main_layer"]
+    assert shown.read("similarity", Similarity) is None
+    assert shown.by_layer("clusters", Clusters) == shown.nested("separation", Estimate) == {}
+    assert shown.layers == ()
+
+
+def test_a_result_of_another_type_is_refused() -> None:
+    half = Estimate(0.5, 0.4, 0.6)
+    shown = Results({"similarity": half, "clusters": {"conv1": half}, "layers": (half,)})
+    for read in (
+        lambda: shown.read("similarity", Similarity),
+        lambda: shown.by_layer("clusters", Clusters),
+        lambda: shown.nested("clusters", Estimate),
+        lambda: shown.layers,
+    ):
+        with pytest.raises(TypeError, match="Estimate, not"):
+            read()
 
 
 def test_the_headline_gives_interval_baseline_and_depth() -> None:
-    told = " ".join(answer(complete()))
-    assert "0.86 [0.82, 0.90]" in told
-    assert "0.64 [0.60, 0.68]; the network is better" in told
-    assert "of 4)" in told
-    assert [fact.value for fact in facts(complete())][:2] == ["0.86", "0.94"]
+    text = " ".join(answer(results()))
+    assert "0.86 [0.82, 0.90]" in text
+    assert "0.64 [0.60, 0.68]; the network is better" in text
+    assert "of 4)" in text
+    assert [fact.value for fact in facts(results())][:2] == ["0.86", "0.94"]
 
 
 def test_no_rise_of_separation_is_called_what_it_is() -> None:
-    flat = {layer.name: {"probe_accuracy": Estimate(0.6, 0.5, 0.7)} for layer in complete().layers}
-    results = replace(complete(), separation=flat)
-    rise = rise_of_separation(results)
+    layers = complete()["layers"]
+    flat = {layer.name: {"probe_accuracy": Estimate(0.6, 0.5, 0.7)} for layer in layers}
+    shown = results(separation=flat)
+    rise = rise_of_separation(shown)
     assert rise is not None
     assert rise.onset is None
-    assert "At no depth" in " ".join(answer(results))
-    assert rise_of_separation(replace(results, separation={})) is None
+    assert "At no depth" in " ".join(answer(shown))
+    assert rise_of_separation(results(separation=None)) is None
 
 
 def test_the_onset_is_where_nine_tenths_of_the_rise_is_reached() -> None:
-    values = dict(zip([layer.name for layer in complete().layers], (0.5, 0.6, 0.88, 0.9, 0.9)))
+    layers = complete()["layers"]
+    values = dict(zip([layer.name for layer in layers], (0.5, 0.6, 0.88, 0.9, 0.9)))
     separation = {
         name: {"probe_accuracy": Estimate(value, value - 0.05, value + 0.05)}
         for name, value in values.items()
     }
-    rise = rise_of_separation(replace(complete(), separation=separation))
+    rise = rise_of_separation(results(separation=separation))
     assert rise is not None
     assert (rise.onset, rise.onset_depth) == ("conv2", 2)
 
 
 def test_a_network_at_chance_is_warned_of_first() -> None:
-    results = replace(complete(), evaluation=make_evaluation(good=0.52))
-    told = warnings(results)
-    assert "not clearly better than chance" in told[0]
-    assert "linear model" in told[1]
+    weak = replace(complete()["evaluation"], test=make_evaluation(good=0.52))
+    text = warnings(results(evaluation=weak, confounds=None))
+    assert "not clearly better than chance" in text[0]
+    assert "linear model" in text[1]
 
 
 def test_what_speaks_against_the_numbers_is_said() -> None:
-    sizes = np.stack([10 + 5 * complete().cells.labels + np.arange(80) % 3] * 2, axis=1)
-    unequal = replace(complete().cells, original_sizes=sizes)
-    told = " ".join(warnings(replace(complete(), cells=unequal)))
-    assert "No groups" in told
-    assert "size of the crops alone" in told
-    grouped = replace(complete().cells, groups=np.repeat("donor 1", 80), group_name="donor")
-    told = " ".join(warnings(replace(complete(), cells=grouped)))
-    assert "come from 1 donor only" in told
+    cells = complete()["cells"]
+    sizes = np.stack([10 + 5 * cells.labels + np.arange(80) % 3] * 2, axis=1)
+    unequal = replace(cells, original_sizes=sizes)
+    text = " ".join(warnings(results(cells=unequal, confounds=None)))
+    assert "No groups" in text
+    assert "size of the crops alone" in text
+    grouped = replace(cells, groups=np.repeat("donor 1", 80), group_name="donor")
+    assert "come from 1 donor only" in " ".join(warnings(results(cells=grouped)))
 
 
 def test_many_dead_channels_are_warned_of() -> None:
-    results = replace(complete(), galleries=(make_images(count=4, dead=(0, 1)),))
-    assert "2 of the 4 channels looked at are dead" in " ".join(warnings(results))
+    dead = replace(complete()["features"], channels=(make_images(count=4, dead=(0, 1)),))
+    text = " ".join(warnings(results(features=dead)))
+    assert "2 of the 4 channels looked at are dead" in text
 
 
-def test_errors_on_training_cells_are_told_apart() -> None:
-    content = tell(complete(), {"map_panel": PICTURE})
-    caption = next(s for s in content.sections if s.anchor == "maps").figures[0].caption
-    assert "are test cells; the other" in caption
+def test_the_note_of_the_map_counts_errors_and_names_the_channel_shown() -> None:
+    note = next(one.note for one in drawings(results()) if one.name == "map_panel")
+    assert "are test cells; the other" in note
+    assert "Channel 0 is the one of this layer that matters most" in note
 
 
-def test_channels_are_told_from_the_deepest_and_explained_once() -> None:
-    content = tell(complete(), dict.fromkeys(names(complete()), PICTURE))
+def test_channels_come_from_the_deepest_and_are_explained_once() -> None:
+    content = tell(results(), dict.fromkeys(names(results()), PICTURE))
     chapter = next(s for s in content.sections if s.anchor == "channels")
     assert [figure.name for figure in chapter.figures] == [
         "atlas", "channels_conv2", "channels_conv1",
     ]  # fmt: skip
-    first, second = (figure.caption for figure in chapter.figures[1:])
-    assert "held out from training" in first
-    assert second.startswith("Read as the figure before")
-    assert "16 channels fall into 15 groups" in first
+    first, second = chapter.figures[1:]
+    assert "held out from training" in first.note
+    assert "held out from training" not in second.note
+    assert second.caption.startswith("The same for the channels of conv1")
+    assert "16 channels fall into 15 groups" in first.note
     table = chapter.tables[0]
     assert table.rows[0] == ("conv1", "16", "15", "3", "0.40", "0.80", "0.80 [0.70, 0.90]")
     assert chapter.text[0].startswith("conv2: the decision changes most (0.50 logits) without")
-    assert "goes along with area 0.71 [0.60, 0.80]." in chapter.text[0]
+    assert "and correlates with area 0.71 [0.60, 0.80]." in chapter.text[0]

@@ -51,6 +51,7 @@ def test_a_lock_ends_with_the_process_that_held_it(holder, tmp_path: Path):
 def test_a_folder_with_nothing_but_a_lock_is_a_new_run(tmp_path: Path):
     with run_lock(tmp_path / "run"):
         assert not RunFolder(tmp_path / "run").exists
+    assert not (tmp_path / "run").exists()  # nothing was made in it
     started = time.monotonic()
     with run_lock(tmp_path / "run"):
         assert time.monotonic() - started < 5

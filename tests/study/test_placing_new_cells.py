@@ -159,7 +159,7 @@ def test_the_run_is_left_as_it_was_and_the_result_is_a_folder(
     assert len(list((out / "figures").glob("*.svg"))) == 5
     assert [entry.name for entry in tmp_path.iterdir()] == ["placed"]
     first = (out / "placed.csv").read_bytes()
-    monkeypatch.setattr(placed_page, "_figures", lambda *given: {})
+    monkeypatch.setattr(placed_page, "placed_drawings", lambda *given: ())
     place(new, on=finished, out=out)  # again, over what is ours
     assert (out / "placed.csv").read_bytes() == first
 

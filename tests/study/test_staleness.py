@@ -263,6 +263,9 @@ def test_an_edit_of_the_networks_file_is_seen(brought: tuple[Path, Path], data: 
     assert said is not None
     assert "mine.py" in said
     assert made_again(out, want="clusters") == []
+    with pytest.raises(ModelError, match="has changed since"):  # not its code with old weights
+        Study(out, trust_model=True).make("features")
+    assert "mine.py" in str(Study(out).changed())
     stages = made_again(out, data, settings, trust_model=True, want="clusters")
     assert stages[0] == "classifier"
     assert "clusters" in stages
@@ -286,6 +289,14 @@ def test_what_is_damaged_is_named_and_making_it_again_works(finished: Path, data
     Study(finished, remake=True).make(stage, again=True)
     Study(finished).make("clusters", "evaluation")
     assert Study(finished).verify(lambda name, problem: None) == []
+
+
+def test_a_run_named_alone_goes_on_with_its_own_settings(finished: Path):
+    before = open_run(finished).folder.hash_of("classifier")
+    run(None, finished, atlas=0, cards=1, kinds=0)
+    after = open_run(finished)
+    assert after.folder.hash_of("classifier") == before
+    assert (after.settings.epochs, after.settings.atlas, after.settings.map_cells) == (1, 0, 60)
 
 
 def test_a_missing_stage_says_how_to_make_it(finished: Path):

@@ -22,7 +22,9 @@ def export(
         None, help="the file or folder to write; default: in RUN/exports", metavar="PATH"
     ),
     trust_model: bool = typer.Option(
-        False, help="run the Python file that this run names as its network, if it is needed"
+        False,
+        "--trust-model",
+        help="run the Python file that this run names as its network",
     ),
 ) -> None:
     """The cells on the maps, or the feature images, for other tools."""

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 interrupted.
 """
 
+import logging
 import sys
 import warnings
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of writing that a full disk stopped
     try:
         code = app(spread(words or ["--help"]), standalone_mode=False)
     except typer.Exit as stop:  # typer makes this of an interrupt, too

@@ -23,10 +23,10 @@ def place(
     ),
     device: str | None = typer.Option(None, help="cpu or cuda; default: the cpu"),
     trust_model: bool = typer.Option(
-        False, help="run the Python file that this run names as its network"
+        False, "--trust-model", help="run the Python file that this run names as its network"
     ),
 ) -> None:
-    """New cells on an old map: placed, predicted, and told where they are unlike any cell of RUN.
+    """New cells on an old map: placed and predicted, and where they are unlike any cell of RUN.
 
     Writes placed.csv, placed.parquet, placed.json and placed.html. A cell's row does not depend
     on what else is placed with it.

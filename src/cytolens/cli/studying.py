@@ -130,10 +130,15 @@ _DATA = Annotated[
 ]
 _OUT = Annotated[Path | None, typer.Option(help="the run folder; needed with DATA", metavar="RUN")]
 _TRUST = Annotated[
-    bool, typer.Option(help="run the Python file that this run names as its network")
+    bool,
+    typer.Option("--trust-model", help="run the Python file that this run names as its network"),
 ]
 _REMAKE = Annotated[
-    bool, typer.Option(help="make again what the verb makes; read data that have changed again")
+    bool,
+    typer.Option(
+        "--remake",
+        help="read data and networks that have changed since anew; of a stage: make it again",
+    ),
 ]
 
 

@@ -90,7 +90,7 @@ def print_headline(study: Any) -> None:
 
 
 def print_evaluation(study: Any) -> None:
-    """Measures on held-out cells, with the baseline and the folds beside them."""
+    """Measures on held-out cells, with the baseline and the folds next to them."""
     result, folds = study["evaluation"], study["folds"]
     columns = [f"on {result.test.n} held-out cells", "network", "linear on pixels"]
     rows = [
@@ -185,7 +185,7 @@ def print_separation(
 
 
 def print_placed(placed: PlacedCells) -> None:
-    """Share of odd cells at each depth, beside that of held-out cells of the run."""
+    """Share of odd cells at each depth, next to that of held-out cells of the run."""
     percent = [
         [name, *(f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in both)]
         for name in (*placed.layers, "any")
@@ -225,5 +225,5 @@ def print_explanations(explanations: Sequence[CellExplanation]) -> None:
 
 def _with_controls(estimate: Estimate) -> str:
     controls = (estimate.null, estimate.untrained)
-    beside = " | ".join("–" if c is None else f"{c:.3f}" for c in controls)
-    return f"{estimate} ({beside})"
+    compared = " | ".join("–" if c is None else f"{c:.3f}" for c in controls)
+    return f"{estimate} ({compared})"

@@ -1,16 +1,17 @@
-"""The activation atlas beside the cells that it was made from."""
+"""The activation atlas, next to the cells that it was made from."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cytolens.figures.gallery import look_of_images
-from cytolens.figures.style import METHODS, SMALL, WIDTH, colours, shorten, styled
+from cytolens.figures.gallery import display_of_images
+from cytolens.figures.labels import map_name, shorten
+from cytolens.figures.style import SMALL, WIDTH, colours, styled
 from cytolens.figures.tiles import (
     canvas,
+    display_of_cells,
     foot_height,
-    look_of,
     put,
     put_bar,
     put_classes,
@@ -33,8 +34,8 @@ def plot_atlas(atlas: Atlas, cells: Cells) -> Figure:
     shares of all classes. Places with few cells are left blank. ``cells`` are those of the map. A
     row of planes per image channel, unless the crops are in colour.
     """
-    made = look_of_images(atlas.images, channel_names=cells.channel_names)
-    of_cells = look_of(cells)
+    made = display_of_images(atlas.images, channel_names=cells.channel_names)
+    of_cells = display_of_cells(cells)
     views = len(of_cells.views)
     crops = cells.read(atlas.typical)
     top = 0.42
@@ -42,7 +43,7 @@ def plot_atlas(atlas: Atlas, cells: Cells) -> Figure:
     tall = _SIDE / atlas.grid * float(last - first + 1)  # rows without a tile are not drawn
     block = tall + (0.22 if views > 1 else 0.06)
     figure, axes = canvas(WIDTH, top + views * block + foot_height(of_cells) + 0.05)
-    title = f"Atlas of {shorten(atlas.layer, 24)} ({METHODS.get(atlas.method, atlas.method)})"
+    title = f"Atlas of {shorten(atlas.layer, 24)} ({map_name(atlas.method)})"
     axes.text(0.1, 0.13, title, va="center", weight="bold", size=8.5)
     put_classes(axes, cells.class_names, 0.135, left=2.7, right=WIDTH - 0.1)
     axes.text(0.1, 0.32, "feature image of the mean activation", va="center", size=SMALL + 0.5)

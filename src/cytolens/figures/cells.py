@@ -4,8 +4,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cytolens.figures.style import INK, SMALL, WIDTH, colours, shorten, styled
-from cytolens.figures.tiles import canvas, foot_height, look_of, put, put_bar, put_intensity_scales
+from cytolens.figures.labels import shorten
+from cytolens.figures.style import INK, SMALL, WIDTH, colours, styled
+from cytolens.figures.tiles import (
+    canvas,
+    display_of_cells,
+    foot_height,
+    put,
+    put_bar,
+    put_intensity_scales,
+)
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells
 
@@ -20,7 +28,7 @@ def plot_cells(cells: Cells, *, per_class: int = 10, rng: Rng = 0) -> Figure:
     a class are taken from the groups in turn. Colour images are shown in colour.
     """
     draw = generator(rng)
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     rows = len(drawn.views) * len(cells.class_names)
     # Many rows: smaller tiles and more of them, not a longer page.
     tile = min((WIDTH - _LEFT - 0.1) / per_class, max(0.33, 9.0 / rows))

@@ -9,23 +9,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from cytolens.figures.gallery import look_of_images
-from cytolens.figures.style import (
-    FAINT,
-    INK,
-    SMALL,
-    TRAINED,
-    WIDTH,
-    colours,
-    number,
-    shorten,
-    styled,
-)
+from cytolens.figures.gallery import display_of_images
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import FAINT, INK, SMALL, TRAINED, WIDTH, colours, styled
 from cytolens.figures.tiles import (
-    Look,
+    Display,
     canvas,
+    display_of_cells,
     foot_height,
-    look_of,
     put,
     put_bar,
     put_classes,
@@ -37,8 +28,8 @@ from cytolens.records.features import ChannelContext, FeatureImages
 
 _TILE = 0.92  # inches, of the feature image
 _BELOW = 0.48  # the same where several image channels are shown below each other
-_CROPS = 3  # best cells beside each other
-_NAME, _IMAGE, _CELLS, _CLASSES, _GOES_WITH = 0.1, 1.02, 2.06, 3.7, 5.02  # left edges, inches
+_CROPS = 3  # best cells in a row
+_NAME, _IMAGE, _CELLS, _CLASSES, _CORRELATES = 0.1, 1.02, 2.06, 3.7, 5.02  # left edges, inches
 _OUTLINE = "#FFD320"  # of the receptive field: bright on dark crops, with a dark rim on bright ones
 _MOST = 4  # correlations
 
@@ -63,8 +54,8 @@ def plot_channel_cards(
     that the best cells are numbered in. Intensities: feature images in the range they were made
     in, cells on one scale for all.
     """
-    drawn = look_of_images(images, channel_names=cells.channel_names)
-    of_cells = look_of(cells)
+    drawn = display_of_images(images, channel_names=cells.channel_names)
+    of_cells = display_of_cells(cells)
     views = len(of_cells.views)
     rows, columns = cells.shape[1:]
     wide = _TILE if views == 1 else _BELOW  # several views stand below each other
@@ -82,7 +73,7 @@ def plot_channel_cards(
         _image(axes, images, context.channel, drawn, y, wide)
         _best(axes, context, cells, of_cells, y, tile * views)
         _by_class(_inset(figure, _CLASSES, y, 1.2, plot), context, cells.class_names)
-        _goes_with(_inset(figure, _GOES_WITH + 1.02, y, 0.68, plot), context)
+        _correlations(_inset(figure, _CORRELATES + 1.02, y, 0.68, plot), context)
     y = top + len(contexts) * step + 0.1
     x = put_bar(axes, 0.1, y, pixels=columns, tile=wide, pixel_size=cells.pixel_size)
     put_intensity_scales(axes, max(x, _IMAGE), y, of_cells)
@@ -104,7 +95,7 @@ def _head(axes: Axes, layer: str, class_names: Sequence[str], *, whole_field: bo
         (_IMAGE, "feature image", ""),
         (_CELLS, "best held-out cells", box),
         (_CLASSES, "activation by class", ""),
-        (_GOES_WITH, "goes along with", "rank correlation; grey: by chance"),
+        (_CORRELATES, "correlates with", "rank correlation; grey: by chance"),
     )
     for x, text, note in heads:
         axes.text(x, 0.37, text, va="center", size=SMALL + 0.5, color=INK)
@@ -117,8 +108,8 @@ def _name(axes: Axes, context: ChannelContext, y: float, step: float) -> None:
     others = len(context.members) - 1
     lines = [
         f"+ {others} alike" if others else "",
-        f"without it {number(context.ablation)}",
-        f"grad. × act. {number(context.importance)}",
+        f"without it {format_number(context.ablation)}",
+        f"grad. × act. {format_number(context.importance)}",
     ]
     for place, line in enumerate(line for line in lines if line):
         axes.text(
@@ -127,7 +118,7 @@ def _name(axes: Axes, context: ChannelContext, y: float, step: float) -> None:
 
 
 def _image(
-    axes: Axes, images: FeatureImages, channel: int, drawn: Look, y: float, wide: float
+    axes: Axes, images: FeatureImages, channel: int, drawn: Display, y: float, wide: float
 ) -> None:
     found = np.flatnonzero(images.channels == channel)
     rows, columns = images.images.shape[-2:]
@@ -140,7 +131,7 @@ def _image(
 
 
 def _best(
-    axes: Axes, context: ChannelContext, cells: Cells, drawn: Look, y: float, height: float
+    axes: Axes, context: ChannelContext, cells: Cells, drawn: Display, y: float, height: float
 ) -> None:
     """The best cells in rows; a cell of several image channels as one tile below the other."""
     rows, columns = cells.shape[1:]
@@ -181,14 +172,14 @@ def _by_class(axes: Axes, context: ChannelContext, class_names: Sequence[str]) -
     low, high = float(context.edges[0]), float(context.edges[-1])
     axes.set_xlim(low, high)
     axes.set_ylim(0, _top(axes, context, tints))
-    axes.set_xticks([low, high], [number(low, 2), number(high, 2)], size=SMALL - 0.5)
+    axes.set_xticks([low, high], [format_number(low, 2), format_number(high, 2)], size=SMALL - 0.5)
     for text, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
         text.set_horizontalalignment(side)
     known = [(name, auc) for name, auc in context.auc.items() if np.isfinite(auc)]
     if known:
         name, auc = max(known, key=lambda entry: entry[1])
         axes.annotate(
-            f"AUC {shorten(name, 10)} {number(auc)}", (0.5, 0), (0, -13.5),
+            f"AUC {shorten(name, 10)} {format_number(auc)}", (0.5, 0), (0, -13.5),
             xycoords="axes fraction", textcoords="offset points", ha="center", va="top",
             size=SMALL - 0.5, color=tints[class_names.index(name)],
         )  # fmt: skip
@@ -197,7 +188,7 @@ def _by_class(axes: Axes, context: ChannelContext, class_names: Sequence[str]) -
 def _top(axes: Axes, context: ChannelContext, tints: Sequence[str]) -> float | None:
     """Where densities are cut off, if a first bin (silent on most cells) would flatten the rest.
 
-    What share of each class is in a bin that is cut is written beside it.
+    What share of each class is in a bin that is cut is written next to it.
     """
     first, rest = context.histogram[:, 0], context.histogram[:, 1:].max(initial=0.0)
     if rest == 0 or first.max() <= 3 * rest or len(tints) > 3:
@@ -211,7 +202,7 @@ def _top(axes: Axes, context: ChannelContext, tints: Sequence[str]) -> float | N
     return 1.5 * float(rest)
 
 
-def _goes_with(axes: Axes, context: ChannelContext) -> None:
+def _correlations(axes: Axes, context: ChannelContext) -> None:
     found = list(context.correlations.items())[:_MOST]
     axes.set_xlim(-1.05, 1.05)
     axes.set_ylim(_MOST - 0.5, -0.5)
@@ -232,4 +223,4 @@ def _goes_with(axes: Axes, context: ChannelContext) -> None:
         ink = INK if beyond else FAINT
         label = shorten(name.replace("_", " "), 18)
         axes.text(-1.15, place, label, ha="right", va="center", size=SMALL, color=ink)
-        axes.text(1.15, place, number(estimate.value), va="center", size=SMALL, color=ink)
+        axes.text(1.15, place, format_number(estimate.value), va="center", size=SMALL, color=ink)

@@ -1,4 +1,4 @@
-"""The clusters on the map, and beside it what is in them."""
+"""The clusters on the map, and what is in them."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,8 +8,8 @@ from cytolens.figures.density import Extent, extent_of
 from cytolens.figures.maps import distance_note, draw_map, map_title
 from cytolens.figures.outlines import describe_cluster, draw_cluster_outlines
 from cytolens.figures.overlays import overlay
-from cytolens.figures.style import SMALL, WIDTH, colours, spread, styled
-from cytolens.figures.tiles import canvas, look_of, put, put_bar, put_classes
+from cytolens.figures.style import SMALL, WIDTH, colours, move_apart, styled
+from cytolens.figures.tiles import canvas, display_of_cells, put, put_bar, put_classes
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import Clusters
 from cytolens.records.maps import Embedding
@@ -24,12 +24,12 @@ _PER_SIDE = 5
 def plot_cluster_outlines(embedding: Embedding, clusters: Clusters, cells: Cells) -> Figure:
     """The map in the colours of the classes, with the clusters as outlines and what is in them.
 
-    A line bounds the smallest region that holds three quarters of a cluster's cells. Beside the
+    A line bounds the smallest region that holds three quarters of a cluster's cells. Next to the
     map stand the size of each cluster, the share of its most frequent class, and its typical cells;
-    a line leads to where it is densest. The ten largest are told of. ``cells`` are those of the
+    a line leads to where it is densest. Only the ten largest are listed. ``cells`` are those of the
     map.
     """
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     total = _MAP + 0.75
     figure, axes = canvas(WIDTH, total)
     left = (WIDTH - _MAP) / 2
@@ -42,14 +42,14 @@ def plot_cluster_outlines(embedding: Embedding, clusters: Clusters, cells: Cells
     frame = extent_of(embedding.coordinates)
     sizes = clusters.table.sum(axis=1)
     order = np.argsort(-sizes, kind="stable")[: 2 * _PER_SIDE] if clusters.n else []
-    told = {int(k): at for k in order if (at := places[int(k)]) is not None}
-    ranked = sorted(told, key=lambda k: told[k][0])
+    places_of = {int(k): at for k in order if (at := places[int(k)]) is not None}
+    ranked = sorted(places_of, key=lambda k: places_of[k][0])
     tints = colours(clusters.n, first=len(cells.class_names))
     for side in (0, 1):
         half = (len(ranked) + 1) // 2
         members = ranked[:half] if side == 0 else ranked[half:]
-        at = [_inches(told[k], frame, left, total) for k in members]
-        heights = spread([y - _CALLOUT / 2 for _, y in at], _CALLOUT)
+        at = [_inches(places_of[k], frame, left, total) for k in members]
+        heights = move_apart([y - _CALLOUT / 2 for _, y in at], _CALLOUT)
         floor = total - 0.4 - _CALLOUT
         down = max(max(heights, default=0.0) - floor, 0.0)
         for k, (x, y), top in zip(members, at, heights):

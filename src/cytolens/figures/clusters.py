@@ -8,20 +8,19 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.figures.labels import format_interval, format_number, shorten
 from cytolens.figures.maps import draw_map, map_title
 from cytolens.figures.overlays import overlay
-from cytolens.figures.style import (
-    SMALL,
-    UNTRAINED,
-    WIDTH,
-    bare,
-    colours,
-    interval,
-    number,
-    shorten,
-    styled,
+from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, bare, colours, styled
+from cytolens.figures.tiles import (
+    Display,
+    canvas,
+    display_of_cells,
+    display_of_channels,
+    put,
+    put_bar,
+    put_dead,
 )
-from cytolens.figures.tiles import Look, canvas, look, look_of, put, put_bar, put_dead
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import ClassParts, ClusterDescription, Clusters
 from cytolens.records.features import FeatureImages
@@ -31,7 +30,7 @@ _MAP = 2.45  # inches
 _TILE = 0.47
 _HEAD = 0.17  # the line with a cluster's name
 _LINE = 0.125
-_TEXT = 1.62  # beside the cells
+_TEXT = 1.62  # left of the cells
 _GREY = "#555555"
 
 
@@ -51,14 +50,14 @@ def plot_clusters(
     the first to cluster 0; the images share one grey scale of their own (``value_range`` of their
     settings). A cluster that is mostly one group says so.
     """
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     sizes = clusters.table.sum(axis=1) if clusters.n else np.zeros(0, dtype=np.int64)
     shown = np.sort(np.argsort(-sizes, kind="stable")[:most])
     class_colours = colours(len(cells.class_names))
     step = _step(cells, clusters)
     notes = _notes(clusters)
-    beside = 0.35 + _MAP + 0.3 + 0.16 * (len(cells.class_names[:10]) + len(notes)) + 0.25
-    tall = max(0.45 + len(shown) * step + 0.35, beside)
+    left_side = 0.35 + _MAP + 0.3 + 0.16 * (len(cells.class_names[:10]) + len(notes)) + 0.25
+    tall = max(0.45 + len(shown) * step + 0.35, left_side)
     figure, axes = canvas(WIDTH, tall)
 
     plane = figure.add_axes((0.1 / WIDTH, 1 - (0.35 + _MAP) / tall, _MAP / WIDTH, _MAP / tall))
@@ -82,7 +81,7 @@ def plot_clusters(
     axes.text(cells_at, 0.22, "typical cells", va="center", size=SMALL + 0.5, color=_GREY)
     if feature_images is not None:
         axes.text(image_at - 0.12, 0.22, "feature\nimage", va="center", size=7.5, color=_GREY)
-    images = None if feature_images is None else _image_look(feature_images, drawn)
+    images = None if feature_images is None else _image_display(feature_images, drawn)
     palette = colours(clusters.n, first=len(cells.class_names))
     y = 0.42
     for k in shown.tolist():
@@ -120,8 +119,8 @@ def plot_class_parts(
     ``cells`` are the mapped ones. ``images`` are matched in order to the parts of those classes
     that have several. Of each class the ``most`` largest parts are shown.
     """
-    drawn = look_of(cells)
-    look_at = None if images is None else _image_look(images, drawn)
+    drawn = display_of_cells(cells)
+    look_at = None if images is None else _image_display(images, drawn)
     steps = [_step(cells, parts.clusters) for parts in parted]
     rows = [min(parts.clusters.n, most) for parts in parted]
     tall = 0.35 + sum(0.3 + n * step for n, step in zip(rows, steps)) + 0.3
@@ -144,15 +143,14 @@ def plot_class_parts(
         sizes = found.table.sum(axis=1)
         shown = np.sort(np.argsort(-sizes, kind="stable")[:most]).tolist()
         for k in shown:
-            told = parts.described[k]
+            described = parts.described[k]
             share = 100 * sizes[k] / max(len(parts.cells), 1)
-            _head(axes, (0.1, y), step, letter(k), told.name, tint, chars=104)
+            _head(axes, (0.1, y), step, letter(k), described.name, tint, chars=104)
             lines = [f"n = {sizes[k]:,}, {share:.0f} % of the class"]
             _lines(axes, 0.24, y + _HEAD + 0.07, lines, found, k)
-            for place_of, difference in enumerate(told.differences[:4]):
-                text = (
-                    f"{shorten(difference.name.replace('_', ' '), 18)}  {interval(difference.auc)}"
-                )
+            for place_of, difference in enumerate(described.differences[:4]):
+                name = shorten(difference.name.replace("_", " "), 18)
+                text = f"{name}  {format_interval(difference.auc)}"
                 colour = "#222222" if difference.proven else "#8A8A8A"
                 height = y + _HEAD + 0.07 + place_of * _LINE
                 axes.text(effects_at, height, text, va="center", size=SMALL, color=colour)
@@ -185,7 +183,8 @@ def _verdict(found: Clusters) -> str:
         if stability.n_parts < 2
         else f"{stability.n_parts} parts divided by gaps"
     )
-    return f"{text}; stability {interval(stability.ari)}{_null(stability.ari.null, 'one cloud')}"
+    null = _null(stability.ari.null, "Gaussian")
+    return f"{text}; stability {format_interval(stability.ari)}{null}"
 
 
 def _notes(clusters: Clusters) -> list[str]:
@@ -193,16 +192,18 @@ def _notes(clusters: Clusters) -> list[str]:
     short = {"ari": "Adjusted Rand", "nmi": "Mutual information", "purity": "Purity"}
     notes = ["Agreement with the classes" if clusters.agreement else ""]
     for key, found in clusters.agreement.items():
-        notes.append(f"  {short.get(key, key)} {interval(found)}{_null(found.null, 'chance')}")
+        notes.append(
+            f"  {short.get(key, key)} {format_interval(found)}{_null(found.null, 'chance')}"
+        )
     if clusters.groups is not None:
         found = clusters.groups.agreement["ari"]
         notes.append("Agreement with the groups")
-        notes.append(f"  {short['ari']} {interval(found)}{_null(found.null, 'chance')}")
+        notes.append(f"  {short['ari']} {format_interval(found)}{_null(found.null, 'chance')}")
     stability = clusters.stability
     if stability is not None and clusters.n > 1:
         ari = stability.ari
         notes.append("Agreement of halves of the cells")
-        notes.append(f"  {short['ari']} {interval(ari)}{_null(ari.null, 'one cloud')}")
+        notes.append(f"  {short['ari']} {format_interval(ari)}{_null(ari.null, 'Gaussian')}")
         notes.append(_divided(stability.parts))
     outside = int((clusters.labels < 0).sum())
     if outside:
@@ -223,7 +224,7 @@ def _divided(parts: NDArray[np.int64]) -> str:
 
 
 def _null(limit: float | None, name: str) -> str:
-    return "" if limit is None else f" ({name} {number(limit)})"
+    return "" if limit is None else f" ({name} {format_number(limit)})"
 
 
 def _step(cells: Cells, clusters: Clusters) -> float:
@@ -267,15 +268,16 @@ def _lines(axes: Axes, x: float, y: float, lines: list[str], found: Clusters, k:
     tints = ["#222222"] * len(lines)
     stability, groups = found.stability, found.groups
     if stability is not None and np.isfinite(stability.jaccard[k]):
+        stable = _null(stability.jaccard_null, "Gaussian")
         lines = [
             *lines,
-            f"stable {number(stability.jaccard[k])}{_null(stability.jaccard_null, 'one cloud')}",
-            f"gap {number(stability.gap[k])}{_null(float(stability.gap_null[k]), 'chance')}"
+            f"stable {format_number(stability.jaccard[k])}{stable}",
+            f"gap {format_number(stability.gap[k])}{_null(float(stability.gap_null[k]), 'chance')}"
             if stability.gap_null[k] < 1
-            else "gap: too few cells to tell",
+            else "gap: too few cells",
         ]
-        parted = found.n > 1 and stability.gap[k] > stability.gap_null[k]
-        tints += ["#222222", "#222222" if parted else "#8A8A8A"]
+        separate = found.n > 1 and stability.gap[k] > stability.gap_null[k]
+        tints += ["#222222", "#222222" if separate else "#8A8A8A"]
     if groups is not None and groups.dominated[k]:
         name = shorten(groups.names[groups.main[k]], 14)
         lines = [*lines, f"{100 * groups.share[k]:.0f} % are of {name}"]
@@ -291,7 +293,7 @@ def _cells(
     right: float,
     typical: NDArray[np.int64],
     cells: Cells,
-    drawn: Look,
+    drawn: Display,
 ) -> None:
     count = max(1, int((right - x) / (_TILE + 0.03)))
     chosen = typical[:count]
@@ -299,15 +301,15 @@ def _cells(
         put(axes, drawn.show(image), x + place * (_TILE + 0.03), y, _TILE)
 
 
-def _image(axes: Axes, x: float, y: float, images: FeatureImages, k: int, drawn: Look) -> None:
+def _image(axes: Axes, x: float, y: float, images: FeatureImages, k: int, drawn: Display) -> None:
     if images.dead[k]:
         put_dead(axes, x, y, _TILE, _TILE)
     else:
         put(axes, drawn.show(images.images[k]), x, y, _TILE)
 
 
-def _image_look(images: FeatureImages, drawn: Look) -> Look:
+def _image_display(images: FeatureImages, drawn: Display) -> Display:
     """How feature images are drawn: in the range they were made in, else as the cells are."""
     limits = images.settings.get("value_range", drawn.limits)
     channels = images.images.shape[1]
-    return look(channels, channel_names=drawn.channel_names, value_range=limits)
+    return display_of_channels(channels, channel_names=drawn.channel_names, value_range=limits)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytolens.figures.labels import format_interval, format_number, measure_name
 from cytolens.figures.style import (
     FAINT,
     SMALL,
@@ -14,12 +15,9 @@ from cytolens.figures.style import (
     UNTRAINED,
     WIDTH,
     depth_axis,
-    interval,
     logarithmic,
-    measure_name,
-    number,
+    move_apart,
     ruled,
-    spread,
     styled,
 )
 from cytolens.numerics.estimates import Estimate
@@ -30,15 +28,26 @@ ByLayer = Mapping[str, Mapping[str, Estimate]]
 
 
 @styled
-def plot_separation(layers: Sequence[Layer], separation: ByLayer) -> Figure:
+def plot_separation(
+    separation: Mapping[str, Estimate] | ByLayer, layers: Sequence[Layer] = ()
+) -> Figure:
     """How well the classes come apart at each depth: a panel per measure, from input to logits.
 
-    ``separation`` is by layer name, then by measure. Blue with its 95 % interval is the trained
-    network, vermilion the same network untrained, grey dashed the 95 % limit of permuted labels;
-    beside the intrinsic dimension, which labels have no part in, that of independent features.
+    ``separation`` is what `measure_separation` gives, or that by layer name; ``layers`` gives the
+    order of the layers, which is otherwise that of ``separation``. Blue with its 95 % interval is
+    the trained network, vermilion the same network untrained, grey dashed the 95 % limit of
+    permuted labels (for the intrinsic dimension, which uses no labels, that of independent
+    features).
+
+    >>> from cytolens.numerics.estimates import Estimate
+    >>> figure = plot_separation({"silhouette": Estimate(0.4, 0.3, 0.5, null=0.05)})
+    >>> [axes.get_title(loc="left") for axes in figure.axes]
+    ['Silhouette']
+    >>> figure.clear()
     """
-    names = [layer.name for layer in layers]
-    return _panels(names, separation, {key: f"({m.hint})" for key, m in MEASURES.items()})
+    by_layer = _by_layer(separation)
+    names = [layer.name for layer in layers] or list(by_layer)
+    return _panels(names, by_layer, {key: f"({m.hint})" for key, m in MEASURES.items()})
 
 
 @styled
@@ -54,15 +63,20 @@ def plot_complexity(
     ``trend`` is the rank correlation of each measure with depth, written into its panel.
     """
     notes = {
-        key: f"rank correlation with depth {interval(estimate)}"
-        + ("" if estimate.null is None else f", by chance ≤ {number(estimate.null)}")
+        key: f"rank correlation with depth {format_interval(estimate)}"
+        + ("" if estimate.null is None else f", by chance ≤ {format_number(estimate.null)}")
         for key, estimate in (trend or {}).items()
     }
-    one = {name: found for name, found in complexity.items() if isinstance(found, Estimate)}
-    several = {name: found for name, found in complexity.items() if not isinstance(found, Estimate)}
-    by_layer: ByLayer = {"": one} if one else several
+    by_layer = _by_layer(complexity)
     names = [layer.name for layer in layers if layer.name in by_layer] or list(by_layer)
     return _panels(names, by_layer, notes)
+
+
+def _by_layer(values: Mapping[str, Estimate] | ByLayer) -> ByLayer:
+    """Values by layer; those of one layer under the empty name."""
+    one = {name: found for name, found in values.items() if isinstance(found, Estimate)}
+    several = {name: found for name, found in values.items() if not isinstance(found, Estimate)}
+    return {"": one} if one else several
 
 
 def _panels(names: Sequence[str], values: ByLayer, notes: Mapping[str, str]) -> Figure:
@@ -141,7 +155,7 @@ def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]], *, null: str = "
     logged = axes.get_yscale() == "log"
     way = np.log if logged else np.asarray
     ends = [float(way(end)) for *_, end in known]
-    places = spread(ends, 0.1 * float(way(high) - way(low)))
+    places = move_apart(ends, 0.1 * float(way(high) - way(low)))
     places = [float(np.exp(place)) for place in places] if logged else places
     for (text, colour, _, _), y in zip(known, places):
         axes.annotate(

@@ -1,4 +1,4 @@
-"""How far feature images can be believed, by depth: beside real cells and unconstrained images."""
+"""How far feature images can be believed, by depth, compared with real cells."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,14 +14,14 @@ from cytolens.figures.style import (
     UNTRAINED,
     WIDTH,
     depth_axis,
+    move_apart,
     ruled,
-    spread,
     styled,
 )
 from cytolens.records.features import Faithfulness
 from cytolens.records.layers import Layer
 
-_BESIDE = {
+_COMPARED = {
     "predictivity": ("feature image", TRAINED, "-"),
     "nine_best_cells": ("nine best cells", PALETTE[2], "--"),
     "best_cell": ("best cell", PALETTE[4], "--"),
@@ -53,14 +53,14 @@ def plot_faithfulness(
     grid = figure.add_gridspec(3, 2, height_ratios=[1.5, 1, 1])
     axes = figure.add_subplot(grid[0, :])
     ends: list[tuple[str, str, float]] = []
-    for key, (text, colour, line) in _BESIDE.items():
+    for key, (text, colour, line) in _COMPARED.items():
         last = _curve(axes, names, found, key, colour, line, band=key == "predictivity")
         if np.isfinite(last):
             ends.append((text, colour, last))
     axes.axhline(0.5, color="#BBBBBB", linewidth=0.8)
-    axes.set_title("Predictivity: AUC of telling the top decile of held-out cells")
+    axes.set_title("Predictivity: AUC for the top decile of held-out cells")
     low, high = axes.get_ylim()
-    for (text, colour, _), y in zip(ends, spread([y for *_, y in ends], 0.09 * (high - low))):
+    for (text, colour, _), y in zip(ends, move_apart([y for *_, y in ends], 0.09 * (high - low))):
         axes.annotate(
             text, (1.005, y), xycoords=("axes fraction", "data"), size=SMALL, color=colour,
             va="center", annotation_clip=False,

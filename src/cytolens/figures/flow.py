@@ -10,7 +10,8 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from cytolens.figures.style import SMALL, WIDTH, colours, number, shorten, styled
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import SMALL, WIDTH, colours, styled
 from cytolens.figures.tiles import canvas, put_classes
 from cytolens.records.clusters import ClusterFlow
 
@@ -48,10 +49,10 @@ def plot_flow(flow: ClusterFlow, labels: NDArray[np.integer], class_names: Seque
         ends = xs[at] + _BAR, xs[at + 1]
         _bands(axes, flow, at, tops, ends, scale, y, tints)
         shared = flow.agreement[at]
-        null = "" if shared.null is None else f"\n(chance {number(shared.null)})"
+        null = "" if shared.null is None else f"\n(chance {format_number(shared.null)})"
         middle, foot = (ends[0] + ends[1]) / 2, 0.42 + _HEIGHT + most * _GAP
         axes.text(
-            middle, foot + 0.12, f"{number(shared.value)}{null}", ha="center", va="center",
+            middle, foot + 0.12, f"{format_number(shared.value)}{null}", ha="center", va="center",
             size=SMALL, linespacing=1.2,
         )  # fmt: skip
     for at, name in enumerate(flow.layers):

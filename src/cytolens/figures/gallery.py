@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, number, shorten, styled
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
+    Display,
     Limits,
-    Look,
     canvas,
+    display_of_channels,
     foot_height,
-    look,
     put,
     put_bar,
     put_dead,
@@ -41,13 +42,22 @@ def plot_feature_images(
     deviations its activation lies above the mean over natural cells (not for modulated images).
     ``value_range`` is (low, high), or that per image channel; by default the range that the images
     were made in.
+
+    >>> import numpy as np
+    >>> from cytolens.records.features import ModulatedImages
+    >>> made, gain = np.zeros((2, 1, 8, 8), np.float32), np.ones((2, 8, 8), np.float32)
+    >>> images = ModulatedImages("conv4", ("channel 5", "channel 7"), made, gain, "self", {})
+    >>> figure = plot_feature_images(images)
+    >>> [text.get_text() for text in figure.axes[0].texts][:3]
+    ['conv4: 2 modulated images', 'channel 5', 'channel 7']
+    >>> figure.clear()
     """
     kind = "feature images"
     if isinstance(images, ModulatedImages):
         kind, images = "modulated images", _without_numbers(images)
     count = len(images.targets)
     columns = min(columns, max(count, 4))
-    drawn = look_of_images(images, channel_names=channel_names, value_range=value_range)
+    drawn = display_of_images(images, channel_names=channel_names, value_range=value_range)
     tile = min((WIDTH - 0.2) / columns - 0.06, 1.25)
     step_x, step_y, label = tile + 0.06, _step(images, drawn, tile) + 0.3, 0.0
     if len(drawn.views) > 1:
@@ -92,7 +102,7 @@ def plot_feature_gallery(
     """
     by_name = {layer.name: layer for layer in layers}
     looks = [
-        look_of_images(images, channel_names=channel_names, value_range=value_range)
+        display_of_images(images, channel_names=channel_names, value_range=value_range)
         for images in galleries
     ]
     columns = max([min(columns, len(images.targets)) for images in galleries], default=1)
@@ -122,16 +132,18 @@ def plot_feature_gallery(
     return figure
 
 
-def look_of_images(
+def display_of_images(
     images: FeatureImages,
     *,
     channel_names: Sequence[str] = (),
     value_range: Limits | None = None,
-) -> Look:
+) -> Display:
     """How feature images are drawn: between the limits given, or those they were made in."""
     made_in: Limits = images.settings.get("value_range", (0.0, 1.0))
     limits = made_in if value_range is None else value_range
-    return look(images.images.shape[1], channel_names=channel_names, value_range=limits)
+    return display_of_channels(
+        images.images.shape[1], channel_names=channel_names, value_range=limits
+    )
 
 
 def _without_numbers(modulated: ModulatedImages) -> FeatureImages:
@@ -166,7 +178,7 @@ def target_name(images: FeatureImages, k: int) -> str:
     return f"ch {channel}" if channel >= 0 else images.targets[k]
 
 
-def _step(images: FeatureImages, drawn: Look, tile: float) -> float:
+def _step(images: FeatureImages, drawn: Display, tile: float) -> float:
     """Height in inches of one target: its views above each other."""
     rows, columns = images.images.shape[-2:]
     return tile * rows / columns * len(drawn.views) + 0.02 * (len(drawn.views) - 1)
@@ -176,7 +188,7 @@ def _tile(
     axes: Axes,
     images: FeatureImages,
     k: int,
-    drawn: Look,
+    drawn: Display,
     x: float,
     y: float,
     tile: float,
@@ -201,7 +213,7 @@ def _tile(
         put(axes, drawn.show(images.images[k], view), x, at, tile, frame=frame)
     if judged is not None:
         value = float(judged.table["predictivity"][k])
-        text = _REASONS.get(failure, failure) or f"p {number(value, 2)}"
+        text = _REASONS.get(failure, failure) or f"p {format_number(value, 2)}"
         axes.text(
             x + tile / 2, bottom + 0.3, text, ha="center", va="center", size=SMALL,
             color=UNTRAINED if failure else "#666666",
@@ -209,13 +221,13 @@ def _tile(
     z = z_score(images)[k]
     axes.text(x + tile / 2, bottom + 0.08, name, ha="center", va="center", size=SMALL)
     if np.isfinite(z):
-        text = f"z {number(float(z), 1 if abs(z) < 9.95 else 0)}"
+        text = f"z {format_number(float(z), 1 if abs(z) < 9.95 else 0)}"
         axes.text(
             x + tile / 2, bottom + 0.19, text, ha="center", va="center", size=SMALL, color="#666666"
         )
 
 
-def _view_names(axes: Axes, drawn: Look, y: float, tile: float, shape: tuple[int, ...]) -> None:
+def _view_names(axes: Axes, drawn: Display, y: float, tile: float, shape: tuple[int, ...]) -> None:
     height = tile * shape[0] / shape[1]
     for view, name in enumerate(drawn.views):
         at = y + view * (height + 0.02) + height / 2
@@ -254,7 +266,7 @@ def _row_label(
 def _foot(
     axes: Axes,
     images: FeatureImages,
-    drawn: Look,
+    drawn: Display,
     y: float,
     tile: float,
     pixel_size: float | None,

@@ -1,4 +1,4 @@
-"""What can be read from every layer besides the class: a heat map of property × depth."""
+"""What can be read from every layer apart from the class: a heat map of property × depth."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cytolens.figures.style import INK, SMALL, WIDTH, number, shorten, styled
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import INK, SMALL, WIDTH, styled
 from cytolens.figures.tiles import canvas
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Knowledge
@@ -66,7 +67,7 @@ def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge) -> Figure:
     Shades go from guessing (R² 0, AUC 0.5) to all there is to know (1). Grey are numbers that are
     not clear of their null. Of more than 16 layers so many are shown, evenly spread, of more than
     44 properties those of the table that are read best. A triangle up marks where the trained
-    network tells clearly more than the untrained, a triangle down where clearly less. The class
+    network encodes clearly more than the untrained, a triangle down where clearly less. The class
     stands first, for comparison.
     """
     names = [layer.name for layer in layers if layer.name in knowledge.layers]
@@ -112,7 +113,7 @@ def _put(axes: Axes, estimate: Estimate, measure: str, x: float, y: float, step:
     colour = _SHADES(share) if clear else _GREY
     axes.add_patch(Rectangle((x, y), step - 0.02, _ROW - 0.02, facecolor=colour))
     ink = "#8A8A8A" if not clear else "white" if share > 0.72 else INK
-    shown = number(estimate.value) if estimate.value > -0.1 else "< 0"
+    shown = format_number(estimate.value) if estimate.value > -0.1 else "< 0"
     aside = 0.0
     if step < 0.45:  # room for the triangle
         shown, aside = shown.replace("0.", "."), 0.035

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.maps import (
     distance_note,
     draw_category_contours,
@@ -25,7 +26,7 @@ from cytolens.figures.overlays import (
     overlay,
     overlay_of_values,
 )
-from cytolens.figures.style import SMALL, WIDTH, colours, number, shorten, styled
+from cytolens.figures.style import SMALL, WIDTH, colours, styled
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import Clusters
 from cytolens.records.maps import Embedding
@@ -89,7 +90,7 @@ def plot_embedding_panel(
 
 @styled
 def plot_maps_by_depth(
-    embeddings: Sequence[Embedding],
+    embeddings: Sequence[Embedding] | Mapping[str, Embedding],
     cells: Cells,
     *,
     probabilities: NDArray[np.floating] | None = None,
@@ -97,7 +98,9 @@ def plot_maps_by_depth(
     depths: Mapping[str, int] | None = None,
     only_class: bool = False,
 ) -> Figure:
-    """The map of every depth, in depth order, in several colourings: a row each.
+    """The map of every depth, in several colourings: a row each.
+
+    ``embeddings`` are in depth order, as `embed` gives them for the activations of a network.
 
     Class, probability of the given class, group, and the clusters of that depth, whose colours go
     over to the clusters of the next depth that share most cells with them. Beneath each map stand
@@ -105,6 +108,7 @@ def plot_maps_by_depth(
     ten nearest on the map) and trustworthiness. What is not known is left out; ``only_class``
     leaves all but the first row out.
     """
+    embeddings = list(embeddings.values() if isinstance(embeddings, Mapping) else embeddings)
     rows: list[Sequence[Overlay]] = [[overlay(cells, "class")] * len(embeddings)]
     if probabilities is not None and not only_class:
         shown = overlay(cells, "probability", probabilities=probabilities)
@@ -210,7 +214,8 @@ def _write_quality(
 ) -> None:
     """Recall and trustworthiness beneath a map."""
     recall, trust = (
-        number(embedding.quality.get(key, float("nan"))) for key in ("recall_10", "trustworthiness")
+        format_number(embedding.quality.get(key, float("nan")))
+        for key in ("recall_10", "trustworthiness")
     )
     words = ("r@10", "trust.") if tight else ("recall@10", "trustworthiness")
     lines = [f"{word} {value}" for word, value in zip(words, (recall, trust))]
@@ -269,7 +274,7 @@ def _key_line(figure: Figure, shown: Overlay, x: float, y: float, height: float)
         bar = _axes(figure, x + 0.85, y - 0.12, 1.6, 0.08)
         put_colour_bar(bar, replace(shown, label=""))
         bar.set_xticks([])
-        low, high = (number(limit, 1) for limit in shown.limits)
+        low, high = (format_number(limit, 1) for limit in shown.limits)
         figure.text((x + 0.82) / WIDTH, (y - 0.125) / height, low, size=SMALL, ha="right")
         figure.text((x + 2.48) / WIDTH, (y - 0.125) / height, f"{high}   {shown.label}", size=SMALL)
         return

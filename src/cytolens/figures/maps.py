@@ -12,19 +12,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from cytolens.errors import SettingError
 from cytolens.figures.density import Extent, draw_contours, extent_of, pixel_of, shade
+from cytolens.figures.labels import format_number, map_name, shorten
 from cytolens.figures.outlines import draw_cluster_outlines
-from cytolens.figures.overlays import Overlay, overlay, overlay_of_values
-from cytolens.figures.style import (
-    INK,
-    METHODS,
-    SMALL,
-    bare,
-    legend_text,
-    number,
-    shorten,
-    styled,
+from cytolens.figures.overlays import (
+    Overlay,
+    overlay,
+    overlay_of_clusters,
+    overlay_of_values,
+    plain,
 )
+from cytolens.figures.style import INK, SMALL, bare, legend_text, styled
 from cytolens.figures.thumbnails import Layout, plot_thumbnails
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import Clusters
@@ -41,7 +40,7 @@ def plot_embedding(
     embedding: Embedding,
     cells: Cells | None = None,
     *,
-    color: str | NDArray[Any] = "class",
+    color: str | NDArray[Any] | None = None,
     title: str = "",
     probabilities: NDArray[np.floating] | None = None,
     clusters: Clusters | None = None,
@@ -52,6 +51,8 @@ def plot_embedding(
 ) -> Figure:
     """One map. ``color`` names what it shows, or is an array (N,) of one value per cell.
 
+    By default the class of ``cells``; without cells the cluster of ``clusters``, or nothing.
+
     Names: class, prediction (errors are crossed), errors, confidence, probability (of the given
     class), entropy, group, cluster, or any covariate of the cells. An array can hold categories
     (text, truth, up to ten whole numbers) or numbers, such as a channel's activation; ``title``
@@ -60,18 +61,21 @@ def plot_embedding(
     With ``crops`` the cells themselves are drawn, see `plot_thumbnails`.
 
     Up to 2,000 points are vectors, more are a picture inside the vector file. Above 20,000 density
-    is drawn: the mean colour per pixel, and categories rarer than one cell in fifty as points above
-    it. One unit is as long across as up. t-SNE and UMAP have no units along their axes, so none are
-    drawn; distances between far groups mean little, and the figure says so.
+    is drawn: the mean colour per pixel, and categories rarer than one cell in fifty as points on
+    top. One unit is as long across as up. t-SNE and UMAP have no units along their axes, so none
+    are drawn; distances between far groups mean little, and the figure says so.
+
+    >>> import numpy as np
+    >>> from cytolens.records.maps import Embedding
+    >>> places = np.array([[0, 0], [0, 1], [5, 5]], dtype=np.float32)
+    >>> figure = plot_embedding(Embedding("conv4", "tsne", places, {}, {}), color=np.arange(3))
+    >>> figure.axes[0].get_title(loc="left")
+    't-SNE of conv4'
+    >>> figure.clear()
     """
     if cells is not None and crops:
         return plot_thumbnails(embedding, cells, layout)
-    if isinstance(color, str):
-        if cells is None:
-            raise TypeError("plot_embedding: give the cells, or color= as an array")
-        shown = overlay(cells, color, probabilities=probabilities, clusters=clusters)
-    else:
-        shown = overlay_of_values(title, color)
+    shown = _overlay(embedding, cells, color, title, probabilities, clusters)
     figure = Figure(figsize=(5.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
     draw_map(axes, embedding.coordinates, replace(shown, numbered=shown.numbered and not outlines))
@@ -89,9 +93,28 @@ def plot_embedding(
     return figure
 
 
+def _overlay(
+    embedding: Embedding,
+    cells: Cells | None,
+    color: str | NDArray[Any] | None,
+    title: str,
+    probabilities: NDArray[np.floating] | None,
+    clusters: Clusters | None,
+) -> Overlay:
+    if color is not None and not isinstance(color, str):
+        return overlay_of_values(title, color)
+    if cells is not None:
+        return overlay(cells, color or "class", probabilities=probabilities, clusters=clusters)
+    if clusters is not None and color in (None, "cluster"):
+        return overlay_of_clusters(clusters)
+    if color is not None:
+        raise SettingError(f"colour '{color}': give the cells as well, or color= as an array")
+    return plain(len(embedding.coordinates))
+
+
 def map_title(embedding: Embedding) -> str:
     """``t-SNE of conv3``."""
-    method = METHODS.get(embedding.method, embedding.method)
+    method = map_name(embedding.method)
     return f"{method} of {shorten(embedding.layer, 28)}"
 
 
@@ -99,7 +122,7 @@ def distance_note(method: str) -> str:
     """What must not be read from a map of this kind; it is written into the figure."""
     if method == "pca":
         return "PCA: cells that lie together may differ along other components."
-    name = METHODS.get(method, method)
+    name = map_name(method)
     return f"{name}: near cells are alike; distances between far groups mean little."
 
 
@@ -241,7 +264,7 @@ def put_colour_bar(axes: Axes, shown: Overlay, *, vertical: bool = False) -> Non
     picture = ramp if vertical else np.swapaxes(ramp, 0, 1)
     axes.imshow(picture, origin="lower", aspect="auto", extent=(0, 1, 0, 1))
     digits = 0 if high - low >= 20 else 1 if high - low >= 2 else 2
-    ends = [number(low, digits), number(high, digits)]
+    ends = [format_number(low, digits), format_number(high, digits)]
     if high - low < 0.05:
         ends = [f"{limit:.2g}".replace("-", "−") for limit in (low, high)]
     for spine in axes.spines.values():

@@ -8,14 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cytolens.figures.gallery import look_of_images, target_name
-from cytolens.figures.style import SMALL, TRAINED, UNTRAINED, WIDTH, number, shorten, styled
+from cytolens.figures.gallery import display_of_images, target_name
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import SMALL, TRAINED, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
+    Display,
     Limits,
-    Look,
     canvas,
+    display_of_channels,
     foot_height,
-    look,
     put,
     put_bar,
     put_dead,
@@ -44,7 +45,7 @@ def plot_modulated(
     The gain is the up-scaled activation map, 0 to 1: where it is low the modulated image shows
     background. At most ``most`` targets, in the order they come in.
     """
-    drawn = look_of_images(images, channel_names=channel_names, value_range=value_range)
+    drawn = display_of_images(images, channel_names=channel_names, value_range=value_range)
     count = min(len(images.targets), most)
     columns = max(min(columns, count), 6)
     tile = (WIDTH - _LEFT - 0.1) / columns - 0.05
@@ -102,7 +103,7 @@ def plot_cell_explanation(
     # One scale for the cell and the modulated images: that given, or the range of them all.
     every = np.concatenate([explanation.image[None], explanation.modulated.images])
     limits = _limits(np.moveaxis(every, 1, 0)) if value_range is None else value_range
-    drawn = look(channels, channel_names=channel_names, value_range=limits)
+    drawn = display_of_channels(channels, channel_names=channel_names, value_range=limits)
     views = len(drawn.views)
     count = len(explanation.channels)
     big = 1.42 if views == 1 else max(0.55, min(1.1, 3.4 / views))
@@ -116,7 +117,9 @@ def plot_cell_explanation(
     _headline(axes, explanation)
 
     x = 0.1
-    summed = look(channels, channel_names=channel_names, value_range=_limits(explanation.total))
+    summed = display_of_channels(
+        channels, channel_names=channel_names, value_range=_limits(explanation.total)
+    )
     columns = ("the cell", "saliency", "sum of modulated")
     for place, name in enumerate(columns):
         axes.text(x, top - 0.1, name, va="center", size=SMALL + 0.5, color="#444444")
@@ -149,7 +152,7 @@ def plot_cell_explanation(
         bottom = lower + views * (low + 0.03)
         name, share = (
             f"ch {explanation.channels[k]}",
-            number(float(explanation.contributions[k]), 2),
+            format_number(float(explanation.contributions[k]), 2),
         )
         if explanation.contributions[k] > 0:
             share = f"+{share}"
@@ -172,7 +175,7 @@ def _headline(axes: Axes, explanation: CellExplanation) -> None:
     text = (
         f"class {shorten(explanation.true_class, 24)}, predicted "
         f"{shorten(explanation.predicted_class, 24)} with probability "
-        f"{number(float(explanation.probability))}"
+        f"{format_number(float(explanation.probability))}"
     )
     axes.text(0.1, 0.33, text + ("" if right else "  (wrong)"), va="center", size=8)
 
@@ -205,7 +208,7 @@ def _contributions(
     axes.set_title(f"contribution to {name}", size=SMALL + 0.5, weight="normal", color="#444444")
 
 
-def _row_names(name: str, drawn: Look) -> list[str]:
+def _row_names(name: str, drawn: Display) -> list[str]:
     if len(drawn.views) == 1:
         return [name]
     return [f"{name}\n{shorten(view, 12)}" for view in drawn.views]

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from cytolens.figures.density import Extent, draw_contours, extent_of
-from cytolens.figures.style import SMALL, colours, shorten
+from cytolens.figures.labels import shorten
+from cytolens.figures.style import SMALL, colours
 from cytolens.records.clusters import Clusters
 from cytolens.records.maps import Embedding
 

@@ -105,6 +105,18 @@ def overlay_of_values(title: str, values: NDArray[Any], *, first: int = 0) -> Ov
     return categorical(title, codes, [str(level) for level in levels], palette=palette)
 
 
+def overlay_of_clusters(clusters: Clusters, *, first: int = 0) -> Overlay:
+    """A colour per cluster, named by its number on the map; ``first`` as in `overlay_of_values`."""
+    numbers = [str(k) for k in range(clusters.n)]
+    palette = colours(clusters.n, first=first)
+    return categorical("Cluster", clusters.labels, numbers, palette=palette, numbered=True)
+
+
+def plain(n: int) -> Overlay:
+    """One colour for all of ``n`` cells, of which nothing is known."""
+    return Overlay("", np.tile(to_rgb(FAINT), (n, 1)))
+
+
 def overlay(
     cells: Cells,
     color: str = "class",
@@ -132,9 +144,7 @@ def overlay(
     if name == "cluster":
         if clusters is None:
             raise SettingError("colour 'cluster': give clusters=, the result of cluster()")
-        numbers = [str(k) for k in range(clusters.n)]
-        palette = colours(clusters.n, first=len(names))
-        return categorical("Cluster", clusters.labels, numbers, palette=palette, numbered=True)
+        return overlay_of_clusters(clusters, first=len(names))
     if probabilities is None:
         raise SettingError(f"colour '{name}': give probabilities=, the result of predict()")
     predicted = probabilities.argmax(axis=1)

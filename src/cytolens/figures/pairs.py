@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cytolens.figures.style import INK, SMALL, WIDTH, depth_axis, number, shorten, styled
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import INK, SMALL, WIDTH, depth_axis, styled
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.layers import Layer
 from cytolens.records.separation import ClassSeparation, Onset
@@ -77,7 +78,7 @@ def _write(
             clear = estimate.low > (0.5 if estimate.null is None else estimate.null)
             light = np.nan_to_num(estimate.value) < 0.82
             ink = ("white" if light else INK) if clear else "#9BA3B5"
-            text = number(estimate.value).removeprefix("0")
+            text = format_number(estimate.value).removeprefix("0")
             if len(names) <= 16:
                 axes.text(x, y, text, color=ink, size=SMALL, ha="center", va="center")
             if onset.clear == names[x]:

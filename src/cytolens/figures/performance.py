@@ -1,7 +1,7 @@
 """How well the classifier does: training curves, confusion, calibration, measures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,19 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from cytolens.figures.labels import LOWER_IS_BETTER, format_interval, measure_name, shorten
 from cytolens.figures.style import (
     FAINT,
     HALF_WIDTH,
     INK,
-    LOWER_IS_BETTER,
     SMALL,
     TRAINED,
     UNTRAINED,
     WIDTH,
-    interval,
-    measure_name,
     ruled,
-    shorten,
     styled,
 )
 from cytolens.numerics.estimates import Estimate
@@ -30,14 +27,27 @@ from cytolens.records.classifier import Evaluation
 _FOLDS = "#009E73"
 
 
+class WithHistory(Protocol):
+    """A trained network that knows how its training went."""
+
+    @property
+    def history(self) -> Sequence[Mapping[str, float]]:
+        """One mapping per epoch."""
+        ...
+
+
 @styled
-def plot_training(history: Sequence[Mapping[str, float]], *, best: int | None = None) -> Figure:
+def plot_training(
+    training: WithHistory | Sequence[Mapping[str, float]], *, best: int | None = None
+) -> Figure:
     """Training and validation curves by epoch, a panel per quantity; the kept epoch is marked.
 
-    ``history`` has one mapping per epoch with keys such as ``training_loss``, ``validation_loss``,
-    ``validation_accuracy``; quantities are told by what follows the first underscore. ``best`` is
-    the index of the epoch kept; by default the one of the lowest validation loss.
+    ``training`` is what `train` gives, or its history: one mapping per epoch with keys such as
+    ``training_loss``, ``validation_loss``, ``validation_accuracy``; what follows the first
+    underscore names the quantity. ``best`` is the index of the epoch kept; by default the one of
+    the lowest validation loss.
     """
+    history = training if isinstance(training, Sequence) else training.history
     parts = {
         "training": ("training", UNTRAINED),
         "train": ("training", UNTRAINED),
@@ -216,8 +226,8 @@ def _dots(
             axes.plot([estimate.low, estimate.high], [y, y], color=colour, lw=1.5)
             axes.plot(estimate.value, y, marker=marker, color=colour, ms=4.5)
             axes.annotate(
-                interval(estimate), (1.01, y), xycoords=("axes fraction", "data"), size=SMALL,
-                va="center", color=colour,
+                format_interval(estimate), (1.01, y), xycoords=("axes fraction", "data"),
+                size=SMALL, va="center", color=colour,
             )  # fmt: skip
             ends += [value for value in (estimate.low, estimate.high) if np.isfinite(value)]
             ends.append(estimate.value)

@@ -11,10 +11,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from cytolens.figures.labels import format_number, map_name, shorten
+from cytolens.figures.maps import VECTOR_LIMIT
 from cytolens.figures.style import (
     FAINT,
     INK,
-    METHODS,
     SMALL,
     TRAINED,
     WIDTH,
@@ -22,18 +23,15 @@ from cytolens.figures.style import (
     colours,
     depth_axis,
     legend_text,
-    number,
     ruled,
-    shorten,
     styled,
 )
-from cytolens.figures.tiles import canvas, look_of, put
+from cytolens.figures.tiles import canvas, display_of_cells, put
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding, PlacedCells
 
-VECTOR_LIMIT = 2_000  # points; above, SVG holds them as a picture
-_MARGIN = 0.12  # of the map's width; new cells may lie beside the old ones
+_MARGIN = 0.12  # of the map's width; new cells may lie outside the old ones
 _TINT = 0.25  # of the class's colour in a cell of the run; the rest is white
 _SHOWN = 24  # of the oddest cells
 
@@ -50,7 +48,7 @@ def plot_placed(
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes = figure.add_subplot()
     _draw(axes, embedding, labels, placed, limit=limit)
-    method = METHODS.get(embedding.method, embedding.method)
+    method = map_name(embedding.method)
     axes.set_title(f"{method} of {shorten(embedding.layer, 28)}: {len(placed.names):,} new cells")
     handles = _handles(placed)
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
@@ -90,7 +88,7 @@ def plot_placed_by_depth(
 
 @styled
 def plot_odd_by_depth(placed: PlacedCells) -> Figure:
-    """Share of odd cells at each depth: the new ones, and held-out ones of the run beside them."""
+    """Share of odd cells at each depth: the new ones, and held-out ones of the run."""
     layers = placed.layers
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.add_subplot()
@@ -130,7 +128,7 @@ def plot_odd_cells(cells: Cells, placed: PlacedCells) -> Figure:
     The intensity scale is that of all new cells; of several image channels the first is shown.
     """
     chosen = oddest(placed)[:_SHOWN]
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     columns = 8
     rows = max(1, -(-len(chosen) // columns))
     tile = WIDTH / columns
@@ -235,4 +233,4 @@ def _bars(found: list[Estimate]) -> NDArray[np.float64]:
 
 
 def _percent(share: float) -> str:
-    return f"{number(100 * share, 1 if 0 < share < 0.1 else 0)} %"
+    return f"{format_number(100 * share, 1 if 0 < share < 0.1 else 0)} %"

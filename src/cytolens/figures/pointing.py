@@ -9,20 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from cytolens.figures.style import (
-    FAINT,
-    HALF_WIDTH,
-    INK,
-    PALETTE,
-    SMALL,
-    WIDTH,
-    ruled,
-    styled,
-)
-from cytolens.figures.tiles import canvas, look, put, put_bar, put_scale
+from cytolens.figures.style import FAINT, HALF_WIDTH, INK, PALETTE, SMALL, WIDTH, ruled, styled
+from cytolens.figures.tiles import canvas, display_of_channels, put, put_bar, put_scale
 from cytolens.records.features import KnownAnswer
 
-METHODS: Mapping[str, tuple[str, str]] = {
+EXPLAINERS: Mapping[str, tuple[str, str]] = {
     "ours": ("cytolens", PALETTE[0]),
     "gradcam": ("Grad-CAM", PALETTE[1]),
     "integrated_gradients": ("integrated gradients", PALETTE[2]),
@@ -50,7 +41,7 @@ def plot_pointing(answers: Sequence[KnownAnswer]) -> Figure:
         (right, "iou", "intersection over union with the plant"),
     ):
         for row, answer in enumerate(rows):
-            for place, (method, (_, colour)) in enumerate(METHODS.items()):
+            for place, (method, (_, colour)) in enumerate(EXPLAINERS.items()):
                 key = quantity if method == "ours" else f"{method}_{quantity}"
                 estimate = answer.measures[key]
                 y = row + 0.2 * (place - 1.5)
@@ -71,7 +62,7 @@ def plot_pointing(answers: Sequence[KnownAnswer]) -> Figure:
     left.tick_params(axis="y", length=0)
     handles = [
         Line2D([], [], color=colour, marker="o", markersize=3.6, label=name)
-        for name, colour in METHODS.values()
+        for name, colour in EXPLAINERS.values()
     ]
     handles.append(Line2D([], [], color="#999999", linewidth=1, label="chance"))
     figure.legend(handles=handles, loc="lower center", ncols=5, bbox_to_anchor=(0.5, 0))
@@ -87,7 +78,7 @@ def plot_known_answer(answer: KnownAnswer, *, most: int = 3) -> Figure:
 
     The outline is that of the plant. Saliencies are scaled to their own largest value.
     """
-    methods = [name for name in METHODS if name in answer.saliency]
+    methods = [name for name in EXPLAINERS if name in answer.saliency]
     count = min(most, len(answer.images))
     tile = (HALF_WIDTH - 0.1) / (len(methods) + 1) - _GAP
     high = tile * answer.images.shape[2] / answer.images.shape[3]
@@ -95,13 +86,13 @@ def plot_known_answer(answer: KnownAnswer, *, most: int = 3) -> Figure:
     figure, axes = canvas(HALF_WIDTH, top + count * (high + _GAP) + 0.22)
     title = f"{answer.kind}, {answer.setting}"
     axes.text(0.05, 0.12, title, va="center", weight="bold", size=8.5)
-    drawn = look(
+    drawn = display_of_channels(
         answer.images.shape[1],
         value_range=np.percentile(answer.images, [0.5, 99.8], axis=(0, 2, 3)).T,
     )
     for column, method in enumerate(["cell", *methods]):
         x = 0.05 + column * (tile + _GAP)
-        name = "cell" if method == "cell" else _SHORT.get(method, METHODS[method][0])
+        name = "cell" if method == "cell" else _SHORT.get(method, EXPLAINERS[method][0])
         axes.text(x + tile / 2, top - 0.09, name, ha="center", va="center", size=SMALL - 0.5)
         for row in range(count):
             y = top + row * (high + _GAP)

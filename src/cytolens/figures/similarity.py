@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import (
     FAINT,
     INK,
@@ -13,9 +14,7 @@ from cytolens.figures.style import (
     UNTRAINED,
     WIDTH,
     depth_axis,
-    number,
     ruled,
-    shorten,
     styled,
 )
 from cytolens.records.separation import Similarity
@@ -67,7 +66,7 @@ def _numbers(axes: Axes, values: NDArray[np.float64]) -> None:
         return
     for (y, x), value in np.ndenumerate(values):
         ink = INK if value > 0.7 else "white"
-        text = number(float(value)).removeprefix("0").replace("1.00", "1")
+        text = format_number(float(value)).removeprefix("0").replace("1.00", "1")
         axes.text(x, y, text, color=ink, size=SMALL - 0.5, ha="center", va="center")
 
 

@@ -19,8 +19,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate
-from cytolens.separation.measures import MEASURES as SEPARATION
+from cytolens.figures.labels import shorten
 
 _MARGIN = 0.06  # inches around what is drawn: nothing is cut off
 P = ParamSpec("P")
@@ -81,28 +80,9 @@ STYLE: dict[str, Any] = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",  # text stays text
     "pdf.fonttype": 42,
+    "image.composite_image": False,  # each crop by itself: all of an axes as one is slow
     "svg.hashsalt": "cytolens",  # the same figure gives the same bytes
 }
-
-MEASURES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "auc": "AUC",
-    "calibration_error": "Calibration error",
-    "brier": "Brier score",
-    "log_loss": "Log loss (nats)",
-    **{key: measure.label for key, measure in SEPARATION.items()},
-    "ari": "Adjusted Rand index",
-    "nmi": "Normalised mutual information",
-    "spectral_centroid": "Spectral centroid",
-    "entropy": "Entropy",
-    "spectral_entropy": "Spectral entropy",
-    "compressed_bytes": "Compressed size (bytes)",
-    "orientation_entropy": "Orientation entropy",
-    "receptive_field_used": "Receptive field used",
-}
-METHODS = {"tsne": "t-SNE", "pca": "PCA", "umap": "UMAP", "pacmap": "PaCMAP"}  # of maps
-LOWER_IS_BETTER = frozenset({"calibration_error", "brier", "log_loss"})  # of a classifier
 
 
 def styled(plot: Callable[P, R]) -> Callable[P, R]:
@@ -163,36 +143,10 @@ def colours(n: int, *, first: int = 0) -> list[str]:
     return found
 
 
-def measure_name(key: str) -> str:
-    """What a measure is called in figures: its key, made readable."""
-    return MEASURES.get(key, key.replace("_", " ").capitalize())
-
-
-def shorten(text: str, length: int) -> str:
-    """``text``, at most ``length`` characters long; the middle gives way, as ends tell apart."""
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 3
-    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
-
-
 def legend_text(text: str, length: int = 24) -> str:
     """``text`` for a legend; matplotlib would hide one that begins with an underscore."""
     text = shorten(text, length)
     return f" {text}" if text.startswith("_") else text
-
-
-def number(value: float, digits: int = 2) -> str:
-    """A number for a reader: fixed digits, a true minus sign, a dash where there is none."""
-    return "–" if not np.isfinite(value) else f"{value:.{digits}f}".replace("-", "−")
-
-
-def interval(estimate: Estimate, digits: int = 2) -> str:
-    """``0.87 [0.82, 0.91]``, or without brackets where no interval is known."""
-    if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
-        return number(estimate.value, digits)
-    low, high = number(estimate.low, digits), number(estimate.high, digits)
-    return f"{number(estimate.value, digits)} [{low}, {high}]"
 
 
 def bare(axes: Axes) -> None:
@@ -234,7 +188,7 @@ def logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def spread(values: Sequence[float], gap: float) -> list[float]:
+def move_apart(values: Sequence[float], gap: float) -> list[float]:
     """The values, moved apart as little as it takes to lie ``gap`` from each other."""
     order = np.argsort(values, kind="stable")
     placed: NDArray[np.float64] = np.asarray(values, dtype=float)[order]

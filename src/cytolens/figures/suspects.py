@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from cytolens.figures.style import SMALL, WIDTH, colours, shorten, styled
-from cytolens.figures.tiles import canvas, foot_height, look_of, put, put_bar
+from cytolens.figures.labels import shorten
+from cytolens.figures.style import SMALL, WIDTH, colours, styled
+from cytolens.figures.tiles import canvas, display_of_cells, foot_height, put, put_bar
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Suspects
 
@@ -23,7 +24,7 @@ def plot_suspects(suspects: Suspects, cells: Cells, *, most: int = 16) -> Figure
     probability that probe and neighbours there give to its own class; the line is one half.
     Under an odd cell stands the reason. ``cells`` are all cells of the study.
     """
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     _, height, width = cells.shape
     picture = _PICTURE * height / width
     doubted, odd = suspects.labels[:most], suspects.odd[:most]

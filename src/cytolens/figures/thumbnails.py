@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cytolens.figures.style import INK, METHODS, SMALL, WIDTH, colours, shorten, styled
-from cytolens.figures.tiles import Look, canvas, look_of, put_bar, put_classes
+from cytolens.figures.labels import map_name, shorten
+from cytolens.figures.style import INK, SMALL, WIDTH, colours, styled
+from cytolens.figures.tiles import Display, canvas, display_of_cells, put_bar, put_classes
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding
 
@@ -40,7 +41,7 @@ def plot_thumbnails(
     Of several image channels the one at ``view`` is shown, which the title names; red, green and
     blue in colour. The scale bar is in µm where the pixel size is known, else in pixels.
     """
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
     if layout is None:
         from cytolens.embedding.layout import (
             thumbnail_layout,  # only where it is needed: it is heavy
@@ -61,7 +62,7 @@ def plot_thumbnails(
     total = top + whole + below + (0 if window is None else _PART * height / width + 0.45)
     figure, axes = canvas(WIDTH, total)
     name = "" if len(drawn.views) == 1 else f", {shorten(drawn.views[view], 20)}"
-    method = METHODS.get(embedding.method, embedding.method)
+    method = map_name(embedding.method)
     title = f"{method} of {shorten(embedding.layer, 28)}: {len(index):,} of {len(cells):,} cells"
     axes.text(0.05, 0.13, title + name, va="center", weight="bold", size=8.5)
     put_classes(axes, cells.class_names, 0.36, left=0.0, right=WIDTH - 0.05)
@@ -87,12 +88,12 @@ def _part(
     axes: Axes,
     embedding: Embedding,
     cells: Cells,
-    drawn: Look,
+    drawn: Display,
     window: tuple[float, float, float, float],
     y: float,
     view: int,
 ) -> None:
-    """The part of the map with every cell in a square of its own, and beside it what it is."""
+    """The part of the map with every cell in a square of its own, and a text that describes it."""
     from cytolens.embedding.layout import layout_of_part
 
     index, places, moved = layout_of_part(embedding.coordinates, window, grid=_PART_GRID)
@@ -131,7 +132,7 @@ def _part(
 def _tiles(
     axes: Axes,
     cells: Cells,
-    drawn: Look,
+    drawn: Display,
     index: NDArray[np.int64],
     places: NDArray[np.int64],
     box: tuple[float, float, float, float],

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from cytolens.figures.style import INK, SMALL, colours, number, shorten
+from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.style import INK, SMALL, colours
 from cytolens.records.cells import Cells
 
 Limits = Sequence[float] | NDArray[np.floating]
@@ -18,7 +19,7 @@ _RED_GREEN_BLUE = (("red", "green", "blue"), ("r", "g", "b"))
 
 
 @dataclass(frozen=True)
-class Look:
+class Display:
     """How crops are drawn: one grey picture per image channel, or one in colour."""
 
     channel_names: tuple[str, ...]
@@ -40,19 +41,19 @@ class Look:
         return np.repeat(scaled[view][..., None], 3, axis=-1)
 
 
-def look(
+def display_of_channels(
     channels: int, *, channel_names: Sequence[str] = (), value_range: Limits = (0.0, 1.0)
-) -> Look:
+) -> Display:
     """How images of so many channels are drawn, between ``value_range``: (2,) or per channel."""
     names = tuple(channel_names) or tuple(
         ["image"] if channels == 1 else [f"channel {i}" for i in range(channels)]
     )
     limits = np.broadcast_to(np.asarray(value_range, dtype=float), (channels, 2)).copy()
     colour = tuple(name.lower() for name in names) in _RED_GREEN_BLUE
-    return Look(names, limits, colour)
+    return Display(names, limits, colour)
 
 
-def look_of(cells: Cells, *, sample: int = 256) -> Look:
+def display_of_cells(cells: Cells, *, sample: int = 256) -> Display:
     """How these cells are drawn: one scale for all, from the 0.5 to the 99.8 percentile.
 
     Percentiles are over up to ``sample`` crops spread evenly over the data set, so that few
@@ -61,10 +62,14 @@ def look_of(cells: Cells, *, sample: int = 256) -> Look:
     index = np.unique(np.linspace(0, len(cells) - 1, min(sample, len(cells))).astype(np.int64))
     pixels = np.moveaxis(cells.read(index), 1, 0).reshape(cells.shape[0], -1)
     limits = np.nanpercentile(pixels, [0.5, 99.8], axis=1).T
-    drawn = look(cells.shape[0], channel_names=cells.channel_names, value_range=limits)
+    drawn = display_of_channels(
+        cells.shape[0], channel_names=cells.channel_names, value_range=limits
+    )
     if drawn.colour:
         limits = [float(limits[:, 0].min()), float(limits[:, 1].max())]
-        return look(cells.shape[0], channel_names=cells.channel_names, value_range=limits)
+        return display_of_channels(
+            cells.shape[0], channel_names=cells.channel_names, value_range=limits
+        )
     return drawn
 
 
@@ -148,7 +153,7 @@ def put_scale(
 ) -> float:
     """A small horizontal colour bar with its two limits and its meaning; gives its right end."""
     ramp = mpl.colormaps[cmap](np.linspace(0, 1, 64))[None, :, :3]
-    low, high = number(limits[0], digits), number(limits[1], digits)
+    low, high = format_number(limits[0], digits), format_number(limits[1], digits)
     start = x + 0.075 * len(low)
     axes.text(start - 0.05, y, low, ha="right", va="center", size=SMALL + 0.5)
     axes.imshow(ramp, extent=(start, start + 0.7, y + 0.045, y - 0.045), aspect="auto")
@@ -182,13 +187,13 @@ def put_classes(axes: Axes, names: Sequence[str], y: float, *, left: float, righ
         x += gap + letter * len(text)
 
 
-def foot_height(drawn: Look) -> float:
+def foot_height(drawn: Display) -> float:
     """Inches for the line beneath a figure with its scale bar and its grey scales."""
     scales = 1 if drawn.colour else len({tuple(pair) for pair in drawn.limits.tolist()})
     return 0.24 + 0.17 * max(0, -(-(scales - 2) // 2))
 
 
-def put_intensity_scales(axes: Axes, x: float, y: float, drawn: Look) -> float:
+def put_intensity_scales(axes: Axes, x: float, y: float, drawn: Display) -> float:
     """The grey scales of all image channels, one after another; none for colour images."""
     if drawn.colour:
         axes.text(x, y, "colour, one scale for all crops", ha="left", va="center", size=SMALL + 0.5)

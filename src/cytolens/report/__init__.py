@@ -1,1 +1,1 @@
-"""The report: the results of a study told in order, on one self-contained HTML page."""
+"""The report: the results of a study in order, on one self-contained HTML page."""

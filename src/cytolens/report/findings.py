@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cytolens.figures.style import interval, measure_name, number
+from cytolens.figures.labels import format_interval, format_number, measure_name
+from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.classifier import Evaluation
-from cytolens.report import knowledge
+from cytolens.records.cells import Split
+from cytolens.records.classifier import Evaluation, Folds, Predictions
+from cytolens.records.knowledge import Confounds
+from cytolens.report.alarms import alarm_sentences
 from cytolens.report.page import Fact
-from cytolens.report.results import StudyResults
+from cytolens.report.results import Results
 
 _PREFERRED = ("probe_accuracy", "knn_accuracy", "silhouette")
 
@@ -27,17 +30,18 @@ class Rise:
     depths: int
 
 
-def rise_of_separation(results: StudyResults) -> Rise | None:
+def rise_of_separation(results: Results) -> Rise | None:
     """The rise of the first measure at hand: linear probe, nearest neighbours, silhouette.
 
     A rise is clear when the interval of the best layer lies above the value at the input.
     """
+    measured = results.nested("separation", Estimate)
     for measure in _PREFERRED:
         found = [
-            (layer, results.separation[layer.name][measure])
+            (layer, measured[layer.name][measure])
             for layer in results.layers
-            if measure in results.separation.get(layer.name, {})
-            and np.isfinite(results.separation[layer.name][measure].value)
+            if measure in measured.get(layer.name, {})
+            and np.isfinite(measured[layer.name][measure].value)
         ]
         if len(found) < 2:
             continue
@@ -53,7 +57,7 @@ def rise_of_separation(results: StudyResults) -> Rise | None:
     return None
 
 
-def question(results: StudyResults) -> str:
+def question(results: Results) -> str:
     """What was asked, of which cells."""
     cells = results.cells
     if cells is None:
@@ -70,103 +74,60 @@ def question(results: StudyResults) -> str:
     return text + "."
 
 
-def answer(results: StudyResults) -> tuple[str, ...]:
+def answer(results: Results) -> tuple[str, ...]:
     """What came out, as sentences."""
-    told: list[str] = []
-    test, baseline = results.evaluation, results.baseline
-    key = _headline_measure(test)
+    sentences: list[str] = []
+    test, baseline = _evaluations(results)
+    folds, key = results.read("folds", Folds), _headline_measure(test)
     if test is not None and key is not None:
         estimate = test.measures[key]
-        told.append(
+        sentences.append(
             f"On {test.n:,} held-out cells the network reaches a {_lower(key)} of "
-            f"{interval(estimate)}."
+            f"{format_interval(estimate)}."
         )
         if baseline is not None and key in baseline.measures:
             other = baseline.measures[key]
-            told.append(
+            sentences.append(
                 f"A linear model on the same pixels reaches "
-                f"{interval(other)}{_than(estimate, other)}."
+                f"{format_interval(other)}{_than(estimate, other)}."
             )
-    if results.folds and key is not None and key in results.folds:
-        told.append(
+    if folds is not None and key is not None and key in folds.measures:
+        sentences.append(
             f"With a network trained for each held-out fold the mean is "
-            f"{interval(results.folds[key])}."
+            f"{format_interval(folds.measures[key])}."
         )
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
-        told.append(
-            f"Along the network {_lower(rise.measure)} rises from {number(rise.first.value)} to "
-            f"{interval(rise.best)} at {rise.best_layer}; nine tenths of that rise is there at "
-            f"{rise.onset} (depth {rise.onset_depth} of {rise.depths})."
+        start, best = format_number(rise.first.value), format_interval(rise.best)
+        sentences.append(
+            f"Along the network {_lower(rise.measure)} rises from {start} to {best} at "
+            f"{rise.best_layer}; nine tenths of that rise is reached at {rise.onset} (depth "
+            f"{rise.onset_depth} of {rise.depths})."
         )
     elif rise is not None:
-        told.append(
-            f"At no depth do the held-out classes come apart clearly better than at the input "
-            f"({_lower(rise.measure)} {number(rise.first.value)} there, at best "
-            f"{interval(rise.best)})."
+        sentences.append(
+            "At no depth are the held-out classes clearly better separated than at the input "
+            f"({_lower(rise.measure)} {format_number(rise.first.value)} there, at best "
+            f"{format_interval(rise.best)})."
         )
-    return tuple(told)
+    return tuple(sentences)
 
 
-def images(results: StudyResults) -> tuple[str, ...]:
-    """How far the feature images can be believed, beside the nine best cells."""
-    found = [one for one in results.faithfulness.values() if "predictivity" in one.estimates]
-    if not found:
-        return ()
-    ahead = [
-        one.layer
-        for one in found
-        if one.estimates["predictivity"].value >= one.estimates["nine_best_cells"].value
-    ]
-    failed = sum(1 for one in found for failure in one.failures if failure)
-    total = sum(len(one.failures) for one in found)
-    last = found[-1]
-    return (
-        f"At {last.layer} likeness to a channel's feature image tells which held-out cells drive "
-        f"it with an AUC of {interval(last.estimates['predictivity'])}; the nine best training "
-        f"cells together with {number(last.estimates['nine_best_cells'].value)}.",
-        f"The images predict at least as well as the nine best cells at {len(ahead)} of "
-        f"{len(found)} depths; {failed} of {total} images fail a check, and are framed.",
-    )
-
-
-def channels(results: StudyResults) -> tuple[str, ...]:
-    """What the first channel of each described layer goes along with, the deepest layer first."""
-    told: list[str] = []
-    for name, found in reversed(list(results.contexts.items())):
-        if not found or not found[0].auc:
-            continue
-        first = found[0]
-        group, auc = max(first.auc.items(), key=lambda entry: np.nan_to_num(entry[1]))
-        text = (
-            f"{name}: the decision changes most ({number(first.ablation)} logits) without channel "
-            f"{first.channel}, which answers to {group} (AUC {number(auc)})"
-        )
-        beyond = [
-            f"{key.replace('_', ' ')} {interval(estimate)}"
-            for key, estimate in first.correlations.items()
-            if abs(estimate.value) > (estimate.null or 0)
-        ][:2]
-        text += f" and goes along with {' and '.join(beyond)}" if beyond else ""
-        told.append(text + ".")
-    return tuple(told[:3])
-
-
-def facts(results: StudyResults) -> tuple[Fact, ...]:
+def facts(results: Results) -> tuple[Fact, ...]:
     """The numbers of the headline."""
     found: list[Fact] = []
-    test, baseline = results.evaluation, results.baseline
+    (test, baseline), folds = _evaluations(results), results.read("folds", Folds)
     for key in ("balanced_accuracy", "auc"):
         if test is not None and key in test.measures:
             estimate = test.measures[key]
-            note = f"95 % {number(estimate.low)} to {number(estimate.high)}"
+            note = f"95 % {format_number(estimate.low)} to {format_number(estimate.high)}"
             if baseline is not None and key in baseline.measures:
-                note += f"; linear {number(baseline.measures[key].value)}"
-            found.append(Fact(measure_name(key), number(estimate.value), note))
-    if results.folds and "balanced_accuracy" in results.folds:
-        mean = results.folds["balanced_accuracy"]
-        note = f"balanced accuracy, 95 % {number(mean.low)} to {number(mean.high)}"
-        found.append(Fact("Mean of folds", number(mean.value), note))
+                note += f"; linear {format_number(baseline.measures[key].value)}"
+            found.append(Fact(measure_name(key), format_number(estimate.value), note))
+    if folds is not None and "balanced_accuracy" in folds.measures:
+        mean = folds.measures["balanced_accuracy"]
+        note = f"balanced accuracy, 95 % {format_number(mean.low)} to {format_number(mean.high)}"
+        found.append(Fact("Mean of folds", format_number(mean.value), note))
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
         note = f"depth {rise.onset_depth} of {rise.depths}, by {_lower(rise.measure)}"
@@ -178,18 +139,18 @@ def facts(results: StudyResults) -> tuple[Fact, ...]:
     return tuple(found)
 
 
-def warnings(results: StudyResults) -> tuple[str, ...]:
+def warnings(results: Results) -> tuple[str, ...]:
     """What to keep in mind before believing the answer, most serious first."""
     return (
-        *knowledge.alarms(results),
+        *alarm_sentences(results),
         *_about_the_classifier(results),
         *_about_the_cells(results),
         *_about_the_network(results),
     )
 
 
-def _about_the_classifier(results: StudyResults) -> list[str]:
-    test, baseline = results.evaluation, results.baseline
+def _about_the_classifier(results: Results) -> list[str]:
+    test, baseline = _evaluations(results)
     if test is None:
         return []
     found: list[str] = []
@@ -198,42 +159,43 @@ def _about_the_classifier(results: StudyResults) -> list[str]:
     if balanced is not None and balanced.low <= chance:
         found.append(
             "The network is not clearly better than chance (balanced accuracy "
-            f"{interval(balanced)}, chance {number(chance)}): the images below explain a network "
-            "that may have learnt nothing."
+            f"{format_interval(balanced)}, chance {format_number(chance)}): the images below "
+            "explain a network that may have learnt nothing."
         )
     other = None if baseline is None else baseline.measures.get("balanced_accuracy")
     if balanced is not None and other is not None and balanced.low <= other.high:
         found.append(
             "The network is not clearly better than a linear model on pixels: their intervals "
-            f"overlap (balanced accuracy {interval(balanced)} against {interval(other)})."
+            f"overlap (balanced accuracy {format_interval(balanced)} against "
+            f"{format_interval(other)})."
         )
     calibration = test.measures.get("calibration_error")
     if calibration is not None and calibration.low > 0.1:
         found.append(
-            f"Stated confidence is not to be taken at its word (calibration error "
-            f"{interval(calibration)})."
+            f"The network's confidence does not match how often it is right (calibration error "
+            f"{format_interval(calibration)})."
         )
     if test.n < 100:
         found.append(f"Only {test.n} cells were held out; all intervals are wide.")
     return found
 
 
-def _about_the_cells(results: StudyResults) -> list[str]:
-    cells, found = results.cells, list[str]()
+def _about_the_cells(results: Results) -> list[str]:
+    cells, split, found = results.cells, results.read("split", Split), list[str]()
     if cells is None:
         return found
     if cells.groups is None:
         found.append(
             "No groups (donor, plate, day) are known: cells of one donor may be among both "
-            "training and test cells, and other donors may be told apart less well than these "
+            "training and test cells, and the network may do worse on other donors than these "
             "numbers say."
         )
-    elif results.split is not None:
-        held_out = len(np.unique(cells.groups[results.split.test]))
+    elif split is not None:
+        held_out = len(np.unique(cells.groups[split.test]))
         if held_out < 3:
             found.append(
                 f"The test cells come from {held_out} {cells.group_name or 'group'}"
-                f"{'' if held_out == 1 else 's'} only: how other ones fare is hardly tested."
+                f"{'' if held_out == 1 else 's'} only: performance on others is hardly tested."
             )
     counts = np.bincount(cells.labels, minlength=len(cells.class_names))
     if counts.min() > 0 and counts.max() > 3 * counts.min():
@@ -245,18 +207,20 @@ def _about_the_cells(results: StudyResults) -> list[str]:
             f"The classes differ in size ({large} {counts.max():,}, {small} {counts.min():,}): go "
             "by balanced accuracy, not accuracy."
         )
-    size_told = None if results.confounds is not None else _size_tells(results)
-    if size_told is not None:
+    judged = results.read("confounds", Confounds) is not None
+    size_auc = None if judged else _auc_of_size(results)
+    if size_auc is not None:
         found.append(
-            "The size of the crops alone tells the classes apart with an AUC of "
-            f"{number(size_told)}: what the network has learnt may in part be size."
+            "The size of the crops alone separates the classes with an AUC of "
+            f"{format_number(size_auc)}: what the network has learnt may in part be size."
         )
     return found
 
 
-def _about_the_network(results: StudyResults) -> list[str]:
-    dead = sum(int(images.dead.sum()) for images in results.galleries)
-    shown = sum(len(images.targets) for images in results.galleries)
+def _about_the_network(results: Results) -> list[str]:
+    channels = () if results.galleries is None else results.galleries.channels
+    dead = sum(int(images.dead.sum()) for images in channels)
+    shown = sum(len(images.targets) for images in channels)
     if shown and dead > 0.25 * shown:
         return [
             f"{dead} of the {shown} channels looked at are dead: they never respond to any cell."
@@ -264,21 +228,23 @@ def _about_the_network(results: StudyResults) -> list[str]:
     return []
 
 
-def _size_tells(results: StudyResults) -> float | None:
-    """AUC of the crops' area for two classes, if above 0.7. Source: Mann & Whitney 1947."""
+def _auc_of_size(results: Results) -> float | None:
+    """AUC of the crops' area for two classes, if above 0.7."""
     cells = results.cells
     if cells is None or len(cells.class_names) != 2:
         return None
     area = cells.original_sizes.prod(axis=1).astype(float)
     if len(np.unique(area)) < 3:
         return None
-    _, inverse, count = np.unique(area, return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[inverse]  # mean rank of ties
-    second = cells.labels == 1
-    n = int(second.sum())
-    auc = (rank[second].sum() - n * (n + 1) / 2) / max(n * (len(area) - n), 1)
+    auc = area_under_curve(area[cells.labels == 1], area[cells.labels == 0])
     auc = max(auc, 1 - auc)
-    return float(auc) if auc > 0.7 else None
+    return auc if auc > 0.7 else None
+
+
+def _evaluations(results: Results) -> tuple[Evaluation | None, Evaluation | None]:
+    """Of the network and of the linear baseline, on the test cells."""
+    found = results.read("evaluation", Predictions)
+    return (None, None) if found is None else (found.test, found.baseline)
 
 
 def _headline_measure(test: Evaluation | None) -> str | None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
-from PIL import Image
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 from cytolens.store.files import plain_json
 
@@ -25,8 +24,9 @@ class ReportFigure:
     name: str  # of its files in the run folder
     png: bytes
     title: str  # what it is, a few words
-    caption: str  # what to read from it, and how far to believe it
-    half: bool = False  # two of these stand side by side
+    caption: str  # what is shown, what to read from it, one caution
+    note: str = ""  # how it was measured, folded
+    half: bool = False  # two of these share a row
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ReportContent:
     answer: tuple[str, ...]  # what came out, as sentences
     facts: tuple[Fact, ...] = ()
     warnings: tuple[str, ...] = ()  # what to keep in mind before believing the answer
-    remarks: tuple[str, ...] = ()  # what was taken for what
+    remarks: tuple[str, ...] = ()  # how the data were read
     skipped: tuple[tuple[str, str], ...] = ()  # (file, reason)
     sections: tuple[Section, ...] = ()
     citations: tuple[str, ...] = ()
@@ -84,6 +84,8 @@ def render_report(content: ReportContent) -> str:
     ``summary`` is embedded as JSON (``<script type="application/json" id="summary">``), so that
     the numbers can be read back from the page alone.
     """
+    from jinja2 import Environment, StrictUndefined
+
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
@@ -104,7 +106,7 @@ def render_report(content: ReportContent) -> str:
     )
 
 
-def fit(pictures: Mapping[str, bytes], *, budget: int = PAGE_BUDGET) -> dict[str, bytes]:
+def shrink_to_fit(pictures: Mapping[str, bytes], *, budget: int = PAGE_BUDGET) -> dict[str, bytes]:
     """The same PNG pictures, made smaller where together they would be too much for one page.
 
     The largest is halved in width, down to 700 pixels, until all fit or none can shrink.
@@ -120,6 +122,8 @@ def fit(pictures: Mapping[str, bytes], *, budget: int = PAGE_BUDGET) -> dict[str
 
 
 def _halved(png: bytes) -> bytes:
+    from PIL import Image
+
     with Image.open(BytesIO(png)) as picture:
         width, height = picture.size
         small = picture.convert("RGB").resize(
@@ -151,7 +155,9 @@ def _rows(figures: Sequence[ReportFigure]) -> list[list[ReportFigure]]:
     return rows
 
 
-def _json(value: Mapping[str, Any]) -> Markup:
+def _json(value: Mapping[str, Any]) -> "Markup":
     """JSON that can stand inside a script element: no NaN, no end tag."""
+    from markupsafe import Markup
+
     text = json.dumps(plain_json(value), ensure_ascii=False, default=str)
     return Markup(text.replace("<", "\\u003c"))

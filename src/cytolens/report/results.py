@@ -1,106 +1,120 @@
-"""All that a study can have found; what is missing is left out of the report."""
+"""The results of a study by stage name: what chapters read, and nothing else."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate
-from cytolens.records.cells import Cells, Split
-from cytolens.records.classifier import Evaluation
-from cytolens.records.clusters import Clusters, Populations
-from cytolens.records.features import (
-    Atlas,
-    CellExplanation,
-    ChannelContext,
-    ChannelRanking,
-    Faithfulness,
-    FeatureImages,
-    ModulatedImages,
-)
-from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.records.cells import Cells
+from cytolens.records.features import Galleries
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding
-from cytolens.records.separation import ClassSeparation, Onset, Similarity
 
-ByLayer = Mapping[str, Mapping[str, Estimate]]
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class StudyResults:
-    """The results of a study, stage by stage. Every field may be left at its default."""
+class Results:
+    """A view of the results of a study. Each is read at most once; a missing one is None or empty.
 
-    cells: Cells | None = None
-    split: Split | None = None
-    history: Sequence[Mapping[str, float]] = ()
-    evaluation: Evaluation | None = None  # of the test cells
-    baseline: Evaluation | None = None  # linear, on pixels, same cells
-    folds: Mapping[str, Estimate] | None = None  # means over folds
-    fold_evaluations: Mapping[str, Evaluation] = field(default_factory=dict[str, Evaluation])
-    probabilities: NDArray[np.floating] | None = None  # (N, K), of all cells
-    layers: tuple[Layer, ...] = ()
-    main_layer: str | None = None  # the one that is shown large
-    maps: Mapping[str, Mapping[str, Embedding]] = field(
-        default_factory=dict[str, Mapping[str, Embedding]]
-    )  # maps[method][layer]
-    mapped: NDArray[np.int64] | None = None  # the cells on the maps and in clusters; None: all
-    covariate: str | None = None  # that colours a map; None: the first that varies
-    map_values: Mapping[str, NDArray[np.floating]] = field(
-        default_factory=dict[str, NDArray[np.floating]]
-    )  # by title, of the mapped cells: what else colours the map, such as a channel's activation
-    clusters: Mapping[str, Clusters] = field(default_factory=dict[str, Clusters])  # by layer
-    cluster_images: FeatureImages | None = None
-    populations: Populations | None = None
-    separation: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
-    pairs: Mapping[str, ClassSeparation] = field(
-        default_factory=dict[str, ClassSeparation]
-    )  # by layer; empty for two classes
-    onsets: Sequence[Onset] = ()  # of pairs and classes, the earliest first
-    similarity: Similarity | None = None
-    knowledge: Knowledge | None = None
-    confounds: Confounds | None = None
-    suspects: Suspects | None = None
-    galleries: Sequence[FeatureImages] = ()  # in depth order
-    class_images: FeatureImages | None = None
-    rankings: Mapping[str, ChannelRanking] = field(default_factory=dict[str, ChannelRanking])
-    contexts: Mapping[str, tuple[ChannelContext, ...]] = field(
-        default_factory=dict[str, tuple[ChannelContext, ...]]
-    )  # of the first channels of a gallery, by layer
-    atlas: Atlas | None = None  # of the map that is shown large
-    faithfulness: Mapping[str, Faithfulness] = field(default_factory=dict[str, Faithfulness])
-    unconstrained: Sequence[FeatureImages] = ()  # the galleries without a prior, in their order
-    kinds: Sequence[FeatureImages] = ()  # several images per channel, by kind of cell
-    complexity: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])
-    complexity_trend: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
-    modulated: Sequence[ModulatedImages] = ()  # each of the gallery of its layer
-    kept: ByLayer = field(default_factory=dict[str, Mapping[str, Estimate]])  # by modulation
-    explanations: Sequence[CellExplanation] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    versions: Mapping[str, str] = field(default_factory=dict[str, str])
-    timings: Mapping[str, float] = field(default_factory=dict[str, float])  # seconds by stage
-    summary: Mapping[str, Any] = field(default_factory=dict[str, Any])  # as in summary.json
+    ``stages`` may be any mapping from stage name to result, such as one that reads a run folder on
+    demand. The attributes are what else the page shows: ``settings``, ``versions`` of the
+    software, ``timings`` (seconds by stage) and ``summary`` (the content of summary.json).
+    """
+
+    def __init__(
+        self,
+        stages: Mapping[str, object],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        timings: Mapping[str, float] | None = None,
+        summary: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._stages = stages
+        self._known: dict[str, object] = {}
+        self.settings = settings or {}
+        self.versions = versions or {}
+        self.timings = timings or {}
+        self.summary = summary or {}
+
+    def read(self, stage: str, kind: type[T]) -> T | None:
+        """The result of a stage, or None. Raises TypeError where it is of another type."""
+        found = self._get(stage)
+        return None if found is None else _checked(found, kind, stage)
+
+    def sequence(self, stage: str, kind: type[T]) -> tuple[T, ...]:
+        """A result that is a tuple of records; empty where it is missing. Raises TypeError."""
+        found = self.read(stage, tuple) or ()
+        return tuple(_checked(entry, kind, stage) for entry in found)
+
+    def by_layer(self, stage: str, kind: type[T]) -> Mapping[str, T]:
+        """A result by layer (or by method); empty where it is missing. Raises TypeError."""
+        found = _mapping(self._get(stage), stage)
+        return {name: _checked(entry, kind, f"{stage}[{name}]") for name, entry in found.items()}
+
+    def nested(self, stage: str, kind: type[T]) -> Mapping[str, Mapping[str, T]]:
+        """A result by two names, such as separation[layer][measure]. Raises TypeError."""
+        outer = _mapping(self._get(stage), stage)
+        return {
+            name: {
+                key: _checked(entry, kind, f"{stage}[{name}][{key}]")
+                for key, entry in _mapping(inner, f"{stage}[{name}]").items()
+            }
+            for name, inner in outer.items()
+        }
+
+    @property
+    def cells(self) -> Cells | None:
+        """All cells of the study."""
+        return self.read("cells", Cells)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers of the network, in depth order."""
+        return self.sequence("layers", Layer)
+
+    @property
+    def main_layer(self) -> str | None:
+        """The layer that is shown large."""
+        return self.read("main_layer", str)
+
+    @property
+    def mapped(self) -> NDArray[np.int64] | None:
+        """The cells on the maps and in the clusters; None: all."""
+        return self.read("mapped", np.ndarray)
 
     @property
     def mapped_cells(self) -> Cells | None:
         """The cells on the maps, in their order."""
-        if self.cells is None or self.mapped is None:
-            return self.cells
-        return self.cells.subset(self.mapped)
-
-    @property
-    def mapped_probabilities(self) -> NDArray[np.floating] | None:
-        """Predictions for the cells on the maps."""
-        if self.probabilities is None or self.mapped is None:
-            return self.probabilities
-        return self.probabilities[self.mapped]
+        cells, mapped = self.cells, self.mapped
+        return cells if cells is None or mapped is None else cells.subset(mapped)
 
     @property
     def main_maps(self) -> Mapping[str, Embedding]:
         """The maps that are shown large: t-SNE where there is one, else the first method."""
-        return self.maps.get("tsne") or next(iter(self.maps.values()), {})
+        maps = self.nested("maps", Embedding)
+        return maps.get("tsne") or next(iter(maps.values()), {})
 
-    def gallery(self, layer: str) -> FeatureImages | None:
-        """The feature images of a layer."""
-        return next((images for images in self.galleries if images.layer == layer), None)
+    @property
+    def galleries(self) -> Galleries | None:
+        """All feature images."""
+        return self.read("features", Galleries)
+
+    def _get(self, stage: str) -> object:
+        if stage not in self._known:
+            self._known[stage] = self._stages.get(stage)
+        return self._known[stage]
+
+
+def _checked(found: object, kind: type[T], place: str) -> T:
+    if not isinstance(found, kind):
+        raise TypeError(f"result '{place}' is a {type(found).__name__}, not a {kind.__name__}")
+    return found
+
+
+def _mapping(found: object, place: str) -> Mapping[str, object]:
+    if found is None:
+        return {}
+    _checked(found, Mapping, place)
+    return found  # pyright: ignore[reportReturnType]

@@ -22,7 +22,8 @@ def run_lock(path: Path) -> Generator[None]:
     """Within the block no other process works on the run folder ``path``, which is made if needed.
 
     The lock is an advisory one of the operating system (``flock``) on ``path/.lock``: it ends with
-    the process that holds it, however that ends, so the file may stay. Not to be taken twice by
+    the process that holds it, however that ends, so the file may stay. A folder in which nothing
+    else was made is removed. Not to be taken twice by
     one process. Raises RunError when another process holds it, saying which and since when, and
     when the folder cannot be written to.
     """
@@ -50,6 +51,9 @@ def run_lock(path: Path) -> Generator[None]:
             yield
         finally:
             os.ftruncate(handle, 0)
+            if [entry.name for entry in path.iterdir()] == [LOCK]:  # nothing was made
+                (path / LOCK).unlink()
+                path.rmdir()
     finally:
         os.close(handle)
 

@@ -17,7 +17,9 @@ the disk before its stage is marked as finished.
 """
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -155,6 +157,19 @@ class RunFolder:
         record = self._read_record()
         if [stage for stage in stages if record["stages"].pop(stage, None) is not None]:
             self._write_record(record)
+
+    @contextmanager
+    def making(self, stage: str, hash: str, *, outdates: Iterable[str] = ()) -> Generator[None]:
+        """Within the block the result of a stage is made and written.
+
+        Before it, the stage and those that it ``outdates`` no longer count as finished; after it,
+        the stage does, with the ``hash`` of its inputs and the seconds that it took. Whatever
+        stops the block leaves the stage unfinished.
+        """
+        self.forget(stage, *outdates)
+        started = time.perf_counter()
+        yield
+        self.finish(stage, hash, time.perf_counter() - started)
 
     def check(self, stage: str) -> None:
         """Read all that a finished stage stored, every chunk of it, through its checksums.

@@ -32,7 +32,7 @@ class Origin:
         """
         try:
             yield
-        except (CytolensError, MemoryError):
+        except (CytolensError, MemoryError, ImportError):  # no fault of the file
             raise
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM):

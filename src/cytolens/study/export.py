@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cytolens.errors import choose
 from cytolens.figures.style import FAINT, UNTRAINED, colours
-from cytolens.figures.tiles import look_of
+from cytolens.figures.tiles import display_of_cells
 from cytolens.records.cells import Cells, Split
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad
@@ -119,7 +119,7 @@ def palette_of(cells: Cells) -> Palette:
 
 def pictures_of(cells: Cells) -> Pictures:
     """Crops as pictures (n, H, W, 3), uint8, as the figures show them: the first image channel."""
-    drawn = look_of(cells)
+    drawn = display_of_cells(cells)
 
     def show(index: NDArray[np.int64]) -> NDArray[np.uint8]:
         crops = cells.read(index)

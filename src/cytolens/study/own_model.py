@@ -1,5 +1,6 @@
 """The user's own network: where its code is, whether it may be run, and what it rests on."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +35,6 @@ def content_hash(settings: StudySettings) -> str:
 
 def weights_hash(module: "nn.Module") -> str:
     """What tells one module from another: its structure and its weights."""
-    import hashlib
-
     digest = hashlib.sha256(repr(module).encode())
     for name, value in module.state_dict().items():
         digest.update(name.encode() + value.cpu().numpy().tobytes())

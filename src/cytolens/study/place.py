@@ -1,10 +1,12 @@
-"""New cells on the maps of a finished run: placed, predicted, and told where they are odd.
+"""New cells on the maps of a finished run: placed and predicted, and where they are odd.
 
 A new cell's row is the same whatever else is in the call: crops are prepared by the run's own
 limits, the network runs in batches of one fixed size, and places and distances are computed for
 each cell by itself.
 """
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -75,11 +77,10 @@ def place(
 
 
 def default_folder(run: Path, new: Path) -> Path:
-    """Where placed cells go by default: by the name of the data, and where that is of other data,
-    with a part of their path's hash as well."""
-    import hashlib
-    import json
+    """Where placed cells go by default: a folder of the data's name in ``RUN/placed``.
 
+    Where that holds cells of other data of the same name, a part of the path's hash is added.
+    """
     named = run / "placed" / new.stem
     record = named / "placed.json"
     source = str(new.resolve())

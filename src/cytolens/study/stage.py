@@ -28,10 +28,11 @@ from cytolens.store.run_folder import FORMAT, RunFolder
 from cytolens.study import stages
 from cytolens.study.settings import StudySettings
 
-SOURCES = ("data", "own_module")
-"""What comes from outside the run: the path of the cells, and the user's network or None."""
+SOURCES = ("data", "own_module", "about")
+"""What is no stage: the path of the cells, the user's network or None, and what a report says of
+the study as a whole (settings, versions, timings)."""
 
-MACHINE = ("device", "batch_size")
+FOR_SPEED = ("device", "batch_size")
 """Settings that change how fast a result is made, not what it is."""
 
 _PROGRESS = "progress"  # handed to every stage that asks for it
@@ -72,7 +73,7 @@ class Stage:
     keep: Keep | None = RESULT  # None: made anew whenever it is needed, as that takes no time
     summary: Callable[..., Summary] | None = None  # of results, by the names of its parameters
     gathers: bool = False  # ``make`` is given one mapping, of the results of all other stages
-    counts: Callable[[dict[str, Any]], dict[str, Any]] = dict  # settings whose change makes it anew
+    relevant: Callable[[dict[str, Any]], dict[str, Any]] = dict  # the settings that matter
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -105,8 +106,8 @@ class Stage:
 
     def identity(self, settings: StudySettings, needs: Mapping[str, str | None]) -> str:
         """What the result depends on, as a hash: version, settings, and the hashes of its needs."""
-        chosen = {name: getattr(settings, name) for name in self.settings if name not in MACHINE}
-        parts = [FORMAT, self.name, self.version, self.counts(chosen), needs]
+        chosen = {name: getattr(settings, name) for name in self.settings if name not in FOR_SPEED}
+        parts = [FORMAT, self.name, self.version, self.relevant(chosen), needs]
         if self.gathers:  # its words change with every version of cytolens
             parts.append(cytolens.__version__)
         text = json.dumps(parts, sort_keys=True, default=str)

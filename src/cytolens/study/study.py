@@ -1,7 +1,5 @@
 """A study over one run folder: stages are made when they are asked for, and once."""
 
-import shutil
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -42,12 +40,15 @@ def run(
     """The whole study of ``data`` into the run folder ``out``; gives the path of the report.
 
     ``options`` are fields of StudySettings, e.g. ``classes=["G2", "Prophase"]``. Call again to go
-    on after an interruption. ``data=None`` goes on with the cells that the run holds. Raises
-    CytolensError for anything the user can mend.
+    on after an interruption. ``data=None`` goes on with the run ``out``, its cells and its
+    settings but for the ``options``. Raises CytolensError for anything the user can mend.
     Source: Webb et al. 2018, arXiv:1811.06488.
     """
+    named = settings is not None or "model" in options or data is not None
+    if settings is None and data is None:
+        settings = StudySettings.of_run(RunFolder(Path(out)), **options)
     chosen = settings or StudySettings(**options)
-    study = Study(out, data, chosen, announce=announce, trust_model=True, remake=remake)
+    study = Study(out, data, chosen, announce=announce, trust_model=named, remake=remake)
     study.make("report")
     return study.folder.path / "report.html"
 
@@ -84,7 +85,7 @@ class Study(Mapping[str, Any]):
         self._known = self.folder.noted("data", {})
         self.data = _data_path(self.folder, data, self._known)
         self._named = data is not None or remake  # read the data's bytes to see whether they differ
-        self._remake, self._module, self._trusted = remake, module, trust_model
+        self._module, self._trusted = module, trust_model
         self._hold = (data is None if hold is None else hold) and not remake
         self._announce: Announce = announce or (lambda title: nullcontext(_silent))
         self._results: dict[str, Any] = {}
@@ -97,16 +98,7 @@ class Study(Mapping[str, Any]):
     # As a mapping -----------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> Any:
-        """The result of a stage. Raises SettingError for a name that is no stage.
-
-        "about" is what a report says of the study as a whole: settings, versions, timings.
-        """
-        if name == "about":
-            return {
-                "settings": {"data": str(self.data), **asdict(self.settings)},
-                "versions": versions(),
-                "timings": self.folder.timings,
-            }
+        """The result of a stage. Raises SettingError for a name that is no stage."""
         if name not in self._results:
             self._results[name] = self._source(name) if name in SOURCES else self._result(name)
         return self._results[name]
@@ -131,7 +123,9 @@ class Study(Mapping[str, Any]):
             stage = _stage(name)
             if again and stage.keep is not None:
                 with self._writing():
-                    self._forget(name)
+                    self.folder.forget(name)
+                    self._results.pop(name, None)
+                    self[name]
             self[name]
 
     def verify(self, found: Callable[[str, str | None], None]) -> list[str]:
@@ -191,27 +185,21 @@ class Study(Mapping[str, Any]):
         made_from = str(self.hash_of(stage.name))  # before the data are read, not after
         for need in stage.needs:
             self[need]
-        self._forget(stage.name)
-        started = time.perf_counter()
-        with self._announce(stage.title) as progress:
+        later = downstream(stage.name)
+        for outdated in (stage.name, *later):
+            self._results.pop(outdated, None)
+        making = self.folder.making(stage.name, made_from, outdates=later)
+        with making, self._announce(stage.title) as progress:
             write(self.folder, stage.name, stage.run(self, self.settings, progress), progress)
-        self._note()
-        seconds = time.perf_counter() - started
-        self.folder.finish(stage.name, made_from, seconds)
+            self._note(stage.name)
 
-    def _forget(self, name: str) -> None:
-        """Before a result is replaced: it, and all that rests on it, no longer count as made."""
-        later = downstream(name)
-        self.folder.forget(name, *later)
-        for gone in (name, *later):
-            self._results.pop(gone, None)
-
-    def _note(self) -> None:
+    def _note(self, made: str) -> None:
+        """Keep in the run what it was made with; data and network with the stages they decide."""
         entries: dict[str, Any] = {"settings": asdict(self.settings), "versions": versions()}
-        entries["data"] = {"path": str(self.data), **self._known}
-        if self._content is not None:
-            entries["data"] |= asdict(self._content)
-        if self._own_model:
+        if made == "cells":
+            content = asdict(self._present_content())
+            entries["data"] = self._known = {"path": str(self.data), **content}
+        elif made == "classifier":
             entries["model"] = self.hash_of("own_module")
         self.folder.note(**entries)
 
@@ -227,12 +215,16 @@ class Study(Mapping[str, Any]):
                 yield
             finally:
                 self._locked = False
-                if not self.folder.exists:  # nothing was made: leave nothing behind
-                    shutil.rmtree(self.folder.path, ignore_errors=True)
 
     # What comes from outside ------------------------------------------------------------------
 
     def _source(self, name: str) -> Any:
+        if name == "about":
+            return {
+                "settings": {"data": str(self.data), **asdict(self.settings)},
+                "versions": versions(),
+                "timings": self.folder.timings,
+            }
         if name == "data":
             if not self.data.exists():
                 raise RunError(
@@ -240,7 +232,25 @@ class Study(Mapping[str, Any]):
                     f"where it is now: cytolens run DATA --out {self.folder.path}"
                 )
             return self.data
+        if self._hold and self._trusted and self._network_changed():
+            raise ModelError(
+                f"'{self.settings.model}' has changed since this run's network was made of it; "
+                "make that again with --remake, or put the file back as it was"
+            )
         return own_model.load(self.settings, self._module, trusted=self._trusted)
+
+    def _network_changed(self) -> bool:
+        """Whether the files of the user's network differ from those that the run was made with.
+
+        Files that are gone have not changed: the run holds the weights.
+        """
+        recorded = self.folder.noted("model")
+        if self._module is not None or self.settings.model is None or recorded is None:
+            return False
+        try:
+            return own_model.content_hash(self.settings) != recorded
+        except ModelError:
+            return False
 
     def _data_hash(self) -> str:
         if not self._named and self._known.get("digest"):
@@ -281,19 +291,14 @@ class Study(Mapping[str, Any]):
         if self.data.exists() and self._present_content().digest != self._known.get("digest"):
             what.append(f"the data '{self.data}'")
         self._content = None
-        if self.settings.model is not None and self.folder.noted("model") is not None:
-            try:
-                if own_model.content_hash(self.settings) != self.folder.noted("model"):
-                    what.append(f"the network '{self.settings.model}'")
-            except ModelError:  # its files are no longer there: the run holds the weights
-                pass
+        if self._network_changed():
+            what.append(f"the network '{self.settings.model}'")
         if not what:
             return None
-        return f"{' and '.join(what)} changed since; going on from what the run holds (--remake)"
-
-    @property
-    def _own_model(self) -> bool:
-        return self._module is not None or self.settings.model is not None
+        return (
+            f"{' and '.join(what)} changed since; going on with what the run holds (--remake reads "
+            "them anew)"
+        )
 
     def _own_hash(self) -> str | None:
         if self._module is not None:
@@ -301,9 +306,7 @@ class Study(Mapping[str, Any]):
         if self.settings.model is None:
             return None
         recorded = self.folder.noted("model")
-        if recorded and not self._trusted:
-            return str(recorded)
-        return own_model.content_hash(self.settings)
+        return str(recorded) if recorded and self._hold else own_model.content_hash(self.settings)
 
 
 def versions() -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cytolens import __version__
+from cytolens.figures.labels import format_interval, format_number
 from cytolens.figures.pointing import plot_known_answer, plot_pointing
-from cytolens.figures.style import interval, number
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import KnownAnswer
 from cytolens.report.page import Fact, ReportContent, ReportFigure, ReportTable, Section
@@ -111,7 +111,7 @@ def answers_page(
         facts=tuple(
             Fact(
                 f"{a.kind}: peak on the plant",
-                interval(a.measures["pointing"]) if "pointing" in a.measures else "–",
+                format_interval(a.measures["pointing"]) if "pointing" in a.measures else "–",
                 f"{a.n} held-out cells; accuracy {a.measures['accuracy'].value:.2f}",
             )
             for a in default
@@ -136,9 +136,10 @@ def _sentence(answer: KnownAnswer, name: str) -> str:
             f"held-out cells rests on it, fewer than {FEWEST}), so nothing can be said."
         )
     return (
-        f"{name.capitalize()}: peak on the plant in {interval(answer.measures['pointing'])} of the "
-        f"cells, {_stands(answer, 'pointing')}; overlap with it "
-        f"{interval(answer.measures['iou'])}, {_stands(answer, 'iou')}."
+        f"{name.capitalize()}: peak on the plant in "
+        f"{format_interval(answer.measures['pointing'])} of the cells, "
+        f"{_stands(answer, 'pointing')}; overlap with it "
+        f"{format_interval(answer.measures['iou'])}, {_stands(answer, 'iou')}."
     )
 
 
@@ -157,21 +158,22 @@ def _stands(answer: KnownAnswer, quantity: str) -> str:
 def _warnings(answers: Sequence[KnownAnswer]) -> tuple[str, ...]:
     behind = [
         f"{a.kind}, {a.setting}: behind {RIVALS[rival]} in pointing "
-        f"({interval(a.measures['pointing'])} against {interval(a.measures[f'{rival}_pointing'])})"
+        f"({format_interval(a.measures['pointing'])} against "
+        f"{format_interval(a.measures[f'{rival}_pointing'])})"
         for a in answers
         for rival, word in verdict(a).items()
         if word == "behind"
     ]
     unused = [
         f"{a.kind}, {a.setting}: the classifier does not use the plant (balanced accuracy "
-        f"{interval(a.measures['accuracy'])}); explanations are not judged"
+        f"{format_interval(a.measures['accuracy'])}); explanations are not judged"
         for a in answers
         if "pointing" not in a.measures
     ]
     bright = [
         f"{a.kind}, {a.setting}: in an untrained network the peak is on the plant as well "
-        f"({interval(a.measures['untrained_pointing'])}), as the plant is a bright place; overlap "
-        "and insertion tell more"
+        f"({format_interval(a.measures['untrained_pointing'])}), as the plant is a bright place; "
+        "overlap and insertion say more"
         for a in answers
         if "pointing" in a.measures and standing(a.ahead["untrained_pointing"]) != "ahead"
     ]
@@ -183,8 +185,8 @@ def _results(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> S
         (
             a.kind,
             f"{a.setting} ({a.size_um:g}\u00a0µm, contrast\u00a0{a.contrast:g})",
-            interval(a.measures["accuracy"]),
-            number(a.measures["drop"].value),
+            format_interval(a.measures["accuracy"]),
+            format_number(a.measures["drop"].value),
             str(a.n),
             _of(a, "pointing"),
             _of(a, "gradcam_pointing"),
@@ -262,7 +264,7 @@ def _against(answer: KnownAnswer, rival: str, measure: str) -> str:
     difference = answer.ahead[f"{rival}_{measure}"]
     if measure == "deletion":  # where less is better
         difference = Estimate(-difference.value, -difference.high, -difference.low)
-    return f"{interval(answer.measures[f'{rival}_{measure}'])} {standing(difference)}"
+    return f"{format_interval(answer.measures[f'{rival}_{measure}'])} {standing(difference)}"
 
 
 def _method(answers: Sequence[KnownAnswer]) -> Section:
@@ -291,8 +293,8 @@ def _method(answers: Sequence[KnownAnswer]) -> Section:
 
 
 def _value(answer: KnownAnswer, key: str) -> str:
-    return number(answer.measures[key].value) if key in answer.measures else "–"
+    return format_number(answer.measures[key].value) if key in answer.measures else "–"
 
 
 def _of(answer: KnownAnswer, key: str) -> str:
-    return interval(answer.measures[key]) if key in answer.measures else "–"
+    return format_interval(answer.measures[key]) if key in answer.measures else "–"

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +17,7 @@ from cytolens.records.features import KnownAnswer
 from cytolens.report.page import render_report
 from cytolens.simulation.simulate import Plant
 from cytolens.store.files import write_bytes, write_json, write_text
+from cytolens.store.lock import run_lock
 from cytolens.store.run_folder import RunFolder
 from cytolens.validation.baselines import require_captum
 from cytolens.validation.known_answers import Case, find_known_answer
@@ -87,13 +87,17 @@ def settings_for(
 def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> Path:
     """Find every known answer that ``out`` does not hold yet; give the path of validation.html.
 
-    Beside the page are written ``summary.json`` (see `summary_of`) and the folder ``figures``. An
+    Next to the page are written ``summary.json`` (see `summary_of`) and the folder ``figures``. An
     answer is found anew when its settings, the architecture's file or the version have changed.
     Raises RunError for a folder that holds other things, ModelError for an unusable architecture,
     MissingExtra without captum.
     """
     require_captum()
-    folder = RunFolder(out)
+    with run_lock(out):
+        return _validate(RunFolder(out), settings, announce)
+
+
+def _validate(folder: RunFolder, settings: ValidationSettings, announce: Announce) -> Path:
     architecture = None if settings.model is None else load_module(settings.model)
     recipe = _recipe(settings)
     answers: list[KnownAnswer] = []
@@ -102,9 +106,8 @@ def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> 
         inputs = json.dumps([stage, recipe, asdict(case.plant)], sort_keys=True, default=str)
         found_from = hashlib.sha256(inputs.encode()).hexdigest()[:16]
         if folder.hash_of(stage) != found_from:
-            folder.forget(stage)
-            started = time.perf_counter()
-            with announce(f"{case.plant.kind}, {case.setting}") as progress:
+            title = f"{case.plant.kind}, {case.setting}"
+            with folder.making(stage, found_from), announce(title) as progress:
                 answer = find_known_answer(
                     case,
                     cells=settings.cells,
@@ -115,13 +118,12 @@ def validate(out: Path, settings: ValidationSettings, *, announce: Announce) -> 
                     device=settings.device,
                     progress=progress,
                 )
-            folder.write_result(stage, answer)
+                folder.write_result(stage, answer)
             folder.note(
                 settings={"validation": asdict(settings)}, versions={"cytolens": __version__}
             )
-            folder.finish(stage, found_from, time.perf_counter() - started)
         answers.append(folder.read_result(stage))
-    return write_page(out, answers, asdict(settings))
+    return write_page(folder.path, answers, asdict(settings))
 
 
 def write_page(out: Path, answers: list[KnownAnswer], settings: Mapping[str, Any]) -> Path:

@@ -126,7 +126,7 @@ CELLS = Stage(
         lambda folder, name: folder.read_cells(),
     ),
     summary=_summary,
-    counts=_seed_of_draw,
+    relevant=_seed_of_draw,
 )
 MAPPED = Stage("mapped", "choosing the cells on the maps", mapped, keep=None)
 HELD_OUT = Stage("held_out", "choosing held-out cells", held_out, keep=None)

@@ -204,7 +204,7 @@ def _summary_of_confounds(confounds: Confounds) -> Summary:
                 }
                 for alarm in confounds.alarms
             ],
-            "nuisances": {name: told.as_dict() for name, told in confounds.nuisances.items()},
+            "nuisances": {name: found.as_dict() for name, found in confounds.nuisances.items()},
         }
     )
 

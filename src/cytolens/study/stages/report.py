@@ -12,7 +12,6 @@ from cytolens.study.stage import Keep, Stage, table
 from cytolens.study.stages.knowledge import suspects_table
 
 if TYPE_CHECKING:
-    from cytolens.report.results import StudyResults
     from cytolens.store.cell_table import CellTable
 
 _FORMAT = 1  # of summary.json
@@ -34,18 +33,26 @@ def report(results: Mapping[str, Any], *, progress: Progress) -> Report:
     """The figures, the table of cells, the summary and the page."""
     from cytolens.figures.style import render
     from cytolens.report.page import render_report
+    from cytolens.report.results import Results
     from cytolens.report.story import draw, tell
     from cytolens.study.export import cell_table
 
     summary = summarise(results)
-    gathered = study_results(results, summary)
-    drawn = draw(gathered)
+    about = results["about"]
+    shown = Results(
+        results,
+        settings=about["settings"],
+        versions=about["versions"],
+        timings=about["timings"],
+        summary=summary,
+    )
+    drawn = draw(shown)
     figures: dict[str, tuple[bytes, bytes]] = {}
     for done, (name, figure) in enumerate(drawn.items()):
         progress(done, len(drawn) + 1, name)
         figures[name] = render(figure)
     progress(len(drawn), len(drawn) + 1, "report.html")
-    page = render_report(tell(gathered, {name: png for name, (png, _) in figures.items()}))
+    page = render_report(tell(shown, {name: png for name, (png, _) in figures.items()}))
     rows = suspects_table(results["suspects"], results["cells"])
     return Report(figures, cell_table(results, widest=_WIDEST), rows, summary, page)
 
@@ -70,72 +77,6 @@ def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
         "versions": about["versions"],
         "settings": about["settings"],
     }
-
-
-def study_results(results: Mapping[str, Any], summary: Mapping[str, Any]) -> "StudyResults":
-    """The results as the report's chapters read them."""
-    from cytolens.report.results import StudyResults
-
-    evaluation, folds, pairs = results["evaluation"], results["folds"], results["pairs"]
-    features, modulated = results["features"], results["modulated"]
-    about = results["about"]
-    return StudyResults(
-        cells=results["cells"],
-        split=results["split"],
-        history=results["classifier"].history,
-        evaluation=evaluation.test,
-        baseline=evaluation.baseline,
-        folds=None if folds is None else folds.measures,
-        fold_evaluations={}
-        if folds is None
-        else dict(zip(folds.names, folds.evaluations, strict=True)),
-        probabilities=evaluation.probabilities,
-        layers=results["layers"],
-        main_layer=results["main_layer"],
-        maps=results["maps"],
-        mapped=results["mapped"],
-        map_values=_main_channel(results),
-        clusters=results["clusters"],
-        cluster_images=features.clusters,
-        populations=results["populations"],
-        separation=results["separation"],
-        pairs=pairs.layers,
-        onsets=pairs.onsets,
-        similarity=results["similarity"],
-        knowledge=results["knowledge"],
-        confounds=results["confounds"],
-        suspects=results["suspects"],
-        galleries=features.channels,
-        class_images=features.classes,
-        rankings=results["ranking"],
-        contexts=results["channels"],
-        atlas=results["atlas"],
-        faithfulness=results["faithfulness"],
-        unconstrained=features.unconstrained,
-        kinds=features.kinds,
-        complexity=results["complexity"].layers,
-        complexity_trend=results["complexity"].trend,
-        modulated=modulated.galleries,
-        kept=modulated.kept,
-        explanations=modulated.explanations,
-        settings=about["settings"],
-        versions=about["versions"],
-        timings=about["timings"],
-        summary=summary,
-    )
-
-
-def _main_channel(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Activation on the mapped cells of the channel that matters most at the layer shown."""
-    import numpy as np
-
-    layer = results["main_layer"]
-    ranking = results["ranking"].get(layer)
-    if ranking is None or not len(ranking.importance):
-        return {}
-    first = int(np.nan_to_num(ranking.importance, nan=-np.inf).argmax())
-    values = results["activations"].rows(layer, results["mapped"])
-    return {f"{layer}, channel {first}": values[:, first]} if first < values.shape[1] else {}
 
 
 def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> None:

@@ -1,0 +1,72 @@
+"""Confound alarms in words, for the top of the report and for the chapter on knowledge."""
+
+import numpy as np
+
+from cytolens.figures.labels import format_interval, format_number
+from cytolens.records.knowledge import Alarm, Confounds
+from cytolens.report.results import Results
+
+READ_BY = {"r2": "R²", "auc": "AUC"}
+"""How well a property is read, by the key of the measure."""
+
+MOST_ALARMS = 3  # at the top of the report
+_FEW_MATCHED = 0.05
+
+
+def alarm_sentences(results: Results) -> tuple[str, ...]:
+    """The alarms for the top of the report, the strongest first."""
+    found = results.read("confounds", Confounds)
+    raised = () if found is None else found.alarms
+    sentences = [alarm_sentence(alarm, results) for alarm in raised[:MOST_ALARMS]]
+    if len(raised) > MOST_ALARMS:
+        others = ", ".join(readable(alarm.nuisance) for alarm in raised[MOST_ALARMS:])
+        sentences.append(
+            f"To a lesser degree also {others} alone: see the chapter on what else the network "
+            "knows."
+        )
+    return tuple(sentences)
+
+
+def alarm_sentence(alarm: Alarm, results: Results) -> str:
+    """What gives the label away, that the network encodes it, and what is left without it."""
+    name, null = readable(alarm.nuisance), alarm.label_from_nuisance.null
+    before = alarm.encoded.untrained
+    untrained = "" if before is None else f", before training {format_number(before)}"
+    same = f" (or {', '.join(map(readable, alarm.same_as))})" if alarm.same_as else ""
+    chance = "" if null is None else f", by chance at most {format_number(null)}"
+    kind = (
+        "No biology of the cell should be behind it."
+        if alarm.kind == "artefact"
+        else "It may be biology, if these classes are meant to differ in it."
+    )
+    return (
+        f"{name[:1].upper()}{name[1:]}{same} alone predicts the class: balanced accuracy "
+        f"{format_interval(alarm.label_from_nuisance)}{chance}. The network encodes it "
+        f"({READ_BY[alarm.measure]} {format_interval(alarm.encoded)} at "
+        f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {kind}"
+    )
+
+
+def readable(name: str) -> str:
+    """The name of a property or nuisance, as a reader sees it."""
+    return name.replace("_", " ")
+
+
+def _verdict(alarm: Alarm, results: Results) -> str:
+    fixed, whole = alarm.performance_fixed, alarm.performance
+    matched = f"{100 * alarm.matched:.0f} % of the cells could be matched"
+    if not np.isfinite(fixed.value) or alarm.matched < _FEW_MATCHED:
+        return (
+            f"Hardly any cell has a counterpart of another class in it ({matched}), so these data "
+            "cannot say whether the network uses it or the cell."
+        )
+    text = (
+        f"Where it is held fixed, the network's balanced accuracy is {format_interval(fixed)} "
+        f"instead of {format_number(whole.value)} on all held-out cells ({matched}): "
+    )
+    chance = 1 / max(2, 0 if results.cells is None else len(results.cells.class_names))
+    if fixed.low <= chance:
+        return text + "what is left is not clearly better than chance."
+    if fixed.high < whole.value:
+        return text + "part of its performance rests on it."
+    return text + "no clear loss."

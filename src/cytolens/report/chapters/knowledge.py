@@ -1,0 +1,201 @@
+"""The chapter on what else the network knows: properties, confounds, suspect labels, odd cells."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+
+from cytolens.figures.knowledge import CLASS, is_clear, plot_knowledge
+from cytolens.figures.labels import format_interval, format_number
+from cytolens.figures.suspects import plot_suspects
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
+from cytolens.records.knowledge import Confounds, Knowledge, Suspects
+from cytolens.report.alarms import MOST_ALARMS, READ_BY, alarm_sentence, readable
+from cytolens.report.chapter import Chapter, Drawing
+from cytolens.report.page import ReportTable
+from cytolens.report.results import Results
+
+_MOST_NAMED = 40  # suspects in the table
+
+
+def figures(results: Results) -> Iterator[Drawing]:
+    """Properties by depth, and the cells that deserve a second look."""
+    knowledge, suspects = results.read("knowledge", Knowledge), results.read("suspects", Suspects)
+    if knowledge is not None and knowledge.measures and results.layers:
+        caption = (
+            "How well a linear probe reads each property of held-out cells: R² of a number (0: "
+            "guessing), AUC of a category (0.5: guessing). Triangles mark what training has "
+            "changed; the rest comes from the pixels and the architecture. That a property can be "
+            "read does not mean that the decision uses it."
+        )
+        plot = partial(plot_knowledge, results.layers, knowledge)
+        title = "What can be read from each layer"
+        yield Drawing("knowledge", title, caption, plot, _knowledge_note(knowledge))
+    cells = results.cells
+    if suspects is not None and cells is not None and len(suspects.labels) + len(suspects.odd):
+        caption = (
+            f"Of {len(suspects.judged):,} cells, those whose neighbours in the features mostly "
+            "have another label, the clearest first; and odd cells, which differ from all classes "
+            "by far. A suspect label may be wrong, or the cell may only look like the other class."
+        )
+        note = (
+            "Below each suspect stand the given and the likelier class, and bars for the "
+            "probability of the given class by linear probe and neighbours, from the first layer "
+            "to the last (the line is one half). None of them has seen this cell's label. Where "
+            "classes overlap, most suspects are cells that look like the other class. "
+            + " ".join(suspects.remarks)
+        )
+        plot = partial(plot_suspects, suspects, cells)
+        yield Drawing("suspects", "Suspect labels and odd cells", caption, plot, note.strip())
+
+
+def tables(results: Results) -> Iterable[ReportTable | None]:
+    """Every nuisance; the first suspect labels; the oddest cells."""
+    confounds, suspects = results.read("confounds", Confounds), results.read("suspects", Suspects)
+    yield None if confounds is None else confounds_table(confounds)
+    if suspects is not None and results.cells is not None:
+        yield _suspects_table(suspects, results.cells)
+        yield _odd_table(suspects, results.cells)
+
+
+def sentences(results: Results) -> tuple[str, ...]:
+    """What training made readable apart from the class, and alarms that are not at the top."""
+    found: list[str] = []
+    knowledge = results.read("knowledge", Knowledge)
+    if knowledge is not None:
+        listed = [
+            f"{readable(name)} ({READ_BY[knowledge.measures[name]]} {format_interval(estimate)} "
+            f"at {layer}, untrained {format_number(estimate.untrained)})"
+            for name, layer, estimate in _gained(knowledge)[:3]
+        ]
+        if listed:
+            found.append(f"Apart from the class, training made most readable: {'; '.join(listed)}.")
+    confounds = results.read("confounds", Confounds)
+    if confounds is not None:
+        found += [alarm_sentence(alarm, results) for alarm in confounds.alarms[MOST_ALARMS:]]
+        if not confounds.alarms:
+            found.append(
+                f"No confound alarm: none of {len(confounds.nuisances)} nuisances both gives the "
+                "class away to an extent that matters and is encoded by the network."
+            )
+    return tuple(found)
+
+
+def confounds_table(found: Confounds) -> ReportTable | None:
+    """Every nuisance with what it alone says of the label."""
+    if not found.nuisances:
+        return None
+    raised = {alarm.nuisance: alarm for alarm in found.alarms}
+    merged = {name: alarm.nuisance for alarm in found.alarms for name in alarm.same_as}
+    rows: list[tuple[str, ...]] = []
+    for name, alone in sorted(found.nuisances.items(), key=lambda entry: -entry[1].value):
+        alarm = raised.get(name)
+        raises = "alarm" if alarm else f"as {readable(merged[name])}" if name in merged else "–"
+        rows.append(
+            (
+                readable(name), found.kinds[name], raises, format_interval(alone),
+                format_number(alone.null),
+                format_interval(alarm.performance_fixed) if alarm else "–",
+                f"{100 * alarm.matched:.0f} %" if alarm else "–",
+            )
+        )  # fmt: skip
+    header = (
+        "nuisance", "kind", "alarm", "label from it alone", "by chance", "network, held fixed",
+        "cells matched",
+    )  # fmt: skip
+    text = (
+        f"Balanced accuracy of a histogram classifier on held-out cells or groups, {found.n:,} "
+        "cells. By chance: the 95 % limit of the largest of all of them under permuted labels. An "
+        "alarm needs an interval above that, a quarter of the network's advantage over guessing, "
+        "and a layer that encodes the nuisance beyond what the class says of it."
+    )
+    if found.left_out:
+        text += f" Not judged: {_reasons(found.left_out)}."
+    title = "What gives the label away"
+    return ReportTable(title, header, tuple(rows), text, 3, folded=len(rows) > 12)
+
+
+def _gained(knowledge: Knowledge) -> list[tuple[str, str, Estimate]]:
+    """Properties that training made readable, each at the layer of its largest gain; most first."""
+    gained = [
+        (estimate.value - estimate.untrained, name, layer, estimate)
+        for layer, read in knowledge.layers.items()
+        for name, estimate in read.items()
+        if name != CLASS
+        and estimate.untrained is not None
+        and is_clear(estimate, knowledge.measures[name])
+        and estimate.low > estimate.untrained
+    ]
+    best: dict[str, tuple[str, str, Estimate]] = {}
+    for _, name, layer, estimate in sorted(gained, key=lambda entry: -entry[0]):
+        best.setdefault(name, (name, layer, estimate))
+    return list(best.values())
+
+
+def _knowledge_note(knowledge: Knowledge) -> str:
+    text = (
+        "R² 0 is no better than the mean of other cells. Grey: the 95 % interval is not clear of "
+        "what permuted values give. A triangle up: the trained network encodes it clearly better "
+        "than the untrained one; a triangle down: clearly worse. "
+    )
+    most = max(knowledge.counts.values(), default=0)
+    scarce = {name: n for name, n in knowledge.counts.items() if n < 0.9 * most}
+    if scarce:
+        fewest, others = min(scarce.values()), max(scarce.values())
+        known = f"{fewest:,}" if fewest == others else f"{fewest:,} to {others:,}"
+        text += (
+            f"Known for {known} of {most:,} cells only, as no outline was found in the others or "
+            f"the table has no value: {', '.join(map(readable, scarce))}. "
+        )
+    if knowledge.by_cells:
+        text += (
+            "Judged on other cells of the same groups, as the values are bound to the groups: "
+            f"{', '.join(map(readable, knowledge.by_cells))}. "
+        )
+    if knowledge.left_out:
+        text += f"Left out: {_reasons(knowledge.left_out)}."
+    return text.strip()
+
+
+def _suspects_table(found: Suspects, cells: Cells) -> ReportTable | None:
+    rows = tuple(
+        (
+            str(cells.names[cell]),
+            cells.class_names[given],
+            cells.class_names[rather],
+            format_number(score),
+        )
+        for cell, given, rather, score in zip(
+            found.labels[:_MOST_NAMED], found.given, found.suggested, found.score
+        )
+    )
+    text = (
+        f"The first {len(rows)} of {len(found.labels):,}; all of them are in suspects.csv. Log "
+        "odds of the likelier against the given class."
+    )
+    header = ("cell", "given", "likelier", "log odds")
+    return ReportTable("Suspect labels", header, rows, text, 3, folded=True) if rows else None
+
+
+def _odd_table(found: Suspects, cells: Cells) -> ReportTable | None:
+    rows = tuple(
+        (
+            str(cells.names[cell]),
+            cells.class_names[cells.labels[cell]],
+            reason,
+            format_number(score, 1),
+        )
+        for cell, reason, score in zip(found.odd[:_MOST_NAMED], found.reasons, found.oddness)
+    )
+    text = (
+        f"The first {len(rows)} of {len(found.odd):,}. Robust standard deviations beyond the "
+        "nearest class; 35 where there is nothing to compare."
+    )
+    header = ("cell", "class", "odd by", "how odd")
+    return ReportTable("Odd cells", header, rows, text, 3, folded=True) if rows else None
+
+
+def _reasons(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{readable(name)} ({why})" for name, why in reasons.items())
+
+
+CHAPTER = Chapter("knowledge", "What else the network knows", 50, figures, tables, sentences)

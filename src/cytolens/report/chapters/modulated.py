@@ -1,0 +1,101 @@
+"""The chapter on what matters in a cell: modulated feature images, and cells explained."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from cytolens.figures.labels import format_interval
+from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.features import CellExplanation, ModulatedImages, Modulation
+from cytolens.report.chapter import Chapter, Drawing, file_name
+from cytolens.report.results import Results
+
+
+def figures(results: Results) -> Iterator[Drawing]:
+    """Cells explained; then modulated images, the deepest layer, which explains them, first."""
+    found, cells = results.read("modulated", Modulation), results.cells
+    if found is None:
+        return
+    galleries = results.galleries
+    crops: dict[str, Any] = {}
+    if cells is not None:
+        crops = {"channel_names": cells.channel_names, "pixel_size": cells.pixel_size}
+    for place, shown in enumerate(found.explanations):
+        images = None if galleries is None else galleries.of(shown.layer)
+        limits = None if images is None else images.settings.get("value_range")
+        yield Drawing(
+            f"explanation_{place + 1}",
+            f"Why {shown.name} is classified as {shown.predicted_class}",
+            _explanation_caption(shown),
+            partial(plot_cell_explanation, shown, value_range=limits, **crops),
+            _explanation_note(shown),
+        )
+    for place, modulated in enumerate(reversed(found.galleries)):
+        images = None if galleries is None else galleries.of(modulated.layer)
+        if images is None or len(images.targets) != len(modulated.targets):
+            continue
+        yield Drawing(
+            f"modulated_{file_name(modulated.layer)}",
+            f"Modulated feature images of {modulated.layer}",
+            _modulated_caption(modulated, first=place == 0),
+            partial(plot_modulated, images, modulated, **crops),
+            kept_text(found.kept.get(modulated.layer, {})),
+        )
+
+
+def kept_text(found: Mapping[str, Estimate]) -> str:
+    """How much of the activation the parts that modulation keeps hold."""
+    if "kept" not in found:
+        return ""
+    share = {name: format_interval(estimate) for name, estimate in found.items()}
+    return (
+        f"The parts that are kept hold {share['kept']} of the channels' activation (with the gain "
+        f"moved to a random place: {share['random_kept']}). Put in a tenth of the pixels at a "
+        f"time, they bring back {share['insertion']} of it on average "
+        f"({share['random_insertion']}); {share['deletion']} stays when they are taken out "
+        f"({share['random_deletion']})."
+    )
+
+
+def _modulated_caption(images: ModulatedImages, *, first: bool) -> str:
+    if not first:
+        return "The same for a shallower layer, whose gain is finer. Read it as the figure before."
+    source = (
+        "its own activation map"
+        if images.source == "self"
+        else f"the activation map of {images.source}"
+    )
+    return (
+        f"Each feature image multiplied by {source}, scaled up to the crop (the gain). What is "
+        "left is the part that excites the channel; the rest fades to background. The gain is as "
+        "coarse as the layer: its blur is no property of the feature."
+    )
+
+
+def _explanation_caption(shown: CellExplanation) -> str:
+    wrong = shown.true_class != shown.predicted_class
+    return (
+        f"The {len(shown.channels)} channels of {shown.layer} that speak most for "
+        f"{shown.predicted_class} in this cell, and where. "
+        + ("Here the network is wrong: see what misled it. " if wrong else "")
+        + "This is a linear account of one decision: channels act together, and without one the "
+        "others may act differently."
+    )
+
+
+def _explanation_note(shown: CellExplanation) -> str:
+    itself = any("itself" in target for target in shown.modulated.targets)
+    made = (
+        "the cell itself, modulated by the map of each channel"
+        if itself
+        else "their feature images, modulated by their maps of this cell"
+    )
+    return (
+        "Channels are ranked by gradient × activation, for the predicted class against the others. "
+        f"Saliency shows where they speak for it in this cell. Below: {made}. The sum weights them "
+        "by their contributions, on an intensity scale of its own."
+    )
+
+
+CHAPTER = Chapter("modulated", "What matters in a cell", 90, figures)
