@@ -27,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench_embedding import depths
+from cytolens.embedding.affinities import joint_affinities
 from cytolens.embedding.methods import embed
-from cytolens.embedding.tsne import Phase, joint_affinities, optimise
+from cytolens.embedding.tsne import Phase, optimise
 from cytolens.numerics.neighbours import find_neighbours
 
 Array = NDArray[np.float32]

@@ -161,7 +161,10 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
 
 def test_an_interrupt_says_that_the_same_command_goes_on(simulated: Path, tmp_path: Path):
     words = ["train", str(simulated), "--out", str(tmp_path / "run"), "--epochs", "500"]
-    running = subprocess.Popen([*CYTOLENS, *words], stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*CYTOLENS, *words], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # jobs may ignore it
+    )  # fmt: skip
     for _ in range(600):  # until it trains
         record = tmp_path / "run" / "run.json"
         if record.is_file() and "cells" in json.loads(record.read_text())["stages"]:

@@ -217,10 +217,19 @@ def test_degenerate_features_still_give_a_finite_map(change: Callable[[Array], A
     assert all(np.isfinite(value) for value in found.quality.values())
 
 
+def test_a_map_that_collapses_is_no_map_and_starts_no_other():
+    alike, features = np.eye(30, dtype=np.float32), blobs(30)[0]
+    found = embed({"a": features, "b": alike, "c": features}, rng=0)
+    assert not found["b"].coordinates.any()
+    assert found["b"].settings["collapsed"]
+    assert not found["b"].quality
+    assert found["a"].settings["started_from"] == "c"
+
+
 def test_what_cannot_be_mapped_is_said_in_one_line():
     features, _ = blobs(20)
-    with pytest.raises(InputError, match="at least 5 cells, got 4"):
-        embed({"a": features[:4]}, rng=0)
+    with pytest.raises(InputError, match="at least 3 cells, got 2"):
+        embed({"a": features[:2]}, rng=0)
     with pytest.raises(InputError, match="layer b has 19 cells where others have 20"):
         embed({"a": features, "b": features[:19]}, rng=0, method="pca")
     broken = features.copy()

@@ -7,8 +7,9 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from cytolens.embedding import reference as module
+from cytolens.embedding.affinities import neighbour_affinities
 from cytolens.embedding.methods import embed
-from cytolens.embedding.placing import Field, Placer, neighbour_affinities, placed_recall, placer
+from cytolens.embedding.placing import Field, Placer, placed_recall, placer
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
 from cytolens.records.maps import Embedding

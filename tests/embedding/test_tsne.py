@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from openTSNE import TSNEEmbedding
+from openTSNE import TSNE, TSNEEmbedding
 from openTSNE.affinity import PerplexityBasedNN, PrecomputedAffinities
 from openTSNE.nearest_neighbors import PrecomputedNeighbors
 from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
 
 from cytolens.embedding import tsne
-from cytolens.embedding.tsne import Phase, joint_affinities, optimise
+from cytolens.embedding.affinities import joint_affinities
+from cytolens.embedding.methods import embed
+from cytolens.embedding.tsne import Phase, optimise
 from cytolens.numerics.neighbours import find_neighbours
 
 
@@ -40,6 +42,12 @@ def divergence(joint, places):
     np.fill_diagonal(q, 0)
     q /= q.sum()
     return float((p[p > 0] * np.log(p[p > 0] / q[p > 0])).sum())
+
+
+def recall(features, places):
+    near = find_neighbours(features, 10).indices
+    found = find_neighbours(np.asarray(places, dtype=np.float32), 10).indices
+    return np.mean([len(set(a) & set(b)) for a, b in zip(found, near, strict=True)]) / 10
 
 
 def test_affinities_are_those_of_openTSNE(features, joint):
@@ -77,14 +85,45 @@ def test_maps_are_as_good_as_those_of_openTSNE(features, joint):
     theirs.optimize(250, exaggeration=12, momentum=0.8, inplace=True)
     theirs.optimize(300, momentum=0.8, inplace=True)
     assert ours_kl < divergence(joint, np.asarray(theirs)) * 1.02
+    assert recall(features, ours) > recall(features, theirs) - 0.01
 
-    near = find_neighbours(features, 10).indices
 
-    def recall(places):
-        found = find_neighbours(np.asarray(places, dtype=np.float32), 10).indices
-        return np.mean([len(set(a) & set(b)) for a, b in zip(found, near, strict=True)]) / 10
+def cloud(n):
+    return np.random.default_rng(n).normal(size=(n, 16)).astype(np.float32)
 
-    assert recall(ours) > recall(theirs) - 0.01
+
+def one_far_away(n):
+    features = cloud(n)
+    features[0] = 100
+    return features
+
+
+def half_coincide(n):
+    features = cloud(n)
+    features[: n // 2] = features[0]
+    return features
+
+
+@pytest.mark.parametrize("make", [cloud, one_far_away, half_coincide])
+@pytest.mark.parametrize("n", [3, 6, 30, 300, 3000])
+def test_weak_structure_is_mapped_as_well_as_by_openTSNE(make, n):
+    if n == 3000 and make is not one_far_away:
+        pytest.skip("covered by the benchmark: benchmarks/bench_weak_structure.py")
+    features = make(n)
+    found = embed(features, rng=0, threads=1).coordinates
+    assert np.ptp(found) > 1
+    if n < 30:  # too few to speak of neighbours
+        return
+    perplexity = min(30, (n - 1) / 3)
+    theirs = TSNE(perplexity=perplexity, n_jobs=1, random_state=0).fit(features)
+    assert recall(features, found) > recall(features, theirs) - (0.05 if n == 30 else 0.02)
+
+
+def test_an_exaggerated_map_does_not_shrink_to_nothing():
+    features = cloud(300)
+    joint = joint_affinities(find_neighbours(features, 90), 30)
+    shrunk, _ = optimise(joint, 1e-4 * features[:, :2], [Phase(250, 12)])
+    assert np.sqrt((shrunk**2).sum(axis=1).mean()) >= 0.999 * tsne.SMALLEST
 
 
 def test_the_same_start_gives_the_same_bytes_for_any_number_of_threads(joint):

@@ -370,3 +370,10 @@ def test_clusters_stand_beside_the_map_with_their_size_purity_and_typical_cells(
     assert "t-SNE of conv3: clusters" in texts(
         plot_cluster_outlines(make_embedding(400), nothing, cells)
     )
+
+
+def test_a_map_without_extent_says_that_its_cells_are_alike() -> None:
+    flat = replace(make_embedding(), coordinates=np.zeros((60, 2), dtype=np.float32))
+    assert "all cells alike" in texts(plot_embedding(flat, make_cells()))
+    panels = plot_maps_by_depth([make_embedding(), flat], make_cells())
+    assert texts(panels).count("all cells alike") == 1

@@ -41,6 +41,7 @@ def records() -> list[type]:
 def large(kind: Any) -> Any:
     """A value of a type, larger than any screen."""
     origin, parts = get_origin(kind), get_args(kind)
+    origin = get_origin(getattr(origin, "__value__", None)) or origin  # NumPy 2.5 has named types
     if origin is np.ndarray:
         return np.zeros((MANY, 4), dtype=np.int64)
     if origin is UnionType:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cytolens.errors import SettingError
 from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.study.settings import StudySettings
+from cytolens.study.stage import Stage
 from cytolens.study.stages.report import summarise
 from cytolens.study.study import Study
 
@@ -190,3 +192,22 @@ def test_a_change_of_cards_repeats_no_feature_image(told: Study, data: Path):
     again = Study(told.folder.path, data, changed, announce=listener)
     assert all(len(contexts) <= 1 for contexts in again["channels"].values())
     assert listener.made == ["describing the channels"]
+
+
+def test_stages_run_on_one_thread_unless_more_are_asked_for(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before, run, seen = torch.get_num_threads(), Stage.run, dict[str, int]()
+
+    def watched(stage: Stage, *given: object) -> object:
+        seen[stage.name] = torch.get_num_threads()
+        return run(stage, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Stage, "run", watched)
+    for threads, expected in ((None, 1), (3, 3)):
+        settings = replace(SMALL, threads=threads)
+        Study(tmp_path / str(threads), data, settings).make("ascents", "evaluation")
+        assert {"classifier", "ascents", "evaluation"} <= set(seen)
+        assert set(seen.values()) == {expected}
+        assert torch.get_num_threads() == before

@@ -13,6 +13,7 @@ from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import held_out_parts
 from cytolens.classifier.training import TrainingSettings, clock, train
 from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.threads import thread_count
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds
 
@@ -36,8 +37,8 @@ def cross_validate(
     as it then is. (Setting aside further groups for early stopping would cost a fifth of the
     donors where there are six.)
 
-    On the CPU as many networks train side by side as PyTorch has threads, one thread each: small
-    convolutions gain little from sharing. ``progress`` counts epochs over all folds.
+    On the CPU as many networks train side by side as there are cores (`thread_count`), one thread
+    each: small convolutions gain little from sharing. ``progress`` counts epochs over all folds.
     """
     settings = settings or TrainingSettings()
     draw = generator(rng)
@@ -45,8 +46,7 @@ def cross_validate(
     seeds = [seed_from(draw) for _ in parts]
     report = _Tally(len(parts), settings.epochs, progress)
     on_cpu = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"
-    threads = torch.get_num_threads()
-    workers = min(len(parts), threads) if on_cpu else 1
+    workers = min(len(parts), thread_count(None)) if on_cpu else 1
 
     def one(name: str, seed: int) -> NDArray[np.float32]:
         held_out = parts[name]
@@ -65,9 +65,10 @@ def cross_validate(
     if workers == 1:
         found = [one(name, seed) for name, seed in zip(parts, seeds, strict=True)]
     else:
+        before = torch.get_num_threads()
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             found = list(pool.map(one, parts, seeds))
-        torch.set_num_threads(threads)  # for threads started later
+        torch.set_num_threads(before)  # for threads started later
     return _judge(cells, parts, found, resamples, draw)
 
 

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 int
 """
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
     words = list(sys.argv[1:] if arguments is None else arguments)
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of writing that a full disk stopped

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.embedding.affinities import joint_affinities
 from cytolens.embedding.alignment import align, displacement, flip, start_from
 from cytolens.embedding.landmarks import choose_landmarks
 from cytolens.embedding.placing import Placer, Reference
@@ -28,9 +29,12 @@ from cytolens.records.by_layer import of_all_layers
 from cytolens.records.cells import Progress, Settings
 from cytolens.records.maps import Embedding
 
-FEWEST_CELLS = 5
+FEWEST_CELLS = 3
 MOST_MAPPED = 200_000
 """Cells mapped directly. Of more, this many landmarks are mapped and the others placed on it."""
+LEAST_EXTENT = 0.1
+"""Of a map by t-SNE, whose kernel is 1 wide. A smaller one shows nothing: cells that are all
+equally far from each other are best mapped onto one point."""
 PLACED_AT_ONCE = 16_384
 PERPLEXITY = 30
 NEIGHBOURS = 3 * PERPLEXITY
@@ -84,7 +88,7 @@ def tsne(features: NDArray[np.float32], start: Start) -> Made:
     for and is more than a third of the other cells.
     """
     # torch takes a second to load, and the rest of the room does without.
-    from cytolens.embedding.tsne import Phase, joint_affinities, optimise
+    from cytolens.embedding.tsne import Phase, optimise
 
     n = len(features)
     perplexity = min(PERPLEXITY, (n - 1) / 3) if start.perplexity is None else start.perplexity
@@ -346,14 +350,16 @@ def _map(
     landmarks: int,
 ) -> Embedding:
     """The map of one layer, laid onto the one that it started from."""
+    nowhere = np.zeros((len(features), 2), dtype=np.float32)
     if is_constant(features):
-        nowhere = np.zeros((len(features), 2), dtype=np.float32)
         return Embedding(layer, name, nowhere, {}, {"constant_features": True})
     if name == "pca" or len(features) <= landmarks:
         made = make(features, start)
     else:
         made = _by_landmarks(name, make, features, start, landmarks)
     coordinates, settings = np.asarray(made.coordinates, dtype=np.float32), dict(made.settings)
+    if name == "tsne" and np.ptp(coordinates, axis=0).max() < LEAST_EXTENT:
+        return Embedding(layer, name, nowhere, {}, {**settings, "collapsed": True})
     if start.coordinates is not None:
         lay = flip if name == "pca" else align
         coordinates = lay(coordinates, start.coordinates)

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.embedding.affinities import neighbour_affinities
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
 from cytolens.numerics.features import in_metric, unit_rows
@@ -30,7 +31,6 @@ STARTS = 15  # nearest neighbours at whose places it is tried to start
 _BLOCK = 4_000_000  # numbers held at once
 _GRID_STEP = 0.25
 _MOST_NODES = 1000  # along a side
-_BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -127,30 +127,6 @@ def placed_recall(
     near = place.reference.nearest(place.seen(features), k)[0]
     here = on_map.nearest(places, k)[0]
     return (near[:, :, None] == here[:, None, :]).any(axis=2).mean(axis=1)
-
-
-def neighbour_affinities(distances: Array, perplexity: float) -> Array:
-    """Of each point to its neighbours (n, k), adding up to 1 by row: Gaussian, of one perplexity.
-
-    ``perplexity`` is clipped to what k neighbours allow. Where all are equally near they share
-    equally. Source: van der Maaten & Hinton 2008, section 2; found by bisection.
-    """
-    squares = distances**2
-    excess = squares - squares[:, :1]  # distances are in ascending order
-    scale = excess.mean(axis=1, keepdims=True)
-    excess = np.divide(excess, scale, out=np.zeros_like(excess), where=scale > 0)
-    wanted = np.log(min(perplexity, 0.9 * distances.shape[1]))
-    low, high = np.full((len(distances), 1), -10.0), np.full((len(distances), 1), 40.0)  # log2
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        precision = np.exp2(middle)
-        weights = np.exp(-precision * excess)
-        total = weights.sum(axis=1, keepdims=True)
-        entropy = np.log(total) + precision * (weights * excess).sum(axis=1, keepdims=True) / total
-        wide = entropy > wanted
-        low, high = np.where(wide, middle, low), np.where(wide, high, middle)
-    weights = np.exp(-np.exp2((low + high) / 2) * excess)
-    return weights / weights.sum(axis=1, keepdims=True)
 
 
 def _mean(places: Array, weights: Array) -> Array:

@@ -25,7 +25,6 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from cytolens.numerics.neighbours import Neighbours
 from cytolens.numerics.threads import limited_threads
 
 SPACING = 0.5
@@ -37,6 +36,10 @@ BLOCK = 131_072  # pairs at a time on a CPU: few calls, and what they compute st
 PAIRS_PER_THREAD = 1_000_000  # fewer are not worth waking a thread for
 MOMENTUM = 0.8
 LONGEST_STEP = 5.0  # of one cell in one iteration, in the map's units
+SMALLEST = 1e-4
+"""Root mean square distance from the centre below which a map is enlarged to this. Exaggeration
+shrinks a map of weak structure without end, and in float32 it would never grow back. So small a map
+moves by linear forces, to 1e-8: its size means nothing, and only its shape goes on."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +48,6 @@ class Phase:
 
     iterations: int
     exaggeration: float
-
-
-def joint_affinities(neighbours: Neighbours, perplexity: float) -> csr_matrix:
-    """Joint probabilities p of pairs of neighbours, symmetric (N, N), adding up to 1, float32.
-
-    Gaussian around each cell, its width found by bisection so that the distribution over the
-    cell's neighbours has ``perplexity`` (van der Maaten & Hinton 2008, section 2).
-    """
-    squared = torch.from_numpy(neighbours.distances).square()  # (N, k)
-    n, k = squared.shape
-    squared = squared - squared[:, :1]
-    scale = squared.mean(dim=1, keepdim=True).clamp(min=1e-30)
-    squared = squared / scale
-    low, high = torch.full((n, 1), -10.0), torch.full((n, 1), 15.0)  # of log precision
-    goal = log(min(perplexity, k))
-    for _ in range(32):
-        middle = (low + high) / 2
-        weighted = squared * middle.exp()
-        p = torch.exp(-weighted)
-        total = p.sum(dim=1, keepdim=True)
-        entropy = total.log() + (p * weighted).sum(dim=1, keepdim=True) / total
-        wide = entropy > goal
-        low, high = torch.where(wide, middle, low), torch.where(wide, high, middle)
-    p = torch.exp(-squared * ((low + high) / 2).exp())
-    p = (p / p.sum(dim=1, keepdim=True)).numpy()
-    starts = np.arange(0, n * k + 1, k, dtype=np.int64)
-    directed = csr_matrix((p.ravel(), neighbours.indices.astype(np.int32).ravel(), starts), (n, n))
-    joint = (directed + directed.T).tocsr()
-    joint.data /= joint.data.sum(dtype=np.float64)
-    return joint
 
 
 def optimise(
@@ -118,6 +91,9 @@ def optimise(
                 step *= (LONGEST_STEP / length).clamp_(max=1)
                 y = y + step
                 y = y - y.mean(dim=1, keepdim=True)
+                spread = float(y.square().sum(dim=0).mean().sqrt())
+                if 0 < spread < SMALLEST:
+                    y, step = y * (SMALLEST / spread), step * (SMALLEST / spread)
                 done += 1
         spent = attraction.divergence(y)
     return _places(y), spent + log(repulsion(y)[1])
@@ -236,8 +212,10 @@ class _Repulsion:
         away = torch.minimum(steps, m - steps) * spacing
         # A constant exerts no force. Without it the potential of a tiny map is not lost in the
         # digits of its mean.
-        shift = 1 / (1 + (n * spacing) ** 2)
-        kernel = torch.fft.rfft2(1 / (1 + away[:, None] ** 2 + away**2) - shift).real
+        side = (n * spacing) ** 2
+        shift = 1 / (1 + side)
+        squared = away[:, None] ** 2 + away**2
+        kernel = torch.fft.rfft2((side - squared) / (1 + squared) * shift).real
         spline = (2 + torch.cos(2 * pi * steps / m)) / 3  # what a B-spline does to a wave
         kernel /= (spline[:, None] * spline[: n + 1]) ** 2
         self._points, self._spacing, self._shift = n, spacing, shift

@@ -145,8 +145,9 @@ def draw_map(
     n = int(known.sum())
     bare(axes)
     axes.set_aspect("equal")
-    if n == 0:
-        axes.text(0.5, 0.5, "no cells", transform=axes.transAxes, ha="center", va="center")
+    nothing = "no cells" if n == 0 else "" if np.ptp(xy[known], axis=0).any() else "all cells alike"
+    if nothing:
+        axes.text(0.5, 0.5, nothing, transform=axes.transAxes, ha="center", va="center", size=SMALL)
         return
     frame = extent_of(xy) if extent is None else extent
     axes.set_xlim(frame[:2])

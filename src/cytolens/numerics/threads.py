@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from threadpoolctl import threadpool_limits
 
@@ -10,12 +11,30 @@ ONE_THREAD_UP_TO = 5000
 """Cells up to which clusters and separation are found on one thread where none are asked for."""
 
 
-def thread_count(threads: int | None) -> int:
-    """``threads``; where None, OMP_NUM_THREADS, or the cores this process may use."""
-    if threads is not None:
-        return max(1, threads)
+_asked: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def default_threads(threads: int | None) -> Generator[None]:
+    """Within the block ``threads`` are used where a function is not told how many."""
+    token = _asked.set(threads)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def asked_threads() -> int | None:
+    """What `default_threads` or OMP_NUM_THREADS asks for; None where neither does."""
+    if _asked.get() is not None:
+        return _asked.get()
     asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
-    return int(asked) if asked.isdigit() and int(asked) else _cores()
+    return int(asked) if asked.isdigit() and int(asked) else None
+
+
+def thread_count(threads: int | None) -> int:
+    """``threads``; where None, `asked_threads`, or the cores this process may use."""
+    return max(1, threads if threads is not None else asked_threads() or _cores())
 
 
 def _cores() -> int:

@@ -132,6 +132,9 @@ class StudySettings:
     # Machine
     seed: int = _setting(0, MACHINE, "seed of everything random")
     device: str | None = _setting(None, MACHINE, "cpu or cuda; default: the GPU where there is one")
+    threads: int | None = _setting(
+        None, MACHINE, "CPU threads; default: one, or all cores where large enough work gains by it"
+    )
     batch_size: int = _setting(256, MACHINE, "cells per forward pass")
     quick: bool = _setting(False, MACHINE, "a first look: fewer cells, epochs, channels and steps")
 
@@ -203,6 +206,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "kinds": (0, 16),
     "steps": (1, 10_000),
     "explain": (0, 50),
+    "threads": (1, 1024),
     "batch_size": (1, 65_536),
 }
 _QUICK: dict[str, Any] = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import cytolens
 from cytolens.errors import ModelError, RunError, SettingError, choose
+from cytolens.numerics.threads import asked_threads, default_threads, limited_threads
 from cytolens.records.cells import Progress
 from cytolens.store.lock import run_lock
 from cytolens.store.run_folder import RunFolder
@@ -174,7 +175,8 @@ class Study(Mapping[str, Any]):
     def _result(self, name: str) -> Any:
         stage = _stage(name)
         if stage.keep is None:
-            return stage.run(self, self.settings, _silent)
+            with self._threads(stage):
+                return stage.run(self, self.settings, _silent)
         if not self.is_current(name):
             with self._writing():
                 if not self.is_current(name):
@@ -189,9 +191,22 @@ class Study(Mapping[str, Any]):
         for outdated in (stage.name, *later):
             self._results.pop(outdated, None)
         making = self.folder.making(stage.name, made_from, outdates=later)
-        with making, self._announce(stage.title) as progress:
+        with making, self._threads(stage), self._announce(stage.title) as progress:
             write(self.folder, stage.name, stage.run(self, self.settings, progress), progress)
             self._note(stage.name)
+
+    @contextmanager
+    def _threads(self, stage: Stage) -> Generator[None]:
+        """As many CPU threads as were asked for; else one, or more where the work is large."""
+        with default_threads(self.settings.threads):
+            if stage.gathers:  # measures nothing
+                yield
+                return
+            from cytolens.classifier.threads import network_threads
+
+            network = self["network"] if "network" in stage.needs else None
+            with limited_threads(asked_threads() or 1), network_threads(network):
+                yield
 
     def _note(self, made: str) -> None:
         """Keep in the run what it was made with; data and network with the stages they decide."""

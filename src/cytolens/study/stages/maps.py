@@ -41,4 +41,4 @@ def _summary(maps: Maps) -> Summary:
     )
 
 
-MAPS = Stage("maps", "making maps", maps, summary=_summary)
+MAPS = Stage("maps", "making maps", maps, version=2, summary=_summary)

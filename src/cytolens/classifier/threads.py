@@ -1,0 +1,45 @@
+"""On how many CPU threads a network runs."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cytolens.activations.capture import device_of, evaluating
+from cytolens.classifier.model import Classifier
+from cytolens.numerics.threads import asked_threads, thread_count
+
+LARGE = 200_000_000
+"""Floating-point operations per crop from which on a network runs on all cores. The reference
+network takes 10 to 60 million. There a second thread gains little, and beside another busy process
+it costs three times as much as it gains: threads that wait for each other keep their core."""
+
+
+def threads_for(classifier: Classifier | None) -> int:
+    """As many as were asked for; else one, or all cores for a `LARGE` network."""
+    asked = asked_threads()
+    if asked is not None:
+        return asked
+    large = classifier is not None and operations(classifier) >= LARGE
+    return thread_count(None) if large else 1
+
+
+def operations(classifier: Classifier) -> int:
+    """Floating-point operations of one crop's way through the network."""
+    network = classifier.network
+    crop = torch.zeros((1, *classifier.input_shape), device=device_of(network))
+    with evaluating(network), torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        network(crop)
+    return counted.get_total_flops()
+
+
+@contextmanager
+def network_threads(classifier: Classifier | None) -> Generator[None]:
+    """Within the block PyTorch uses `threads_for` threads on the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads_for(classifier))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
