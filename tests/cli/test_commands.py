@@ -172,7 +172,7 @@ def test_an_interrupt_says_that_the_same_command_goes_on(simulated: Path, tmp_pa
         time.sleep(0.1)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 130
+    assert running.returncode in (130, -signal.SIGINT)  # a shell says 130 of both
     assert said.splitlines()[-1] == "cytolens: stopped; the same command goes on from here"
     again = cytolens("train", simulated, "--out", tmp_path / "run", "--epochs", "1")
     assert again.returncode == 0, again.stderr

@@ -42,7 +42,7 @@ def test_new_cells_are_placed_in_the_run(
     out = finished / "placed" / "tuesday"
     said = capsys.readouterr().out
     assert str(out / "placed.html") in said
-    assert "% of held-out cells" in said
+    assert "% of test cells" in said
     assert len((out / "placed.csv").read_text().splitlines()) == 10
 
 

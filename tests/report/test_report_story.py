@@ -344,7 +344,7 @@ def test_channels_come_from_the_deepest_and_are_explained_once() -> None:
         "atlas", "channels_conv2", "channels_conv1",
     ]  # fmt: skip
     first, second = chapter.figures[1:]
-    assert "held out from training" in first.note
+    assert "held-out cells" in first.note
     assert "held out from training" not in second.note
     assert second.caption.startswith("The same for the channels of conv1")
     assert "16 channels fall into 15 groups" in first.note

@@ -197,3 +197,9 @@ def test_for_new_donors_a_penalty_chosen_over_donors_is_no_worse():
             answers = held_out_predictions(seen, labels[None], donors, grouped=grouped)[0]
             kept.append((answers == labels).mean())
     assert np.mean(across) >= np.mean(within) - 0.005
+
+
+def test_classes_that_are_nowhere_better_than_chance_have_no_onset():
+    below = {name: Estimate(value, 0.1, 0.7) for name, value in (("a", 0.3), ("b", 0.4))}
+    found = find_onset(("x", "y"), below)
+    assert (found.clear, found.nine_tenths, found.best) == (None, None, "b")

@@ -228,7 +228,7 @@ def brought(data: Path, tmp_path: Path) -> tuple[Path, Path]:
     file = tmp_path / "mine.py"
     file.write_text(MODEL.format(seed=0))
     out = tmp_path / "own"
-    settings = replace(SMALL, model=f"{file}:build", layers=[], epochs=None)
+    settings = replace(SMALL, model=f"{file}:build", layers=[], epochs=None, untrained=True)
     Study(out, data, settings, trust_model=True).make("clusters")
     file.with_name("was_run").unlink()
     return out, file

@@ -41,6 +41,27 @@ def split_cells(
     return Split(train=train, validation=valid, test=held_out)
 
 
+def split_held_out(cells: Cells, trained_on: Indices, *, rng: Rng = None) -> Split:
+    """A split whose training cells are ``trained_on``; of the others a third validates.
+
+    Groups stay whole where the others have two or more. Raises SettingError where a class has
+    fewer than two of the other cells.
+    """
+    rest = np.setdiff1d(np.arange(len(cells)), trained_on)
+    counts = np.bincount(cells.labels[rest], minlength=len(cells.class_names))
+    if counts.min() < 2:
+        name = cells.class_names[int(counts.argmin())]
+        raise SettingError(
+            f"{counts.min()} held-out cells are {name}; every class needs at least two cells that "
+            "the network was not trained on"
+        )
+    groups = _group_codes(cells)
+    if groups is not None and len(np.unique(groups[rest])) < 2:
+        groups = None
+    test, valid = _hold_out(cells, rest, groups, 1 / 3, 1, "validation", generator(rng))
+    return Split(train=np.sort(trained_on), validation=valid, test=test)
+
+
 def held_out_parts(cells: Cells, folds: str | int, *, rng: Rng = None) -> dict[str, Indices]:
     """Held-out cells by fold name: each group once ("group"), or ``folds`` equal parts.
 

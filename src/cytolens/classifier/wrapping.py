@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from cytolens.activations.capture import device_of, evaluating
 from cytolens.classifier.factories import factory_parts
 from cytolens.classifier.model import Classifier
+from cytolens.classifier.networks import seeded
+from cytolens.classifier.trial import unchanged_globals
 from cytolens.errors import ModelError
 from cytolens.records.cells import Cells, Preparation, Settings
 
@@ -88,10 +90,30 @@ def load_module(
     whole pickled modules and TorchScript, are refused unless ``allow_pickle=True`` (then the
     module in the file only gives its weights). Raises ModelError.
     """
-    module = _make(factory)
+    with unchanged_globals([]):
+        module = _make(factory)
     if weights is not None:
         load_weights(module, _read(Path(weights), allow_pickle), source=str(weights))
     return module
+
+
+def gives_random_weights(factory: str) -> bool:
+    """Whether the module that a factory makes has weights that were drawn, not read from a file.
+
+    It is made twice, from different seeds. Weights that differ were drawn; so were those that are
+    equal because the code sets the seed. **Its code is run.** Raises ModelError.
+    """
+    made: list[tuple[Mapping[str, Tensor], Tensor]] = []
+    for seed in (1, 2):
+        with unchanged_globals([]), seeded(seed):
+            weights = _make(factory).state_dict()
+            made.append((weights, torch.get_rng_state()))
+    (first, after), (second, after_too) = made
+    if not any(weight.is_floating_point() for weight in first.values()):
+        return False
+    return torch.equal(after, after_too) or not all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
@@ -112,7 +134,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: str)
 def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: int) -> None:
     blank = torch.zeros(2, *shape, device=device_of(module))
     try:
-        with evaluating(module), torch.inference_mode():
+        with evaluating(module), torch.inference_mode(), unchanged_globals([]):
             logits = module(blank)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -90,9 +90,11 @@ def print_headline(study: Any) -> None:
 
 
 def print_evaluation(study: Any) -> None:
-    """Measures on held-out cells, with the baseline and the folds next to them."""
-    result, folds = study["evaluation"], study["folds"]
-    columns = [f"on {result.test.n} held-out cells", "network", "linear on pixels"]
+    """Measures on the test cells, with the baseline and the folds next to them."""
+    result, folds, network = study["evaluation"], study["folds"], study["classifier"]
+    for remark in network.doubts:
+        _err.print(remark, markup=False, style="bold")
+    columns = [f"on {result.test.n} {network.test_cells}", "network", "linear on pixels"]
     rows = [
         [name, str(estimate), str(result.baseline.measures.get(name, ""))]
         for name, estimate in result.test.measures.items()
@@ -191,7 +193,7 @@ def print_placed(placed: PlacedCells) -> None:
         for name in (*placed.layers, "any")
         for both in [(placed.share[name], placed.clean[name])]
     ]
-    _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of held-out cells"], percent)
+    _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of test cells"], percent)
 
 
 def print_complexity(complexity: Complexity) -> None:

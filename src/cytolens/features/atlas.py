@@ -66,10 +66,16 @@ def make_atlas(
         raise SettingError(
             f"no tile of {grid} × {grid} has {minimum} cells; take a smaller grid or minimum"
         )
+    directions = whitened_directions(features, members)
+    somewhere = np.linalg.norm(directions, axis=1) > 0
+    if not somewhere.any():
+        raise SettingError(f"no tile of {grid} × {grid} differs from the others in {layer}")
+    positions, directions = positions[somewhere], directions[somewhere]
+    members = [tile for tile, kept in zip(members, somewhere, strict=True) if kept]
     names = [f"tile {row},{column}" for row, column in positions.tolist()]
     network, shape = network_and_shape(model, input_shape)
     name = resolve_layer(network, shape, layer).name
-    toward = direction(name, whitened_directions(features, members), names=names)
+    toward = direction(name, directions, names=names)
     images = feature_images(network, objective=toward, input_shape=shape, **options)
     classes = np.zeros(len(plane), dtype=np.int64) if labels is None else labels
     counts = np.array([len(tile) for tile in members], dtype=np.int64)

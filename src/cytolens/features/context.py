@@ -51,6 +51,8 @@ def describe_channels(
     Raises InputError when the arrays do not belong to the cells.
     """
     network = network_of(model)
+    if not len(channels):
+        return ()
     if features.shape != (len(cells), layer.channels):
         raise InputError(
             f"features of shape {features.shape} came for {len(cells)} cells and the "

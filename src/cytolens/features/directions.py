@@ -14,7 +14,7 @@ def whitened_directions(
     ``features`` (N, F). Each channel is divided by its variance over the cells (by no less than
     0.01 of the largest s.d.), so that loud channels do not drown the others: the diagonal of the
     whitening of Carter et al. 2019 (Activation Atlas, "whitening"), whose full matrix would need
-    more cells than a study has.
+    more cells than a study has. A group whose mean is that of all cells points nowhere: zeros.
     """
     deviation = features.std(0, dtype=np.float64)
     deviation = np.maximum(deviation, 0.01 * deviation.max() + 1e-12)

@@ -93,7 +93,7 @@ def _head(axes: Axes, layer: str, class_names: Sequence[str], *, whole_field: bo
     heads = (
         (_NAME, "importance", "change of logits"),
         (_IMAGE, "feature image", ""),
-        (_CELLS, "best held-out cells", box),
+        (_CELLS, "best cells", box),
         (_CLASSES, "activation by class", ""),
         (_CORRELATES, "correlates with", "rank correlation; grey: by chance"),
     )

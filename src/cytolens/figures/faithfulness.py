@@ -58,7 +58,7 @@ def plot_faithfulness(
         if np.isfinite(last):
             ends.append((text, colour, last))
     axes.axhline(0.5, color="#BBBBBB", linewidth=0.8)
-    axes.set_title("Predictivity: AUC for the top decile of held-out cells")
+    axes.set_title("Predictivity: AUC for the top decile of cells")
     low, high = axes.get_ylim()
     for (text, colour, _), y in zip(ends, move_apart([y for *_, y in ends], 0.09 * (high - low))):
         axes.annotate(

@@ -94,7 +94,7 @@ def plot_odd_by_depth(placed: PlacedCells) -> Figure:
     axes = figure.add_subplot()
     kinds = (
         ("new cells", placed.share, TRAINED, -0.12),
-        ("held-out cells of the run", placed.clean, FAINT, 0.12),
+        ("test cells of the run", placed.clean, FAINT, 0.12),
     )
     for name, shares, colour, aside in kinds:
         found = [shares[layer] for layer in layers]

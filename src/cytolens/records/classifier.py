@@ -30,6 +30,21 @@ class Evaluation:
     note: str = ""  # what the intervals are over
 
 
+TEST_CELLS = {
+    "no": "held-out cells",
+    "yes": "cells that the network was trained on",
+    "unknown": "cells that the network may have been trained on",
+}
+"""By `TrainedNetwork.seen`."""
+_DOUBTS = {
+    "yes": "The network was trained on all of these cells: the numbers say how well it fits them, "
+    "not how it does on new cells.",
+    "unknown": "It is not known whether the network was trained on these cells. If it was, the "
+    "numbers below are too good. Say which cells it has seen with --trained-on, or which it has "
+    "not with --held-out.",
+}
+
+
 @record
 class TrainedNetwork:
     """A trained (or brought) network as data, the split of the cells, and how training went."""
@@ -37,6 +52,18 @@ class TrainedNetwork:
     checkpoint: Checkpoint
     split: Split
     history: tuple[Mapping[str, float], ...]  # by epoch; empty for a network that was brought
+    seen: str = "no"  # whether it was trained on the test cells: "no", "yes" or "unknown"
+    remarks: tuple[str, ...] = ()  # what a trial of a network that was brought has shown
+
+    @property
+    def test_cells(self) -> str:
+        """What the test cells are to the network, as a noun."""
+        return TEST_CELLS[self.seen]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against believing its numbers, a sentence each."""
+        return (*((_DOUBTS[self.seen],) if self.seen in _DOUBTS else ()), *self.remarks)
 
 
 @record

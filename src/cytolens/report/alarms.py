@@ -62,7 +62,7 @@ def _verdict(alarm: Alarm, results: Results) -> str:
         )
     text = (
         f"Where it is held fixed, the network's balanced accuracy is {format_interval(fixed)} "
-        f"instead of {format_number(whole.value)} on all held-out cells ({matched}): "
+        f"instead of {format_number(whole.value)} on all {results.test_cells} ({matched}): "
     )
     chance = 1 / max(2, 0 if results.cells is None else len(results.cells.class_names))
     if fixed.low <= chance:

@@ -8,8 +8,9 @@ from cytolens.figures.labels import format_interval, format_number, measure_name
 from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
-from cytolens.records.classifier import Evaluation, Folds, Predictions
+from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.records.knowledge import Confounds
+from cytolens.records.maps import Embedding
 from cytolens.report.alarms import alarm_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
@@ -82,7 +83,7 @@ def answer(results: Results) -> tuple[str, ...]:
     if test is not None and key is not None:
         estimate = test.measures[key]
         sentences.append(
-            f"On {test.n:,} held-out cells the network reaches a {_lower(key)} of "
+            f"On {test.n:,} {results.test_cells}, the {_lower(key)} of the network is "
             f"{format_interval(estimate)}."
         )
         if baseline is not None and key in baseline.measures:
@@ -106,7 +107,7 @@ def answer(results: Results) -> tuple[str, ...]:
         )
     elif rise is not None:
         sentences.append(
-            "At no depth are the held-out classes clearly better separated than at the input "
+            "At no depth are the classes clearly better separated than at the input "
             f"({_lower(rise.measure)} {format_number(rise.first.value)} there, at best "
             f"{format_interval(rise.best)})."
         )
@@ -142,11 +143,18 @@ def facts(results: Results) -> tuple[Fact, ...]:
 def warnings(results: Results) -> tuple[str, ...]:
     """What to keep in mind before believing the answer, most serious first."""
     return (
+        *_about_the_training(results),
         *alarm_sentences(results),
         *_about_the_classifier(results),
         *_about_the_cells(results),
         *_about_the_network(results),
     )
+
+
+def _about_the_training(results: Results) -> list[str]:
+    """Whether the network has seen the test cells, and what a trial of it has shown."""
+    network = results.read("classifier", TrainedNetwork)
+    return [] if network is None else list(network.doubts)
 
 
 def _about_the_classifier(results: Results) -> list[str]:
@@ -176,7 +184,7 @@ def _about_the_classifier(results: Results) -> list[str]:
             f"{format_interval(calibration)})."
         )
     if test.n < 100:
-        found.append(f"Only {test.n} cells were held out; all intervals are wide.")
+        found.append(f"Only {test.n} cells were tested; all intervals are wide.")
     return found
 
 
@@ -221,11 +229,23 @@ def _about_the_network(results: Results) -> list[str]:
     channels = () if results.galleries is None else results.galleries.channels
     dead = sum(int(images.dead.sum()) for images in channels)
     shown = sum(len(images.targets) for images in channels)
+    found: list[str] = []
     if shown and dead > 0.25 * shown:
-        return [
+        found.append(
             f"{dead} of the {shown} channels looked at are dead: they never respond to any cell."
-        ]
-    return []
+        )
+    alike = [layer.name for layer in results.layers if _all_alike(results, layer.name)]
+    if alike:
+        found.append(
+            f"All cells are alike at {', '.join(alike)}: nothing can be mapped or told apart there."
+        )
+    return found
+
+
+def _all_alike(results: Results, layer: str) -> bool:
+    """Whether a layer gives the same for all cells, by its maps."""
+    maps = [by_layer.get(layer) for by_layer in results.nested("maps", Embedding).values()]
+    return any(found is not None and "constant_features" in found.settings for found in maps)
 
 
 def _auc_of_size(results: Results) -> float | None:

@@ -158,7 +158,7 @@ def placed_drawings(placed: PlacedCells, cells: Cells, on: PlacedOn) -> tuple[Dr
     caption = (
         "Share of cells that are odd at each depth: new cells, and test cells of the run, which "
         "give the rate of false alarms. Bars: 95 % intervals; dashed: the rate that the thresholds "
-        "are set for. Clearly more odd cells than that: the network was not trained on such cells."
+        "are set for. Clearly more odd cells than that: the run has no such cells."
     )
     training, calibration, clean = placed.calibrated_on
     note = (
@@ -197,12 +197,12 @@ def placed_page(
     text = ("All numbers are in placed.csv and placed.parquet, a row per cell.",)
     return ReportContent(
         title=f"{len(placed.names):,} new cells on the maps of {Path(on.path).name}",
-        question=f"Where do the cells of {cells.source} lie among those the network was trained "
-        "on, and which are unlike any of them?",
+        question=f"Where do the cells of {cells.source} lie among those of the run, "
+        "and which are unlike any of them?",
         answer=(
             f"Predicted: {predicted}.",
             f"{100 * anywhere.value:.1f} % are odd at one depth or more "
-            f"[{100 * anywhere.low:.1f}, {100 * anywhere.high:.1f}]; of held-out cells of the run "
+            f"[{100 * anywhere.low:.1f}, {100 * anywhere.high:.1f}]; of test cells of the run "
             f"{100 * clean.value:.1f} % are.",
         ),
         facts=tuple(
@@ -271,7 +271,7 @@ def _table_by_depth(placed: PlacedCells, on: PlacedOn) -> ReportTable:
         for layer in placed.layers
     )
     header = (
-        "layer", "odd, new (%)", "odd, held-out cells of the run (%)",
+        "layer", "odd, new (%)", "odd, test cells of the run (%)",
         *(f"recall@10, {map_name(method)}" for method in placed.places),
     )  # fmt: skip
     caption = "With 95 % intervals. In brackets: recall@10 of the run's own cells on the map."
@@ -283,8 +283,8 @@ def _warnings(placed: PlacedCells, cells: Cells) -> tuple[str, ...]:
     worst = [layer for layer in placed.layers if placed.share[layer].low > placed.clean[layer].high]
     if worst:
         found.append(
-            f"More new cells are odd than held-out cells of the run, at {len(worst)} of "
-            f"{len(placed.layers)} depths: the network was not trained on cells like these, and "
+            f"More new cells are odd than test cells of the run, at {len(worst)} of "
+            f"{len(placed.layers)} depths: the run has no cells like these, and "
             "its test says nothing about its predictions for them."
         )
     return tuple(found)

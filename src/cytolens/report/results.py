@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.records.cells import Cells
+from cytolens.records.classifier import TEST_CELLS, TrainedNetwork
 from cytolens.records.features import Galleries
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding
@@ -68,6 +69,12 @@ class Results:
     def cells(self) -> Cells | None:
         """All cells of the study."""
         return self.read("cells", Cells)
+
+    @property
+    def test_cells(self) -> str:
+        """What the test cells are to the network, as a noun."""
+        network = self.read("classifier", TrainedNetwork)
+        return TEST_CELLS["no"] if network is None else network.test_cells
 
     @property
     def layers(self) -> tuple[Layer, ...]:

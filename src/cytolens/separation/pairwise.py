@@ -164,7 +164,7 @@ def find_onset(classes: tuple[str, ...], estimates: Mapping[str, Estimate]) -> O
         if not found.low > (0.5 if found.null is None else found.null):
             break
         clear = name
-    goal = 0.5 + 0.9 * (value.value - 0.5)
+    goal = min(0.5 + 0.9 * (value.value - 0.5), value.value)  # the best may be below chance
     reached = next(name for name, found in known if found.value >= goal)
     return Onset(classes, clear, None if clear is None else reached, best, value)
 

@@ -77,7 +77,7 @@ def cell_table(
         features={name: acts.rows(name, mapped) for name in kept},
         layer=main,
         probabilities=results["evaluation"].probabilities[mapped],
-        parts=parts(cells, results["split"])[mapped],
+        parts=parts(cells, results["split"], results["classifier"].seen)[mapped],
         maps=results["maps"],
         clusters=results["clusters"],
         columns=_columns(results),
@@ -128,8 +128,10 @@ def pictures_of(cells: Cells) -> Pictures:
     return show
 
 
-def parts(cells: Cells, split: Split) -> NDArray[np.str_]:
-    """The part of the split that each cell (N,) was in: train, validation or test."""
+def parts(cells: Cells, split: Split, seen: str) -> NDArray[np.str_]:
+    """What each cell (N,) was to the network: train, validation or test, as far as is known."""
+    if seen != "no":
+        return np.full(len(cells), {"yes": "train"}.get(seen, "unknown"), dtype="<U10")
     names = np.full(len(cells), "unused", dtype="<U10")
     names[split.train], names[split.validation], names[split.test] = "train", "validation", "test"
     return names

@@ -54,6 +54,11 @@ def load(settings: StudySettings, module: Any, *, trusted: bool) -> Any:
             f"this run's network is made by running '{settings.model}', and a run may come from "
             "anyone; if you trust that file, say so with --trust-model"
         )
-    from cytolens.classifier.wrapping import load_module
+    from cytolens.classifier.wrapping import gives_random_weights, load_module
 
+    if settings.weights is None and not settings.untrained and gives_random_weights(settings.model):
+        raise ModelError(
+            f"--model '{settings.model}' makes random weights, and no trained ones were named; "
+            "name them with --weights FILE, or say --untrained to study the network without them"
+        )
     return load_module(settings.model, settings.weights, allow_pickle=settings.allow_pickle)

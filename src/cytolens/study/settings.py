@@ -76,6 +76,17 @@ class StudySettings:
     allow_pickle: bool = _setting(
         False, CLASSIFIER, "unpickle the weights file, which can run any code: only your own"
     )
+    trained_on: str | None = _setting(
+        None,
+        CLASSIFIER,
+        "cells that your network was trained on: a file of names, column=value, a group, or 'all'",
+    )
+    held_out: str | None = _setting(
+        None, CLASSIFIER, "the cells that it was not trained on, named in the same way"
+    )
+    untrained: bool = _setting(
+        False, CLASSIFIER, "your network has random weights, and is meant to be studied like that"
+    )
     epochs: int | None = _setting(None, CLASSIFIER, "at most this many epochs of training")
     folds: str | None = _setting(
         None, CLASSIFIER, "also train a network per held-out 'group', or per fold of a number"

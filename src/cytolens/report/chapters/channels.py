@@ -116,7 +116,7 @@ def _cards(
             f"The same for the channels of {name}. Read it as the figure before, whose note "
             "explains the numbers."
         )
-    note = _cards_note(contexts[0].n) if first else ""
+    note = _cards_note(contexts[0].n, results.test_cells) if first else ""
     ranking = results.by_layer("ranking", ChannelRanking).get(name)
     if ranking is not None:
         note = f"{note} {_ranking_note(ranking)}".strip()
@@ -124,9 +124,9 @@ def _cards(
     return Drawing(f"channels_{file_name(name)}", title, caption, plot, note)
 
 
-def _cards_note(n: int) -> str:
+def _cards_note(n: int, cells: str) -> str:
     return (
-        f"Measured on {n:,} cells held out from training. Without it: by how many logits the "
+        f"Measured on {n:,} {cells}. Without it: by how many logits the "
         "decision changes when the channel is set to its mean over cells; grad. × act.: the same "
         "to first order. + n alike: other channels that rise and fall with it. Best cells have the "
         "highest mean activation; the box is what the neuron sees at its strongest place. "

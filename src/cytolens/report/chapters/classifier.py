@@ -28,11 +28,10 @@ def figures(results: Results) -> Iterator[Drawing]:
             plot_measures, test, found.baseline, None if folds is None else folds.measures,
             fold_evaluations={} if folds is None else dict(zip(folds.names, folds.evaluations)),
         )  # fmt: skip
-        title = "How well it does on held-out cells"
+        title = f"How well it does on {results.test_cells}"
         caption = (
-            f"Measured on {test.n:,} cells that neither training nor the choice of the epoch has "
-            "seen; bars are 95 % intervals. Compare the network with the linear baseline: only "
-            "what it has above that needs learnt features."
+            f"Of {test.n:,} cells; bars are 95 % intervals. Compare the network with the "
+            "linear baseline: only what it has above that needs learnt features."
         )
         yield Drawing("measures", title, caption, plot, _measures_note(test, folds))
         names = _class_names(results, test)
@@ -58,7 +57,7 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
     """Every measure on held-out cells, and of every fold."""
     found, folds = results.read("evaluation", Predictions), results.read("folds", Folds)
     if found is not None:
-        yield _measures_table(found, folds)
+        yield _measures_table(found, folds, results.test_cells)
     if folds is not None:
         yield _folds_table(folds)
 
@@ -102,7 +101,7 @@ def _reliability_caption(test: Evaluation) -> str:
     )
 
 
-def _measures_table(found: Predictions, folds: Folds | None) -> ReportTable:
+def _measures_table(found: Predictions, folds: Folds | None, cells: str) -> ReportTable:
     columns: list[tuple[str, Mapping[str, Estimate]]] = [("network", found.test.measures)]
     if folds is not None:
         columns.append(("mean of folds", folds.measures))
@@ -112,7 +111,7 @@ def _measures_table(found: Predictions, folds: Folds | None) -> ReportTable:
         for key in found.test.measures
     )
     header = ("measure", *(name for name, _ in columns))
-    return ReportTable("Measures on held-out cells", header, rows, "With 95 % intervals.")
+    return ReportTable(f"Measures on {cells}", header, rows, "With 95 % intervals.")
 
 
 def _folds_table(folds: Folds) -> ReportTable:

@@ -10,6 +10,7 @@ from cytolens.figures.flow import plot_flow
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
+from cytolens.records.classifier import TrainedNetwork
 from cytolens.records.clusters import (
     ClassParts,
     ClusterDescription,
@@ -290,8 +291,9 @@ def _gaps(known: Sequence[Clusters], results: Results) -> str:
 def _trained(results: Results) -> str:
     """How many of the clustered cells the network was trained on."""
     split, cells = results.read("split", Split), results.cells
-    if split is None or cells is None:
-        return ""
+    network = results.read("classifier", TrainedNetwork)
+    if split is None or cells is None or (network is not None and network.seen != "no"):
+        return ""  # said at the top of the report
     mapped = np.arange(len(cells)) if results.mapped is None else results.mapped
     share = np.isin(mapped, split.train).mean()
     if share == 0:

@@ -38,13 +38,13 @@ def figures(results: Results) -> Iterator[Drawing]:
         yield from _images(results, found, judged)
     if judged:
         caption = (
-            "How well likeness to a feature image predicts which held-out cells drive its channel "
+            "How well likeness to a feature image predicts which cells drive its channel "
             "(0.5: guessing), compared with real cells, a random cell, and the image made without "
             "a prior. Below a random cell an image says nothing. Smaller panels: activation, "
             "selectivity, stability, naturalness."
         )
         plot = partial(plot_faithfulness, judged, results.layers)
-        note = _faithfulness_note(next(iter(judged.values())))
+        note = _faithfulness_note(next(iter(judged.values())), results.test_cells)
         yield Drawing("faithfulness", "How far to believe them", caption, plot, note)
     if found is not None:
         yield from _more_images(results, found)
@@ -75,9 +75,10 @@ def sentences(results: Results) -> tuple[str, ...]:
     failed, total = _failed(found), sum(len(one.failures) for one in found)
     last = found[-1]
     return (
-        f"At {last.layer}, likeness to a channel's feature image predicts which held-out cells "
+        f"At {last.layer}, likeness to a channel's feature image predicts which cells "
         f"drive it with an AUC of {format_interval(last.estimates['predictivity'])}; the nine best "
-        f"training cells together reach {format_number(last.estimates['nine_best_cells'].value)}.",
+        "of the prior's cells together reach "
+        f"{format_number(last.estimates['nine_best_cells'].value)}.",
         f"The images predict at least as well as the nine best cells at {ahead} of {len(found)} "
         f"depths; {failed} of {total} images fail a check, and are framed.",
     )
@@ -192,7 +193,7 @@ def _gallery_note(
         failed = _failed(judged)
         text += (
             "p is the predictivity: the AUC with which likeness to the image separates the "
-            "held-out cells that drive the channel most from the lower half. "
+            "cells that drive the channel most from the lower half. "
         )
         text += (
             f"{failed} images are framed: they do not predict (no pred.), are weaker than the top "
@@ -204,16 +205,18 @@ def _gallery_note(
     return text.strip()
 
 
-def _faithfulness_note(one: Faithfulness) -> str:
+def _faithfulness_note(one: Faithfulness, cells: str) -> str:
     return (
-        f"On {one.n:,} held-out cells. Predictivity: how well likeness to the image separates the "
+        f"On {one.n:,} {cells}. Predictivity: how well likeness to the image separates the "
         "top decile of cells by activation from the lower half. Likeness is measured in a "
         "representation that the network has no part in (random filters, averaged over eight "
-        "orientations). It is compared with the best and the nine best training cells, the image "
-        "made without a prior, and a random cell. Activation is relative to the best training "
-        "cell. Selectivity: share of the layer's other channels that the image drives less. "
+        "orientations). It is compared with the best and the nine best of the prior's cells, the "
+        "image "
+        "made without a prior, and a random cell. Activation is relative to the best of the "
+        "prior's cells. Selectivity: share of the layer's other channels that the image drives "
+        "less. "
         "Stability: cosine with the image made again with another seed from half of the cells. "
-        "Naturalness: share of held-out cells that are as far from the training cells as the "
+        "Naturalness: share of these cells that are as far from the prior's cells as the "
         "image, in spectrum or on the path through the network, whichever is less. Bands: 95 % "
         "intervals over images."
     )

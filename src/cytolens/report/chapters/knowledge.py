@@ -22,7 +22,8 @@ def figures(results: Results) -> Iterator[Drawing]:
     knowledge, suspects = results.read("knowledge", Knowledge), results.read("suspects", Suspects)
     if knowledge is not None and knowledge.measures and results.layers:
         caption = (
-            "How well a linear probe reads each property of held-out cells: R² of a number (0: "
+            f"How well a linear probe reads each property of {results.test_cells}: R² of a "
+            "number (0: "
             "guessing), AUC of a category (0.5: guessing). Triangles mark what training has "
             "changed; the rest comes from the pixels and the architecture. That a property can be "
             "read does not mean that the decision uses it."
@@ -103,8 +104,9 @@ def confounds_table(found: Confounds) -> ReportTable | None:
         "cells matched",
     )  # fmt: skip
     text = (
-        f"Balanced accuracy of a histogram classifier on held-out cells or groups, {found.n:,} "
-        "cells. By chance: the 95 % limit of the largest of all of them under permuted labels. An "
+        f"Balanced accuracy of a histogram classifier on cells or groups held out from it, "
+        f"{found.n:,} cells. By chance: the 95 % limit of the largest of all of them under "
+        "permuted labels. An "
         "alarm needs an interval above that, a quarter of the network's advantage over guessing, "
         "and a layer that encodes the nuisance beyond what the class says of it."
     )

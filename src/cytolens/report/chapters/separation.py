@@ -26,7 +26,8 @@ def figures(results: Results) -> Iterator[Drawing]:
     if measured and results.layers:
         caption = (
             "How far the classes come apart at each depth, with 95 % intervals, in the features "
-            "of held-out cells. Only the gap to the untrained network was learnt; the rest comes "
+            f"of {results.test_cells}. Only the gap to the untrained network was learnt; the "
+            "rest comes "
             "from the pixels and the architecture. On the wrong side of the dashed line (permuted "
             "labels) nothing was found."
         )
@@ -46,7 +47,8 @@ def figures(results: Results) -> Iterator[Drawing]:
     found = results.read("similarity", Similarity)
     if found is not None and len(found.layers) > 1:
         caption = (
-            f"Alignment (CKA) of the layers on {found.n:,} held-out cells: 1 where two layers "
+            f"Alignment (CKA) of the layers on {found.n:,} {results.test_cells}: 1 where two "
+            "layers "
             "place the cells alike, 0 where they have nothing in common. Neither is better. A "
             "layer that hardly differs from itself untrained has learnt little that moves the "
             "cells."
@@ -110,7 +112,8 @@ def pairs_note(pairs: Pairs) -> str:
     """How the heat map was measured, and what is missing from it."""
     one = next(iter(pairs.layers.values()))
     text = (
-        "The probe sees only the two classes, and is tested on held-out cells. A number is grey "
+        "The probe sees only the two classes, and is tested on cells held out from it. A number "
+        "is grey "
         "where its 95 % interval does not lie above the 95 % limit of permuted labels."
     )
     drawn = len([onset for onset in pairs.onsets if len(onset.classes) == 2])

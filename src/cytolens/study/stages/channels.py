@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import Atlas, ChannelContext, ChannelRanking, Galleries
 from cytolens.records.knowledge import Properties
@@ -122,17 +123,20 @@ def atlas(
         return None
     if features.shape[1] != layer.channels:
         return None
-    return make_atlas(
-        network,
-        by_layer[main_layer],
-        features,
-        layer=layer,
-        grid=atlas,
-        minimum=_FEWEST,
-        labels=cells.labels[mapped],
-        progress=progress,
-        **ascents.options,
-    )
+    try:
+        return make_atlas(
+            network,
+            by_layer[main_layer],
+            features,
+            layer=layer,
+            grid=atlas,
+            minimum=_FEWEST,
+            labels=cells.labels[mapped],
+            progress=progress,
+            **ascents.options,
+        )
+    except SettingError:  # no tile has enough cells, or all cells are alike
+        return None
 
 
 def _summary_of_ranking(ranking: Mapping[str, ChannelRanking]) -> Summary:

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from cytolens.classifier.statement import stated_split
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
     from cytolens.classifier.training import TrainingSettings
 
+_UNTRAINED = (
+    "The network was not trained: its weights are random. What follows describes its architecture."
+)
 Extraction = Callable[[Sink], Activations]
 """Activations that are yet to be made: called with the sink that they are streamed to."""
 
@@ -25,22 +31,49 @@ def classifier(
     cells: Cells,
     own_module: "nn.Module | None",
     *,
+    trained_on: str | None,
+    held_out: str | None,
+    untrained: bool,
     epochs: int | None,
     seed: int,
     device: str | None,
     progress: Progress,
 ) -> TrainedNetwork:
-    """The reference network, trained; or the user's, as it is."""
+    """The reference network, trained; or the user's, as it is and tried on a few cells."""
     from cytolens.classifier.checkpoints import to_checkpoint
-    from cytolens.classifier.splitting import split_cells
     from cytolens.classifier.training import train
-    from cytolens.classifier.wrapping import wrap_for
 
     if own_module is not None:
-        brought = to_checkpoint(wrap_for(own_module, cells))
-        return TrainedNetwork(brought, split_cells(cells, rng=seed), ())
+        return _brought(own_module, cells, trained_on, held_out, untrained, seed)
+    if trained_on is not None or held_out is not None or untrained:
+        raise SettingError(
+            "--trained-on, --held-out and --untrained speak of a network of your own; name it with "
+            "--model"
+        )
     made = train(cells, settings=_training(epochs), rng=seed, device=device, progress=progress)
     return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
+
+
+def _brought(
+    module: "nn.Module",
+    cells: Cells,
+    trained_on: str | None,
+    held_out: str | None,
+    untrained: bool,
+    seed: int,
+) -> TrainedNetwork:
+    from cytolens.classifier.checkpoints import to_checkpoint
+    from cytolens.classifier.trial import MOST_CROPS, try_network
+    from cytolens.classifier.wrapping import wrap_for
+
+    brought = wrap_for(module, cells)
+    some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
+    remarks = try_network(module, cells.read(np.sort(some)))
+    if untrained:
+        remarks = (_UNTRAINED, *remarks)
+        held_out = "all"
+    split, seen = stated_split(cells, trained_on=trained_on, held_out=held_out, rng=seed)
+    return TrainedNetwork(to_checkpoint(brought), split, (), seen, remarks)
 
 
 def split(classifier: TrainedNetwork) -> Split:
@@ -181,9 +214,13 @@ def _whole(flag: str, text: str) -> int:
     return int(text)
 
 
-def _summary_of_classifier(evaluation: Predictions, folds: Folds | None) -> Summary:
+def _summary_of_classifier(
+    evaluation: Predictions, folds: Folds | None, classifier: TrainedNetwork
+) -> Summary:
     test = evaluation.test
     entries: dict[str, Any] = {
+        "seen": classifier.seen,
+        "remarks": list(classifier.remarks),
         "test": {"n": test.n, **_measures(test)},
         "baseline": _measures(evaluation.baseline),
     }
@@ -221,12 +258,20 @@ def _measures(evaluation: Evaluation) -> dict[str, Any]:
 
 def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress: Progress) -> None:
     folder.write_checkpoint(value.checkpoint)
-    folder.write_result("training", {"split": value.split, "history": value.history})
+    folder.write_result(
+        "training",
+        {
+            "split": value.split,
+            "history": value.history,
+            "seen": value.seen,
+            "remarks": value.remarks,
+        },
+    )
 
 
 def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
     training = folder.read_result("training")
-    return TrainedNetwork(folder.read_checkpoint(), training["split"], training["history"])
+    return TrainedNetwork(folder.read_checkpoint(), **training)
 
 
 _STREAMED = Keep(
@@ -237,6 +282,7 @@ CLASSIFIER = Stage(
     "classifier",
     "training the classifier",
     classifier,
+    version=2,
     keep=Keep(_write_network, _read_network),
 )
 SPLIT = Stage("split", "splitting the cells", split, keep=None)

@@ -68,11 +68,16 @@ class Ascents:
 
     def of_directions(
         self, network: "Classifier", layer: str, directions: NDArray[np.floating], names: list[str]
-    ) -> FeatureImages:
-        """Images of directions (K, channel) in the activation space of a layer."""
+    ) -> FeatureImages | None:
+        """Images of directions (K, channel) in the activation space of a layer.
+
+        None where one of them points nowhere, since its cells are like all others.
+        """
         from cytolens.features.objectives import direction
         from cytolens.features.optimisation import feature_images
 
+        if not np.linalg.norm(directions, axis=1).all():
+            return None
         toward = direction(layer, directions, names=names)
         return feature_images(network, objective=toward, **self.options)
 
@@ -258,7 +263,9 @@ def _class_images(network: "Classifier", logits: Layer, ascents: Ascents) -> Fea
     names = [f"{name} - others" for name in classes]
     if n == 2:
         names = [f"{a} - {b}" for a, b in (classes, classes[::-1])]
-    return ascents.of_directions(network, logits.name, (np.eye(n) * n - 1) / (n - 1), names)
+    made = ascents.of_directions(network, logits.name, (np.eye(n) * n - 1) / (n - 1), names)
+    assert made is not None  # every class differs from the mean of the others
+    return made
 
 
 def _cluster_images(
@@ -320,7 +327,7 @@ ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
 FEATURES = Stage("features", "making feature images", features, summary=_summary_of_features)
 FAITHFULNESS = Stage(
     "faithfulness",
-    "judging the feature images on held-out cells",
+    "judging the feature images",
     faithfulness,
     summary=_summary_of_faithfulness,
 )

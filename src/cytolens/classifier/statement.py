@@ -1,0 +1,87 @@
+"""What the user says of which cells a network was trained on."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.classifier.splitting import split_cells, split_held_out
+from cytolens.errors import SettingError
+from cytolens.records.cells import Cells, Split
+
+Mask = NDArray[np.bool_]
+
+
+def stated_split(
+    cells: Cells, *, trained_on: str | None, held_out: str | None, rng: int
+) -> tuple[Split, str]:
+    """The split of the cells, and whether the network has seen its test cells: no, yes or unknown.
+
+    ``trained_on`` or ``held_out`` name cells as `cells_named` understands them. The others are
+    what is not named. Without either nothing is known, and the split only serves what is fitted
+    here: the prior, the linear model, the probes. Raises SettingError.
+    """
+    if trained_on is not None and held_out is not None:
+        raise SettingError(
+            "--trained-on and --held-out say the same from two sides; give one of them"
+        )
+    if trained_on is None and held_out is None:
+        return split_cells(cells, rng=rng), "unknown"
+    if trained_on is not None:
+        seen = cells_named(cells, trained_on, flag="--trained-on")
+    else:
+        seen = ~cells_named(cells, str(held_out), flag="--held-out")
+    if seen.all():
+        return split_cells(cells, rng=rng), "yes"
+    if not seen.any():
+        return split_cells(cells, rng=rng), "no"
+    return split_held_out(cells, np.flatnonzero(seen), rng=rng), "no"
+
+
+def cells_named(cells: Cells, text: str, *, flag: str) -> Mask:
+    """The cells (N,) that ``text`` names.
+
+    "all"; "none"; a file with a cell's name per line, or a CSV with a column ``name`` or ``path``;
+    ``column=value,value`` of a column of the table or of the group; or values of the group alone.
+    Raises SettingError where that names no cell.
+    """
+    if text in ("all", "none"):
+        return np.full(len(cells), text == "all")
+    column, given, values = text.partition("=")
+    wanted = [value.strip() for value in (values if given else text).split(",")]
+    if not given and Path(text).is_file():
+        found = np.isin(cells.names, _names_in(Path(text)))
+        where = f"the names in '{text}' are none of these cells, such as '{cells.names[0]}'"
+    elif not given:
+        groups = np.empty(0, str) if cells.groups is None else cells.groups.astype(str)
+        found = np.isin(groups, wanted) if len(groups) else np.zeros(len(cells), bool)
+        where = f"it is no file, no column=value, and no {cells.group_name or 'group'} of the cells"
+    else:
+        table = _columns(cells)
+        if column not in table:
+            known = ", ".join(table) or "none"
+            raise SettingError(f"{flag} '{text}': '{column}' is no column of the cells ({known})")
+        found = np.isin(table[column], wanted)
+        some = ", ".join(np.unique(table[column])[:6].tolist())
+        where = f"no cell has that; '{column}' has the values {some}"
+    if not found.any():
+        raise SettingError(f"{flag} '{text}' names no cell: {where}")
+    return found
+
+
+def _columns(cells: Cells) -> dict[str, NDArray[np.str_]]:
+    table = {name: np.asarray(values).astype(str) for name, values in cells.covariates.items()}
+    if cells.groups is not None:
+        groups = cells.groups.astype(str)
+        table = {"group": groups, str(cells.group_name or "group"): groups, **table}
+    return table
+
+
+def _names_in(file: Path) -> list[str]:
+    """A name per line; of a CSV the column ``name`` or ``path``, else the first."""
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    rows = [row for row in csv.reader(lines) if row]
+    header = [entry.strip() for entry in rows[0]] if rows else []
+    named = [header.index(name) for name in ("name", "path") if name in header]
+    return [row[named[0] if named else 0].strip() for row in rows if len(row) > (named or [0])[0]]
