@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from cytolens.errors import DamagedError, ModelError, RunError, SettingError
 from cytolens.simulation.optics import Optics
@@ -26,6 +28,7 @@ SMALL = StudySettings(
 MODEL = """
 from pathlib import Path
 import torch
+from torch import nn
 Path(__file__).with_name("was_run").touch()
 def build():
     torch.manual_seed({seed})
@@ -269,6 +272,20 @@ def test_an_edit_of_the_networks_file_is_seen(brought: tuple[Path, Path], data: 
     stages = made_again(out, data, settings, trust_model=True, want="clusters")
     assert stages[0] == "classifier"
     assert "clusters" in stages
+
+
+def test_an_edit_of_the_list_of_cells_that_it_was_trained_on_is_seen(data: Path, tmp_path: Path):
+    network = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
+    network(torch.zeros(2, 1, 32, 32))
+    seen, out = tmp_path / "seen.txt", tmp_path / "run"
+    names = Study(out, data, SMALL)["cells"].names.tolist()
+    settings = replace(SMALL, layers=[], epochs=None, trained_on=str(seen))
+    for count in (60, 50):
+        seen.write_text("\n".join(names[:count]))
+        stages = made_again(out, data, settings, want="classifier", module=network)
+        assert stages == ["classifier"]
+        assert len(Study(out, data, settings, module=network)["split"].train) == count
+        assert made_again(out, data, settings, want="classifier", module=network) == []
 
 
 # Damage ---------------------------------------------------------------------------------------

@@ -14,18 +14,23 @@ Mask = NDArray[np.bool_]
 
 
 def stated_split(
-    cells: Cells, *, trained_on: str | None, held_out: str | None, rng: int
+    cells: Cells, *, trained_on: str | None, held_out: str | None, untrained: bool, rng: int
 ) -> tuple[Split, str]:
     """The split of the cells, and whether the network has seen its test cells: no, yes or unknown.
+
+    ``untrained``: it has seen none.
 
     ``trained_on`` or ``held_out`` name cells as `cells_named` understands them. The others are
     what is not named. Without either nothing is known, and the split only serves what is fitted
     here: the prior, the linear model, the probes. Raises SettingError.
     """
-    if trained_on is not None and held_out is not None:
+    if (trained_on is not None) + (held_out is not None) + untrained > 1:
         raise SettingError(
-            "--trained-on and --held-out say the same from two sides; give one of them"
+            "--trained-on, --held-out and --untrained each say which cells the network has seen; "
+            "give one of them"
         )
+    if untrained:
+        return split_cells(cells, rng=rng), "no"
     if trained_on is None and held_out is None:
         return split_cells(cells, rng=rng), "unknown"
     if trained_on is not None:
@@ -68,6 +73,26 @@ def cells_named(cells: Cells, text: str, *, flag: str) -> Mask:
     if not found.any():
         raise SettingError(f"{flag} '{text}' names no cell: {where}")
     return found
+
+
+def remarks_on_statement(cells: Cells, split: Split, *texts: str | None) -> tuple[str, ...]:
+    """What of a statement is not as it may have been meant: names unknown here, groups cut."""
+    found: list[str] = []
+    for file in (Path(text) for text in texts if text and Path(text).is_file()):
+        names = _names_in(file)
+        unknown = int((~np.isin(names, cells.names)).sum())
+        if unknown:
+            found.append(f"{unknown:,} of the {len(names):,} names in '{file}' are no cells here.")
+    if cells.groups is not None:
+        others = np.concatenate([split.validation, split.test])
+        both = np.intersect1d(cells.groups[split.train], cells.groups[others])
+        if len(both):
+            found.append(
+                f"The network was trained on some cells of {cells.group_name or 'group'} "
+                f"{', '.join(both[:5].astype(str))}{' …' if len(both) > 5 else ''} and is tested "
+                "on others of the same: the numbers are not those of new ones."
+            )
+    return tuple(found)
 
 
 def _columns(cells: Cells) -> dict[str, NDArray[np.str_]]:

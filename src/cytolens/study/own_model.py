@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 def with_absolute_paths(settings: StudySettings) -> StudySettings:
-    """The same settings, with the files of a network of the user's own by absolute path."""
-    if settings.model is None:
-        return settings
-    weights = None if settings.weights is None else str(Path(settings.weights).resolve())
-    return replace(settings, model=resolve_factory(settings.model), weights=weights)
+    """The same settings, with the files that speak of a network of the user's own by full path."""
+    paths = {
+        name: str(Path(text).resolve())
+        for name in ("weights", "trained_on", "held_out")
+        if (text := getattr(settings, name)) and Path(text).is_file()
+    }
+    model = settings.model and resolve_factory(settings.model)
+    return replace(settings, **{**paths, "model": model})
 
 
 def content_hash(settings: StudySettings) -> str:

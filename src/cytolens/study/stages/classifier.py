@@ -1,11 +1,12 @@
 """The classifier of a study: trained or brought, its layers, and how well it does."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cytolens.classifier.statement import stated_split
+from cytolens.classifier.statement import remarks_on_statement, stated_split
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
@@ -69,10 +70,13 @@ def _brought(
     brought = wrap_for(module, cells)
     some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
     remarks = try_network(module, cells.read(np.sort(some)))
+    split, seen = stated_split(
+        cells, trained_on=trained_on, held_out=held_out, untrained=untrained, rng=seed
+    )
     if untrained:
         remarks = (_UNTRAINED, *remarks)
-        held_out = "all"
-    split, seen = stated_split(cells, trained_on=trained_on, held_out=held_out, rng=seed)
+    elif seen == "no":
+        remarks += remarks_on_statement(cells, split, trained_on, held_out)
     return TrainedNetwork(to_checkpoint(brought), split, (), seen, remarks)
 
 
@@ -274,6 +278,13 @@ def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
     return TrainedNetwork(folder.read_checkpoint(), **training)
 
 
+def _with_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """A file of names counts by its content, not by its path."""
+    named = {key: settings[key] for key in ("trained_on", "held_out") if settings[key]}
+    files = {key: Path(text) for key, text in named.items() if Path(text).is_file()}
+    return {**settings, **{key: file.read_text("utf-8-sig") for key, file in files.items()}}
+
+
 _STREAMED = Keep(
     lambda folder, name, value, progress: folder.write_activations(name, value),
     lambda folder, name: folder.read_activations(name),
@@ -284,6 +295,7 @@ CLASSIFIER = Stage(
     classifier,
     version=2,
     keep=Keep(_write_network, _read_network),
+    relevant=_with_names,
 )
 SPLIT = Stage("split", "splitting the cells", split, keep=None)
 NETWORK = Stage("network", "building the network", network, keep=None)
