@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 from torch import nn
 
-from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure, resampled
+from cytolens.classifier.evaluation import compare, evaluate, mean_over_folds, measure
 from cytolens.classifier.model import predict
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import InputError
@@ -87,7 +87,8 @@ def test_intervals_over_groups_are_wider_where_groups_differ():
     assert width[1] > 2 * width[0]
     assert "4 groups" in donors.note
     one = evaluate(p, labels, groups=np.full(400, "donor_3"), rng=0)
-    assert "donor_3" in one.note
+    assert "no interval over groups: 1 group" in one.note
+    assert one.measures["accuracy"].no_interval == "1 group"
 
 
 def test_a_class_without_cells_leaves_auc_undefined():
@@ -110,10 +111,41 @@ def test_a_hundred_thousand_cells_are_no_trouble():
 def test_the_mean_over_folds_has_an_interval_over_folds():
     made_up = [made(100, seed=seed) for seed in range(4)]
     values = [measure(*fold) for fold in made_up]
-    spreads = [resampled(*fold, resamples=200, rng=0) for fold in made_up]
-    mean = mean_over_folds(values, spreads, rng=0)["auc"]
+    mean = mean_over_folds(values)["auc"]
     assert mean.value == pytest.approx(np.mean([value["auc"] for value in values]))
     assert mean.low < mean.value < mean.high
+    assert mean_over_folds(values[:2])["auc"].no_interval == "2 folds"
+
+
+def test_what_is_hard_for_both_does_not_hide_that_one_is_ahead():
+    labels = np.arange(800) % 2
+    groups = np.repeat(np.arange(8), 100)
+    rng = np.random.default_rng(0)
+    share = np.linspace(0.55, 0.95, 8)[groups]  # groups differ in difficulty
+    hard = rng.random(800)
+    both = [
+        np.where((labels == (hard < rate))[:, None], [0.3, 0.7], [0.7, 0.3])
+        for rate in (share + 0.04, share)
+    ]
+    apart = [evaluate(p, labels, groups=groups, rng=0).measures["accuracy"] for p in both]
+    assert apart[0].low < apart[1].high  # the intervals overlap
+    ahead = compare(*both, labels, groups=groups, rng=0)["accuracy"]
+    assert ahead.low > 0
+    assert ahead.value == pytest.approx(apart[0].value - apart[1].value)
+    of_cells = compare(*both, labels, rng=0)["accuracy"]
+    assert of_cells.low > 0
+    back = compare(both[1], both[0], labels, rng=0)["accuracy"]
+    assert back.high == pytest.approx(-of_cells.low)
+    two = compare(*both, labels, groups=groups % 2, rng=0)["accuracy"]
+    assert two.no_interval == "2 groups"
+
+
+def test_a_class_of_one_group_only_leaves_no_interval_over_groups():
+    p, labels = made(90)
+    groups = np.where(labels == 1, 0, 1 + np.arange(90) % 3)
+    found = evaluate(p, labels, groups=groups, rng=0).measures
+    assert found["balanced_accuracy"].no_interval == "not defined without one group"
+    assert found["accuracy"].known
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ def complete() -> dict[str, Any]:
             layers, {name: np.random.default_rng(1).random((80, 16)) for name in names}, "mean"
         ),
         "evaluation": Predictions(
-            make_probabilities(cells.labels, 2), make_evaluation(), make_evaluation(good=0.64)
+            make_probabilities(cells.labels, 2), make_evaluation(), make_evaluation(good=0.64),
+            {"balanced_accuracy": Estimate(0.22, 0.17, 0.27)},
         ),
         "folds": Folds(
             ("donor 1", "donor 2"), (make_evaluation(), make_evaluation()),
@@ -279,7 +280,7 @@ def test_a_result_of_another_type_is_refused() -> None:
 def test_the_headline_gives_interval_baseline_and_depth() -> None:
     text = " ".join(answer(results()))
     assert "0.86 [0.82, 0.90]" in text
-    assert "0.64 [0.60, 0.68]; the network is better" in text
+    assert "0.64 [0.60, 0.68]; the network minus that is 0.22 [0.17, 0.27], so it is better" in text
     assert "of 4)" in text
     assert [fact.value for fact in facts(results())][:2] == ["0.86", "0.94"]
 
@@ -295,6 +296,15 @@ def test_no_rise_of_separation_is_called_what_it_is() -> None:
     assert rise_of_separation(results(separation=None)) is None
 
 
+def test_a_rise_over_two_groups_is_neither_claimed_nor_denied() -> None:
+    layers = complete()["layers"]
+    nothing = Estimate(0.6, np.nan, np.nan, no_interval="2 groups")
+    shown = results(separation={layer.name: {"probe_accuracy": nothing} for layer in layers})
+    text = " ".join(answer(shown))
+    assert "0.60 (no interval: 2 groups)" in text
+    assert "At no depth" not in text
+
+
 def test_the_onset_is_where_nine_tenths_of_the_rise_is_reached() -> None:
     layers = complete()["layers"]
     values = dict(zip([layer.name for layer in layers], (0.5, 0.6, 0.88, 0.9, 0.9)))
@@ -308,10 +318,19 @@ def test_the_onset_is_where_nine_tenths_of_the_rise_is_reached() -> None:
 
 
 def test_a_network_at_chance_is_warned_of_first() -> None:
-    weak = replace(complete()["evaluation"], test=make_evaluation(good=0.52))
+    level = {"balanced_accuracy": Estimate(0.02, -0.03, 0.07)}
+    weak = replace(complete()["evaluation"], test=make_evaluation(good=0.52), ahead=level)
     text = warnings(results(evaluation=weak, confounds=None))
     assert "not clearly better than chance" in text[0]
-    assert "linear model" in text[1]
+    assert "minus that of the linear model: 0.02 [-0.03, 0.07]" in text[1].replace("−", "-")
+
+
+def test_two_groups_have_no_interval_and_the_report_says_so() -> None:
+    nothing = Estimate(0.22, np.nan, np.nan, no_interval="2 groups")
+    donors = replace(complete()["evaluation"], ahead={"balanced_accuracy": nothing})
+    shown = results(evaluation=donors)
+    assert "the network minus that is 0.22 (no interval: 2 groups)." in " ".join(answer(shown))
+    assert "test cells are of 2 groups" in " ".join(warnings(shown))
 
 
 def test_what_speaks_against_the_numbers_is_said() -> None:

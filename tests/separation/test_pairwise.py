@@ -203,3 +203,24 @@ def test_classes_that_are_nowhere_better_than_chance_have_no_onset():
     below = {name: Estimate(value, 0.1, 0.7) for name, value in (("a", 0.3), ("b", 0.4))}
     found = find_onset(("x", "y"), below)
     assert (found.clear, found.nine_tenths, found.best) == (None, None, "b")
+
+
+def test_an_onset_is_corrected_for_the_number_of_pairs():
+    near, wide = Estimate(0.7, 0.61, 0.8, null=0.6), Estimate(0.9, 0.85, 0.95, null=0.6)
+    given = {"conv1": near, "conv2": wide}
+    assert find_onset(("a", "b"), given).clear == "conv1"
+    strict = find_onset(("a", "b"), given, {"conv1": False, "conv2": True})
+    assert strict.clear == "conv2"
+
+
+def test_pairs_of_two_donors_are_not_clear_and_say_why():
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    features = rng.normal(size=(120, 3)) + 5 * np.eye(3)[labels]
+    found = measure_pairs(
+        features, labels, class_names=("a", "b", "c"), groups=np.arange(120) // 60,
+        resamples=20, permutations=5, rng=0,
+    )  # fmt: skip
+    assert found.by_pair[0].no_interval == "2 groups"
+    assert not any(found.clear_by_pair)
+    assert find_onsets([found])[0].clear is None

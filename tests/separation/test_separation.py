@@ -10,7 +10,6 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import resample
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.numerics.probe import held_out_predictions, probe_features
 from cytolens.numerics.resampling import assign_folds, permuted_labels, resampled_counts
@@ -250,10 +249,13 @@ def test_intervals_over_donors_are_wider_than_over_cells():
     assert people.high - people.low > 1.5 * (cells.high - cells.low)
 
 
-def test_one_group_is_as_good_as_none():
+def test_one_group_gives_the_same_numbers_as_none_but_no_interval():
     features, labels = blobs(120, apart=2)
     alone = quick(features, labels, groups=np.repeat("plate", 120))
-    assert alone == quick(features, labels)
+    free = quick(features, labels)
+    assert {key: e.value for key, e in alone.items()} == {key: e.value for key, e in free.items()}
+    assert {e.no_interval for e in alone.values()} == {"1 group"}
+    assert all(e.known for e in free.values())
 
 
 @pytest.mark.parametrize(
@@ -328,10 +330,9 @@ def test_many_cells_are_sampled_and_the_result_is_about_the_same():
 
 def test_counts_are_drawn_as_indices_would_be():
     rng = np.random.default_rng(0)
-    groups = np.repeat([0, 1, 2], [50, 20, 5])
-    outcome = (rng.random(75) < 0.3 + 0.3 * (groups == 1)).astype(np.int64)
-    counts = resampled_counts(outcome, 2, groups=groups, resamples=4000, rng=rng)
-    drawn = [outcome[resample(75, groups=groups, rng=rng)].mean() for _ in range(4000)]
+    outcome = (rng.random(75) < 0.4).astype(np.int64)
+    counts = resampled_counts(outcome, 2, resamples=4000, rng=rng)
+    drawn = [outcome[rng.integers(0, 75, size=75)].mean() for _ in range(4000)]
     rates = counts[:, 1] / counts.sum(axis=1)
     assert rates.mean() == pytest.approx(np.mean(drawn), abs=0.01)
     assert rates.std() == pytest.approx(np.std(drawn), rel=0.08)

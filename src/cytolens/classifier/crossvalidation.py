@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cytolens.classifier.evaluation import Array, evaluate, mean_over_folds, measure, resampled
+from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure
 from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import held_out_parts
 from cytolens.classifier.training import TrainingSettings, clock, train
@@ -82,7 +82,6 @@ def _judge(
     everything = np.empty((len(cells), len(cells.class_names)), dtype=np.float32)
     evaluations: list[Evaluation] = []
     values: list[dict[str, float]] = []
-    spreads: list[dict[str, Array]] = []
     for index, probabilities in zip(parts.values(), found, strict=True):
         everything[index] = probabilities
         labels = cells.labels[index]
@@ -91,16 +90,13 @@ def _judge(
             evaluate(probabilities, labels, groups=groups, resamples=resamples, rng=draw)
         )
         values.append(measure(probabilities, labels))
-        spreads.append(
-            resampled(probabilities, labels, groups=groups, resamples=resamples, rng=draw)
-        )
     return Folds(
         names=tuple(parts),
         evaluations=tuple(evaluations),
-        measures=mean_over_folds(values, spreads, rng=draw),
+        measures=mean_over_folds(values),
         probabilities=everything,
-        note=f"mean of {len(parts)} networks, each on cells held out from it; 95 % bootstrap "
-        "intervals over folds and the cells within them",
+        note=f"mean of {len(parts)} networks, each on cells held out from it; 95 % intervals over "
+        "the folds",
     )
 
 

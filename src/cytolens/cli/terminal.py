@@ -189,7 +189,7 @@ def print_separation(
 def print_placed(placed: PlacedCells) -> None:
     """Share of odd cells at each depth, next to that of held-out cells of the run."""
     percent = [
-        [name, *(f"{100 * e.value:.1f} [{100 * e.low:.1f}, {100 * e.high:.1f}]" for e in both)]
+        [name, *(_in_percent(e) for e in both)]
         for name in (*placed.layers, "any")
         for both in [(placed.share[name], placed.clean[name])]
     ]
@@ -223,6 +223,13 @@ def print_explanations(explanations: Sequence[CellExplanation]) -> None:
             for e in explanations
         ],
     )
+
+
+def _in_percent(estimate: Estimate) -> str:
+    if estimate.no_interval is not None:
+        return f"{100 * estimate.value:.1f} (no interval: {estimate.no_interval})"
+    low, high = 100 * estimate.low, 100 * estimate.high
+    return f"{100 * estimate.value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _with_controls(estimate: Estimate) -> str:

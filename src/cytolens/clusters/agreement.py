@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
+from cytolens.numerics.estimates import Estimate, estimate_from, null_limit
+from cytolens.numerics.intervals import CORRELATION, SHARE
 from cytolens.numerics.resampling import Labels, permuted_labels, resampled_counts
 
 Floats = NDArray[np.float64]
@@ -29,7 +30,7 @@ def measure_agreement(
     (Manning, Raghavan & Schütze 2008, section 16.3); it and nmi are above 0 by chance too, which
     the null shows: the 95 % limit for labels permuted respecting ``groups`` (see
     `permuted_labels`), or, where ``within`` (N,) is given, among cells alike in that alone.
-    Intervals are a bootstrap over cells, or over ``groups``.
+    Intervals are over cells, or over ``groups``.
     """
     rows, columns = int(clusters.max()) + 2, int(labels.max()) + 1  # cells of no cluster: row 0
     pairs = (clusters + 1) * columns + labels
@@ -43,10 +44,10 @@ def measure_agreement(
     found: dict[str, Estimate] = {}
     for name, measure in MEASURES.items():
         tables = [counts.reshape(-1, rows, columns) for counts in (value, drawn, null)]
-        low, high = percentile_interval(measure(tables[1]))
-        found[name] = Estimate(
-            float(measure(tables[0])[0]), low, high, null_limit(measure(tables[2]))
-        )
+        found[name] = estimate_from(
+            float(measure(tables[0])[0]), measure(tables[1]),
+            grouped=groups is not None, within=RANGES[name], null=null_limit(measure(tables[2])),
+        )  # fmt: skip
     return found
 
 
@@ -107,3 +108,5 @@ MEASURES: dict[str, Callable[[NDArray[np.int64]], Floats]] = {
     "nmi": normalised_information,
     "purity": purity,
 }
+
+RANGES = {"ari": CORRELATION, "nmi": SHARE, "purity": SHARE}

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.numerics.auc import area_error, areas_from_ranks
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_ranks, spearman
+from cytolens.numerics.intervals import SHARE, UNKNOWN, no_interval, t_interval
 from cytolens.numerics.resampling import Labels, codes, permuted_labels
 from cytolens.records.clusters import ClusterDescription, Difference
 
@@ -54,9 +55,10 @@ def describe_clusters(
     -> (N,), NaN where not known, constant ones left out. The effect size is the AUC: the share of
     pairs in which the cell of the cluster has more (Vargha & Delaney 2000, Cliff's delta is 2 AUC
     - 1). Its interval is by DeLong et al. 1988, over groups where there are some (Obuchowski 1997,
-    Biometrics 53). Its null is the 95 % limit of the largest deviation, in standard errors, of all
-    properties and clusters when cells exchange clusters, within groups where clusters cross them
-    (Westfall & Young 1993): what exceeds it stands although many were tried. Up to three such
+    Biometrics 53, with t of G - 1 degrees of freedom). Its null is the 95 % limit of the largest
+    deviation, in standard errors, of all properties and clusters when cells exchange clusters,
+    within groups where clusters cross them (Westfall & Young 1993): what exceeds it stands
+    although many were tried. Up to three such
     differences that are not negligible make the name, the strongest first, none twice in other
     words. Raises InputError for properties of another number of cells.
 
@@ -92,14 +94,24 @@ def describe_clusters(
             known = np.isfinite(table[:, p])
             own = None if group is None else group[known]
             error = area_error((found == k)[known], table[known, p], own)
-            low, high = np.clip(areas[k, p] + np.array([-1.96, 1.96]) * error, 0, 1)
             null = min(1.0, 0.5 + reach * errors[k, p])
-            auc = Estimate(float(areas[k, p]), float(low), float(high), float(null))
+            auc = _estimate(float(areas[k, p]), error, own, float(null))
             differences.append(Difference(name, auc))
         differences.sort(key=lambda d: -abs(d.auc.value - 0.5))
         name = _name(differences, values)
         described.append(ClusterDescription(name, tuple(differences), int(sizes[k])))
     return tuple(described)
+
+
+def _estimate(area: float, error: float, groups: Labels | None, null: float) -> Estimate:
+    """An area with its standard error as an estimate; over ``groups`` by t, of three or more."""
+    if groups is None:
+        low, high = np.clip(area + np.array([-1.96, 1.96]) * error, 0, 1)
+        return Estimate(area, float(low), float(high), null)
+    count = len(np.unique(groups))
+    why = no_interval(np.zeros(count))
+    ends = UNKNOWN if why else t_interval(area, error, count - 1, within=SHARE)
+    return Estimate(area, *ends, null, no_interval=why)
 
 
 def word(difference: Difference) -> str:

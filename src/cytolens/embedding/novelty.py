@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cytolens.embedding.reference import Reference, in_blocks
 from cytolens.errors import InputError
 from cytolens.numerics.estimates import Estimate, Rng, bootstrap
+from cytolens.numerics.intervals import SHARE
 
 Array = NDArray[np.float64]
 NEIGHBOURS = 10  # one stray training cell must not excuse a cell
@@ -113,13 +114,22 @@ def expected_rate(calibration: int) -> float:
 def share_of(
     flags: NDArray[np.bool_], *, groups: NDArray[np.generic] | None = None, rng: Rng = None
 ) -> Estimate:
-    """Share of cells (n,) that are flagged, with Wilson's interval, or over groups where wider."""
+    """Share of cells (n,) that are flagged, with Wilson's interval over cells.
+
+    Over ``groups`` (n,) where they are given, and at least as wide as over cells: where no cell of
+    any group is flagged, groups do not differ. Fewer than three groups have no interval.
+    """
     from scipy.stats import binomtest  # slow to load
 
     share = float(flags.mean())
     interval = binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
     low, high = float(interval.low), float(interval.high)
-    if groups is not None and len(np.unique(groups)) > 1:
-        over = bootstrap(lambda rows: float(flags[rows].mean()), len(flags), groups=groups, rng=rng)
-        low, high = min(low, over.low), max(high, over.high)
-    return Estimate(share, low, high)
+    if groups is None:
+        return Estimate(share, low, high)
+    over = bootstrap(
+        lambda rows: float(flags[rows].mean()),
+        len(flags), groups=groups, within=SHARE, rng=rng,
+    )  # fmt: skip
+    if over.no_interval is not None:
+        return over
+    return Estimate(share, min(low, over.low), max(high, over.high))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cytolens.features.priors import Prior, unit
 from cytolens.features.texture import RandomFilters, describe
-from cytolens.numerics.auc import area_under_curve
+from cytolens.numerics.auc import area_under_curve, weighted_areas
 
 TOP, LOWER = 0.9, 0.5
 """Quantiles of activation: cells above the first are compared with those below the second."""
@@ -57,14 +57,41 @@ def measure_predictivity(
     separates those in the top decile of ``activation`` (n,) from its lower half; 0.5 is chance. The
     standard error is that of Hanley & McNeil 1982, equation 2. NaN where the channel is silent.
     """
-    high = activation >= np.quantile(activation, TOP)
-    low = activation <= np.quantile(activation, LOWER)
+    high, low = _apart(activation)
     n, m = int(high.sum()), int(low.sum())
-    if n == 0 or m == 0 or (high & low).any():
+    if n == 0 or m == 0:
         return np.nan, np.nan
-    length = np.linalg.norm(cells, axis=1) * np.linalg.norm(point)
-    similarity = cells @ point / np.maximum(length, 1e-12)
+    similarity = _similarity(point, cells)
     area = area_under_curve(similarity[high], similarity[low])
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (n - 1) * (q1 - area**2) + (m - 1) * (q2 - area**2)
     return area, float(np.sqrt(max(variance, 0) / (n * m)))
+
+
+def drawn_predictivity(
+    point: NDArray[np.float32],
+    cells: NDArray[np.float32],
+    activation: NDArray[np.floating],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The area of `measure_predictivity` for each row of ``weights`` (R, n) of the cells: (R,).
+
+    Which cells drive the channel is decided once, by all of them.
+    """
+    high, low = _apart(activation)
+    used = high | low
+    if not high.any() or not low.any():
+        return np.full(len(weights), np.nan)
+    return weighted_areas(_similarity(point, cells)[used], high[used], weights[:, used])
+
+
+def _apart(activation: NDArray[np.floating]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The cells (n,) in the top decile, and those in the lower half; none where both are one."""
+    high = activation >= np.quantile(activation, TOP)
+    low = activation <= np.quantile(activation, LOWER)
+    return (high & False, low & False) if (high & low).any() else (high, low)
+
+
+def _similarity(point: NDArray[np.float32], cells: NDArray[np.float32]) -> NDArray[np.float64]:
+    length = np.linalg.norm(cells, axis=1) * np.linalg.norm(point)
+    return (cells @ point / np.maximum(length, 1e-12)).astype(np.float64)

@@ -12,7 +12,9 @@ from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.numerics.auc import area_under_curve
-from cytolens.numerics.estimates import Estimate, Rng, generator, resample
+from cytolens.numerics.estimates import Estimate, Rng, estimate_from, generator
+from cytolens.numerics.intervals import CORRELATION
+from cytolens.numerics.resampling import resample_weights
 from cytolens.records.cells import Cells
 from cytolens.records.features import ChannelContext, ChannelRanking
 from cytolens.records.layers import Layer
@@ -112,9 +114,9 @@ def correlate(
 ) -> tuple[dict[str, Estimate], ...]:
     """Spearman's correlation of each column of ``values`` (N, K) with each property (N,).
 
-    Per column a mapping, the strongest first. The 95 % interval is over bootstrap resamples of the
-    cells (of the groups and their cells, where there are groups) that keep the ranks they have
-    among all cells. ``null`` is the upper 95 % limit of the largest |correlation| over *all*
+    Per column a mapping, the strongest first. The 95 % interval is over the cells, or over
+    ``groups`` (N,), which keep the ranks that they have among all cells.
+    ``null`` is the upper 95 % limit of the largest |correlation| over *all*
     properties when cells are permuted, so that looking at many properties is accounted for
     (Westfall & Young 1993, single-step maxT).
 
@@ -131,29 +133,29 @@ def correlate(
     moving = np.ptp(values, axis=0) > 0 if n else np.zeros(k, dtype=bool)
     if not known or not moving.any():
         return tuple({} for _ in range(k))
-    weights = np.zeros((resamples, n))
-    for row in weights:
-        row += np.bincount(resample(n, groups=groups, rng=draw), minlength=n)
+    weights = resample_weights(n, groups=groups, resamples=resamples, rng=draw)
     found: list[dict[str, Estimate]] = [{} for _ in range(k)]
     shuffled = np.stack([draw.permutation(n) for _ in range(permutations)])
     ranks = _unit(rankdata(values, axis=0))
     largest = np.zeros((permutations, k))
-    estimates: dict[str, tuple[Floats, Floats, Floats]] = {}
+    estimates: dict[str, tuple[Floats, Floats]] = {}
     for name, mask in known.items():
         x = _unit(rankdata(properties[name][mask]))
         y = _unit(rankdata(values[mask], axis=0))
         value = x @ y / len(x)
         sampled = _weighted_correlation(weights[:, mask], x, y)
-        low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
-        estimates[name] = (value, low, high)
+        estimates[name] = (value, sampled)
         by_chance = np.abs(np.einsum("i,pik->pk", x, ranks[shuffled[:, mask]])) / len(x)
         largest = np.maximum(largest, by_chance)
     null = np.percentile(largest, 95, axis=0)
     for column in np.flatnonzero(moving).tolist():
         order = sorted(estimates, key=lambda name: -abs(float(estimates[name][0][column])))
         for name in order:
-            value, low, high = (float(part[column]) for part in estimates[name])
-            found[column][name] = Estimate(value, low, high, null=float(null[column]))
+            value, sampled = estimates[name]
+            found[column][name] = estimate_from(
+                float(value[column]), sampled[:, column],
+                grouped=groups is not None, within=CORRELATION, null=float(null[column]),
+            )  # fmt: skip
     return tuple(found)
 
 

@@ -19,11 +19,18 @@ from torch import nn
 from cytolens.activations.capture import network_of
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
-from cytolens.features.comparison import Comparison, measure_predictivity, prepare_comparison
+from cytolens.features.comparison import (
+    Comparison,
+    drawn_predictivity,
+    measure_predictivity,
+    prepare_comparison,
+)
 from cytolens.features.natural import Answers, answers_at
 from cytolens.features.priors import Prior
 from cytolens.features.transforms import Transforms, draw_views, transform
-from cytolens.numerics.estimates import Rng, generator, mean_of
+from cytolens.numerics.estimates import Rng, generator, mean_of, mean_of_both
+from cytolens.numerics.intervals import SHARE
+from cytolens.numerics.resampling import resample_weights
 from cytolens.records.features import Faithfulness, FeatureImages
 from cytolens.records.layers import Layer
 from cytolens.records.shown import record
@@ -31,6 +38,7 @@ from cytolens.records.shown import record
 BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over
 NEIGHBOURS = 5  # the distance to the fifth nearest cell says how odd an image is
+RESAMPLES = 200  # of the held-out cells
 ODD = 0.01  # an image is unnatural if fewer than this share of real cells are as odd
 
 
@@ -46,6 +54,7 @@ class Yardstick:
     points: NDArray[np.float32]  # (n, F), the prior's cells in the comparison
     held_out_points: NDArray[np.float32]  # (m, F)
     held_out_crops: NDArray[np.float32]  # (m, C, H, W)
+    groups: NDArray[np.generic] | None = None  # (m,), of the held-out cells
 
 
 def prepare_yardstick(
@@ -54,11 +63,12 @@ def prepare_yardstick(
     *,
     prior: Prior,
     held_out: NDArray[np.float32],
+    groups: NDArray[np.generic] | None = None,
 ) -> Yardstick:
     """Everything that feature images of these layers are compared with, made once.
 
     ``held_out`` (m, C, H, W): prepared crops that neither trained the network nor made the prior;
-    at least 20, or an InputError is raised.
+    at least 20, or an InputError is raised. ``groups`` (m,): what intervals over cells are over.
     """
     network = network_of(model)
     if len(held_out) < 20:
@@ -73,6 +83,7 @@ def prepare_yardstick(
         points=points,
         held_out_points=comparison(held_out),
         held_out_crops=held_out,
+        groups=groups,
     )
 
 
@@ -102,7 +113,9 @@ def measure_faithfulness(
       of the activations on the way to the layer (Geirhos et al. 2023, section 4); ``naturalness``
       is the smaller of the two.
 
-    Estimates are means over images with intervals from resampling images. An image fails, with a
+    Estimates are means over images with intervals from resampling images; those of
+    ``predictivity`` and what it is compared with are over images and held-out cells, or their
+    groups (`mean_of_both`). An image fails, with a
     reason, if it does not predict (AUC not above chance by two s.e.), is weaker than the top
     decile of cells, or is odder than 99 % of cells.
 
@@ -184,11 +197,28 @@ def measure_faithfulness(
     table["natural_path"] = _commonness(*paths)
     table["naturalness"] = np.minimum(table["natural_spectrum"], table["natural_path"])
     alive = ~images.dead & np.isfinite(table["predictivity"])
+    estimates = {name: mean_of(values[alive], rng=draw) for name, values in table.items()}
+    weights = resample_weights(
+        len(outside), groups=yardstick.groups, resamples=RESAMPLES, rng=draw
+    )  # the same cells for all images
+    for name, candidate in candidates.items():
+        drawn = [
+            drawn_predictivity(
+                candidate[k], yardstick.held_out_points, outside[:, channels[k]], weights
+            )
+            for k in rows[alive]
+        ]
+        estimates[name] = mean_of_both(
+            table[name][alive],
+            np.array(drawn).reshape(len(drawn), -1).T,
+            grouped=yardstick.groups is not None,
+            within=SHARE,
+        )
     return Faithfulness(
         layer=layer.name,
         channels=channels,
         table=table,
-        estimates={name: mean_of(values[alive], rng=draw) for name, values in table.items()},
+        estimates=estimates,
         failures=tuple(
             _failure(table, error, int(k), float(np.quantile(cells[:, k], 0.9)), float(reached[k]))
             if alive[k]

@@ -35,7 +35,7 @@ _GREY = "#ECECEC"
 def is_clear(estimate: Estimate, measure: str) -> bool:
     """Whether the interval lies above the null, and above what guessing gives."""
     floor = 0.5 if measure == "auc" else 0.0
-    return estimate.low > max(floor, estimate.null or floor)
+    return estimate.least > max(floor, estimate.null or floor)
 
 
 def rows_of(knowledge: Knowledge) -> list[tuple[str, list[str]]]:

@@ -53,12 +53,26 @@ def format_number(value: float | None, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "−") if known else "–"
 
 
+def format_range(estimate: Estimate) -> str:
+    """``95 % 0.82 to 0.91``, or why there is no interval."""
+    if estimate.no_interval is not None:
+        return f"no interval: {estimate.no_interval}"
+    if not estimate.known:
+        return "no interval"
+    return f"95 % {format_number(estimate.low)} to {format_number(estimate.high)}"
+
+
 def format_interval(estimate: Estimate | None, digits: int = 2) -> str:
-    """``0.87 [0.82, 0.91]``; without brackets where no interval is known; a dash for None."""
+    """``0.87 [0.82, 0.91]``; a dash for None.
+
+    Where no interval can be given it says why: ``0.87 (no interval: 2 groups)``.
+    """
     if estimate is None:
         return "–"
     value = format_number(estimate.value, digits)
-    if not (np.isfinite(estimate.low) and np.isfinite(estimate.high)):
+    if estimate.no_interval is not None:
+        return f"{value} (no interval: {estimate.no_interval})"
+    if not estimate.known:
         return value
     return (
         f"{value} [{format_number(estimate.low, digits)}, {format_number(estimate.high, digits)}]"

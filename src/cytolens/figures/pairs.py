@@ -75,7 +75,7 @@ def _write(
     """Numbers, faint where not above the null, and a frame from where on they always are."""
     for y, (row, onset) in enumerate(zip(rows, onsets)):
         for x, estimate in enumerate(row):
-            clear = estimate.low > (0.5 if estimate.null is None else estimate.null)
+            clear = estimate.least > (0.5 if estimate.null is None else estimate.null)
             light = np.nan_to_num(estimate.value) < 0.82
             ink = ("white" if light else INK) if clear else "#9BA3B5"
             text = format_number(estimate.value).removeprefix("0")

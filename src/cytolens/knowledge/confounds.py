@@ -1,6 +1,7 @@
 """Whether something that is not the cell gives its label away, and whether the network knows it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.knowledge.knowledge import measure_knowledge
 from cytolens.knowledge.values import as_values
-from cytolens.numerics.estimates import Estimate, Rng, generator, mean_ranks, percentile_interval
+from cytolens.numerics.estimates import Estimate, Rng, estimate_from, generator, mean_ranks
+from cytolens.numerics.intervals import SHARE
 from cytolens.numerics.resampling import (
     Labels,
+    are_several,
     assign_folds,
     codes,
     permuted_labels,
@@ -55,7 +58,8 @@ def find_confounds(
     An alarm is raised where all three hold:
 
     1. the nuisance predicts the label (`label_from_nuisance`): the lower end of the interval of its
-       balanced accuracy lies above the 95 % limit of the largest over all nuisances under
+       balanced accuracy (the number itself where groups are too few for one) lies above
+       the 95 % limit of the largest over all nuisances under
        permuted labels, so that there is a false one in at most 5 % of studies (maxT, Westfall &
        Young 1993);
     2. it could carry the decision: it gives at least a quarter of the network's advantage over
@@ -113,7 +117,7 @@ def find_confounds(
     merged = _alike(nuisances, alone)
     for name in sorted(alone, key=lambda name: -alone[name].value):
         estimate = alone[name]
-        raised = estimate.null is not None and estimate.low > estimate.null
+        raised = estimate.null is not None and estimate.least > estimate.null
         if name not in merged or not raised or estimate.value - chance < LEAST_SHARE * advantage:
             continue
         column = nuisances[name][held_out]
@@ -121,7 +125,7 @@ def find_confounds(
             column, seen, right, groups=group, resamples=resamples, rng=draw
         )
         encoded = _encoded(name, column, features, untrained, group, seen, draw)
-        if encoded is None and name not in file_names and estimate.value >= before.low:
+        if encoded is None and name not in file_names and estimate.value >= before.least:
             encoded = _encoded(name, column, features, untrained, group, None, draw)
         if encoded is None:
             continue
@@ -147,7 +151,7 @@ def label_from_nuisance(
     the class whose share of training cells in its bin is highest (a histogram classifier with
     equal priors and one pseudo-count per bin, so that any dependence is seen, not only a trend).
     Whole ``groups`` are held out, or cells where a category occurs in one group only. Intervals
-    are over cells, or groups and cells in them. ``null`` is the 95 % limit of the largest over
+    are over cells, or over groups. ``null`` is the 95 % limit of the largest over
     all nuisances under permuted labels, the same for all (Westfall & Young 1993).
 
     At most 20,000 cells are used. The second mapping names the nuisances that could not be
@@ -157,10 +161,10 @@ def label_from_nuisance(
     chosen = np.sort(draw.permutation(len(labels))[:MOST_CELLS])
     y = codes(np.asarray(labels)[chosen])
     group = None if groups is None else codes(np.asarray(groups)[chosen])
-    if group is not None and group.max(initial=0) == 0:
-        group = None
+    single = group if group is not None and not are_several(group) else None
+    group = group if are_several(group) else None
     left_out: dict[str, str] = {}
-    found: dict[str, tuple[float, float, float]] = {}
+    found: dict[str, Estimate] = {}
     largest = np.full(permutations, -np.inf)
     k = int(y.max(initial=0)) + 1
     plans = {
@@ -179,16 +183,19 @@ def label_from_nuisance(
         fold, nulls = fold[known], nulls[:, known]
         answers = _predicted(bins[known], np.concatenate([y[None, known], nulls]), fold, k)
         right = answers[0] == y[known]
-        used = None if nested or group is None else group[known]
+        units = single if single is not None else None if nested else group
+        used = None if units is None else units[known]
         counts = resampled_counts(
             2 * y[known] + right, 2 * k, groups=used, resamples=resamples, rng=draw
         )
-        low, high = percentile_interval(balanced_accuracies(counts.reshape(-1, k, 2)))
-        found[name] = balanced_accuracy(right, y[known]), low, high
+        found[name] = estimate_from(
+            balanced_accuracy(right, y[known]), _of_all_classes(counts.reshape(-1, k, 2), y[known]),
+            grouped=used is not None, within=SHARE,
+        )  # fmt: skip
         by_chance = [balanced_accuracy(a == null, null) for a, null in zip(answers[1:], nulls)]
         largest = np.maximum(largest, by_chance)
     null = float(np.percentile(largest, 95)) if found and permutations else None
-    return {name: Estimate(*values, null) for name, values in found.items()}, left_out
+    return {name: replace(one, null=null) for name, one in found.items()}, left_out
 
 
 def hold_fixed(
@@ -222,13 +229,21 @@ def hold_fixed(
     outcome = (strata * k + y) * 2 + right
     counts = resampled_counts(outcome, 2 * k * s, groups=group, resamples=resamples, rng=draw)
     observed = np.bincount(outcome, minlength=2 * k * s)[None]
-    whole = balanced_accuracies(np.concatenate([observed, counts]).reshape(-1, s, k, 2).sum(axis=1))
-    fixed, matched = _stratified(np.concatenate([observed, counts]).reshape(-1, s, k, 2))
-    return (
-        Estimate(float(whole[0]), *percentile_interval(whole[1:])),
-        Estimate(float(fixed[0]), *percentile_interval(fixed[1:])),
-        float(matched[0]),
+    drawn = np.concatenate([observed, counts]).reshape(-1, s, k, 2)
+    whole = _of_all_classes(drawn.sum(axis=1), y)
+    fixed, matched = _stratified(drawn)
+    of_all, within = (
+        estimate_from(float(one[0]), one[1:], grouped=group is not None, within=SHARE)
+        for one in (whole, fixed)
     )
+    return of_all, within, float(matched[0])
+
+
+def _of_all_classes(counts: NDArray[np.int64], labels: Labels) -> Floats:
+    """Balanced accuracies (R,) of counts (R, class, 2); NaN where a class that there is is gone."""
+    there = np.bincount(labels, minlength=counts.shape[1]) > 0
+    gone = (counts.sum(axis=2) == 0)[:, there].any(axis=1)
+    return np.where(gone, np.nan, balanced_accuracies(counts))
 
 
 def _stratified(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
@@ -328,7 +343,7 @@ def _encoded(
     clear = {
         layer: read[name]
         for layer, read in found.layers.items()
-        if name in read and (null := read[name].null) is not None and read[name].low > null
+        if name in read and (null := read[name].null) is not None and read[name].least > null
     }
     if not clear:
         return None

@@ -13,14 +13,16 @@ from cytolens.numerics.auc import areas_by_column, weighted_areas
 from cytolens.numerics.estimates import (
     Estimate,
     Rng,
+    estimate_from,
     generator,
     null_limit,
-    percentile_interval,
 )
 from cytolens.numerics.features import checked_features
+from cytolens.numerics.intervals import AT_MOST_ONE, SHARE
 from cytolens.numerics.probe import probe_features
 from cytolens.numerics.resampling import (
     Labels,
+    are_several,
     assign_folds,
     codes,
     permuted_labels,
@@ -68,7 +70,7 @@ def measure_knowledge(
     Folds hold out whole ``groups`` (N,), a group a fold up to 6. A category with a value that
     occurs in a single group (the group itself, or what depends on it) cannot be learnt elsewhere:
     for it cells are held out, and ``Knowledge.by_cells`` names it. Each number has a 95 %
-    bootstrap interval over cells, or groups and cells in them, of the held-out answers; ``null``,
+    interval over cells, or over groups, of the held-out answers; ``null``,
     the 95 % limit under permutation within or among groups (`permuted_labels`); and ``untrained``
     where features of the network before training are given. With ``within`` (N,), e.g. the
     class, values are permuted among the cells that share it: what goes beyond ``null`` is then
@@ -90,10 +92,10 @@ def measure_knowledge(
         if len(column) != n:
             raise InputError(f"{name}: {len(column)} values for {n} cells; lengths must agree")
     group = codes(groups)
-    if group is not None and (len(group) != n or group.max(initial=0) == 0):
-        if len(group) != n:
-            raise InputError(f"groups: {len(group)} values for {n} cells; lengths must agree")
-        group = None
+    if group is not None and len(group) != n:
+        raise InputError(f"groups: {len(group)} values for {n} cells; lengths must agree")
+    alone = group is not None and not are_several(group)  # the only group: none to hold out
+    group = None if alone else group
     chosen = np.sort(draw.permutation(n)[:MOST_CELLS])
     group = None if group is None else group[chosen]
     targets, left_out = _targets(
@@ -101,7 +103,7 @@ def measure_knowledge(
         within=None if within is None else codes(np.asarray(within)[chosen]),
         permutations=permutations, draw=draw,
     )  # fmt: skip
-    blocks = _blocks(targets, group, folds, resamples, draw)
+    blocks = _blocks(targets, group, alone, folds, resamples, draw)
     found: dict[str, dict[str, Estimate]] = {}
     with limited_threads(threads, cells=len(chosen)):
         for done, (layer, given) in enumerate(features.items()):
@@ -142,7 +144,8 @@ class _Block:
     known: NDArray[np.bool_]  # (N,)
     folds: Labels  # (n,)
     grouped: bool  # whether folds are of whole groups
-    drawn: Floats  # (R, n), how often each cell is in a bootstrap resample
+    over_groups: bool  # whether intervals are
+    drawn: Floats  # (R, n), how often each cell is there once cells are drawn again
     targets: tuple[_Target, ...]
 
 
@@ -212,6 +215,7 @@ def _nested(values: Floats, groups: Labels) -> bool:
 def _blocks(
     targets: list[_Target],
     groups: Labels | None,
+    alone: bool,
     folds: int,
     resamples: int,
     draw: np.random.Generator,
@@ -231,15 +235,17 @@ def _blocks(
         group = None if first.by_cells or groups is None else groups[first.known]
         if group is not None:
             group = codes(group)
-            group = None if group.max() == 0 else group
+        units = np.zeros(n, dtype=np.int64) if alone else group
+        group = group if are_several(group) else None
         even = first.columns[:, 0].astype(np.int64) if first.values else np.zeros(n, dtype=np.int64)
         most = folds if group is None else MOST_FOLDS
-        drawn = resample_weights(n, groups=group, resamples=resamples, rng=draw)
+        drawn = resample_weights(n, groups=units, resamples=resamples, rng=draw)
         blocks.append(
             _Block(
                 first.known,
                 assign_folds(even, groups=group, most=most, rng=draw),
                 group is not None,
+                units is not None,
                 drawn,
                 tuple(shared),
             )
@@ -257,11 +263,11 @@ def _read(
     for place, target in enumerate(block.targets):
         judge = _judge_category if target.values else _judge_number
         value, nulls, resampled = judge(answers[place], target, block)
-        low, high = percentile_interval(resampled)
-        found[target.name] = Estimate(
-            value, low, high,
-            null_limit(nulls),
-            None if before is None else judge(before[place], target, block)[0],
+        found[target.name] = estimate_from(
+            value, resampled,
+            grouped=block.over_groups, within=SHARE if target.values else AT_MOST_ONE,
+            null=null_limit(nulls),
+            untrained=None if before is None else judge(before[place], target, block)[0],
         )  # fmt: skip
     return found
 

@@ -1,10 +1,21 @@
-"""Estimates with their doubt: bootstrap intervals over cells, or over groups of cells."""
+"""Estimates with their doubt: intervals over cells, or over groups of cells (`intervals`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from cytolens.numerics.intervals import (
+    ANYTHING,
+    Range,
+    combined,
+    group_interval,
+    no_interval,
+    percentile_interval,
+    t_interval,
+)
+from cytolens.numerics.resampling import left_in, parts_of
 
 Rng = int | np.random.Generator | None
 
@@ -14,7 +25,8 @@ class Estimate:
     """A number with its 95 % interval and, where it makes a claim, its controls.
 
     ``null`` is the upper 95 % limit of the same number under permuted labels; ``untrained`` the
-    same number for the network before training. Both are None where they do not apply.
+    same number for the network before training. Both are None where they do not apply. Where no
+    interval can be given ``low`` and ``high`` are NaN, and ``no_interval`` says why: "2 groups".
     """
 
     value: float
@@ -22,15 +34,56 @@ class Estimate:
     high: float
     null: float | None = None
     untrained: float | None = None
+    no_interval: str | None = None
 
-    def as_dict(self) -> dict[str, float]:
-        """For summary.json: value, low, high, and the controls that exist."""
+    @property
+    def known(self) -> bool:
+        """Whether it has an interval."""
+        return bool(np.isfinite(self.low) and np.isfinite(self.high))
+
+    @property
+    def most(self) -> float:
+        """The high end of the interval; where none can be given, the value itself."""
+        return self.high if self.no_interval is None else self.value
+
+    @property
+    def least(self) -> float:
+        """The low end of the interval; where none can be given, the value itself."""
+        return self.low if self.no_interval is None else self.value
+
+    def as_dict(self) -> dict[str, float | str]:
+        """For summary.json: value, low, high, the controls that exist, why there is no interval."""
         entries = {"value": self.value, "low": self.low, "high": self.high}
-        controls = {"null": self.null, "untrained": self.untrained}
-        return {**entries, **{key: value for key, value in controls.items() if value is not None}}
+        more = {"null": self.null, "untrained": self.untrained, "no_interval": self.no_interval}
+        return {**entries, **{key: value for key, value in more.items() if value is not None}}
 
     def __str__(self) -> str:
+        if self.no_interval is not None:
+            return f"{self.value:.3f} (no interval: {self.no_interval})"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def estimate_from(
+    value: float,
+    drawn: NDArray[np.floating],
+    *,
+    grouped: bool,
+    within: Range = ANYTHING,
+    level: float = 0.95,
+    null: float | None = None,
+    untrained: float | None = None,
+) -> Estimate:
+    """``value`` with the interval that ``drawn`` (R,) gives, the same number for other cells.
+
+    For bootstrap resamples of the cells; or, if ``grouped``, for all cells but those of one group
+    at a time (`resampled_counts` and `resample_weights` give either). ``within`` is the range of
+    the number. The rule is that of `numerics.intervals`.
+    """
+    interval, why = percentile_interval(drawn, level), None
+    if grouped:
+        interval = group_interval(value, drawn, within=within, level=level)
+        why = no_interval(drawn)
+    return Estimate(value, *interval, null, untrained, why)
 
 
 def generator(rng: Rng) -> np.random.Generator:
@@ -43,48 +96,30 @@ def one_seed(rng: Rng) -> int:
     return rng if isinstance(rng, int) else int(generator(rng).integers(2**63 - 1))
 
 
-def resample(
-    n: int, *, groups: NDArray[np.generic] | None = None, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Indices of one bootstrap resample of ``n`` cells.
-
-    With ``groups`` (n,) a group is drawn whole, with replacement, and then cells within it, with
-    replacement (two-stage bootstrap, Davison & Hinkley 1997, section 3.8). With a single group
-    that is the plain bootstrap over its cells, and speaks of that group alone.
-    """
-    if groups is None:
-        return rng.integers(0, n, size=n)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    drawn = rng.integers(0, len(members), size=len(members))
-    return np.concatenate([rng.choice(members[i], size=len(members[i])) for i in drawn])
-
-
 def bootstrap(
     statistic: Callable[[NDArray[np.int64]], float],
     n: int,
     *,
     groups: NDArray[np.generic] | None = None,
+    within: Range = ANYTHING,
     resamples: int = 1000,
     rng: Rng = None,
 ) -> Estimate:
-    """Estimate of ``statistic(indices)`` over ``n`` cells with its 95 % percentile interval.
+    """Estimate of ``statistic(indices)`` over ``n`` cells with its 95 % interval.
 
-    Resamples on which the statistic is not defined (NaN, e.g. a class is absent) are left out.
-    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval).
+    Over ``groups`` (n,) where they are given. Resamples of cells on which the statistic is not
+    defined (NaN, e.g. a class is absent) are left out.
     """
     draw = generator(rng)
+    if groups is None:
+        chosen = (draw.integers(0, n, size=n) for _ in range(resamples))
+    else:
+        parts = parts_of(groups, rng=draw)
+        left = (left_in(parts, np.array([out])) for out in range(int(parts.max()) + 1))
+        chosen = (np.flatnonzero(there[0]) for there in left)
+    drawn = np.array([statistic(rows) for rows in chosen])
     value = float(statistic(np.arange(n)))
-    values = np.array([statistic(resample(n, groups=groups, rng=draw)) for _ in range(resamples)])
-    return Estimate(value, *percentile_interval(values))
-
-
-def percentile_interval(values: NDArray[np.floating]) -> tuple[float, float]:
-    """2.5 % and 97.5 % of the values that are defined; NaN where none is."""
-    defined = values[np.isfinite(values)]
-    if defined.size == 0:
-        return float("nan"), float("nan")
-    low, high = np.percentile(defined, [2.5, 97.5])
-    return float(low), float(high)
+    return estimate_from(value, drawn, grouped=groups is not None, within=within)
 
 
 def null_limit(values: NDArray[np.floating], percent: float = 95) -> float | None:
@@ -103,6 +138,35 @@ def mean_of(values: ArrayLike, *, resamples: int = 1000, rng: Rng = None) -> Est
     if len(known) < 2:
         return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, np.nan)
     return bootstrap(lambda rows: known[rows].mean(), len(known), resamples=resamples, rng=rng)
+
+
+def mean_of_both(
+    values: NDArray[np.floating], drawn: NDArray[np.floating], *, grouped: bool, within: Range
+) -> Estimate:
+    """Mean of ``values`` (K,), of channels, each measured on the same cells; over both.
+
+    ``drawn`` (R, K) holds the values once the cells are drawn again (`resample_weights`), of
+    groups if ``grouped``. The errors over channels and over cells add up, with the degrees of
+    freedom of both together, so that the interval speaks of other channels and of other cells.
+    Slightly too wide: what cells and channels do together counts twice (Cameron, Gelbach & Miller
+    2011, J. Bus. Econ. Stat. 29, subtract it and may end below 0). Fewer than three channels, or
+    groups, have no interval.
+    """
+    known = np.isfinite(values)
+    values, means = values[known], drawn[:, known].mean(axis=1)
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan)
+    mean, n = float(values.mean()), len(values)
+    without = (values.sum() - values) / max(n - 1, 1)
+    why = no_interval(without, "channel") or (no_interval(means) if grouped else None)
+    if why is not None:
+        return Estimate(mean, np.nan, np.nan, no_interval=why)
+    over_channels = float(np.sqrt(np.square(without - mean).sum())), n - 1
+    over_cells = float(np.nanstd(means)), 1e6
+    if grouped:
+        over_cells = float(np.sqrt(np.square(means - mean).sum())), len(means) - 1
+    error, freedom = combined([over_channels, over_cells])
+    return Estimate(mean, *t_interval(mean, error, freedom, within=within))
 
 
 def mean_ranks(values: ArrayLike, *, axis: int = -1) -> NDArray[np.float64]:

@@ -1,13 +1,14 @@
-"""Bootstrap and permutation for the many: counts instead of indices, whole groups respected."""
+"""Cells drawn again and labels permuted: counts instead of indices, whole groups respected."""
 
 from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import resample
-
 Labels = NDArray[np.int64]
+MOST_PARTS = 100
+"""Parts that more groups are dealt into before they are left out one by one: an interval from a
+hundred is as good as one from a thousand (delete-a-group jackknife, Kott 2001)."""
 
 
 def resampled_counts(
@@ -18,24 +19,45 @@ def resampled_counts(
     resamples: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """How often each category comes up in bootstrap resamples of the cells: (resamples, category).
+    """How often each category comes up when the cells are drawn again: (R, category).
 
     A statistic that depends on the cells only through such counts (a table, a rate per class)
-    can be resampled from them: drawing n cells with replacement is one multinomial draw. With
-    ``groups`` (N,) the same two-stage bootstrap as `estimates.resample`: groups with
-    replacement, then cells within each, for a group drawn m times m × n_g cells.
+    can be drawn from them: drawing N cells with replacement is one multinomial draw. With
+    ``groups`` (N,) the rows are the counts without each group in turn, as `intervals` needs them;
+    a single group stays.
     """
+    whole = np.bincount(categories, minlength=n_categories)
     if groups is None:
-        groups = np.zeros(len(categories), dtype=np.int64)
-    names = np.unique(groups)
-    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    counts = np.zeros((resamples, n_categories), dtype=np.int64)
-    for place, name in enumerate(names):
-        of_group = np.bincount(categories[groups == name], minlength=n_categories)
-        present = np.flatnonzero(of_group)
-        shares = of_group[present] / of_group.sum()
-        counts[:, present] += rng.multinomial(times[:, place] * of_group.sum(), shares)
-    return counts
+        present = np.flatnonzero(whole)
+        counts = np.zeros((resamples, n_categories), dtype=np.int64)
+        shares = whole[present] / whole.sum()
+        counts[:, present] = rng.multinomial(len(categories), shares, size=resamples)
+        return counts
+    parts = parts_of(groups, rng=rng)
+    table = np.zeros((int(parts.max(initial=-1)) + 1, n_categories), dtype=np.int64)
+    np.add.at(table, (parts, categories), 1)
+    return whole - table if len(table) > 1 else table
+
+
+def are_several(groups: NDArray[np.generic] | None) -> bool:
+    """Whether there are groups to hold out whole: two or more."""
+    return groups is not None and len(np.unique(groups)) > 1
+
+
+def parts_of(groups: NDArray[np.generic], *, rng: np.random.Generator) -> Labels:
+    """The part (N,) that each cell is left out with: its group, or one of a hundred parts."""
+    part = codes(groups)
+    count = int(part.max(initial=-1)) + 1
+    return part if count <= MOST_PARTS else rng.permutation(np.arange(count) % MOST_PARTS)[part]
+
+
+def left_in(parts: Labels, out: Labels) -> NDArray[np.float64]:
+    """1 for each cell that is there without each of the parts ``out`` (R,), else 0: (R, N).
+
+    Without the only part nothing would be left: it stays.
+    """
+    alone = parts.max(initial=-1) < 1
+    return ((parts != out[:, None]) | alone).astype(np.float64)
 
 
 def permuted_labels(
@@ -67,13 +89,15 @@ def permuted_labels(
 def resample_weights(
     n: int, *, groups: NDArray[np.generic] | None, resamples: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """How often each of ``n`` cells is drawn in each bootstrap resample: (resamples, n).
+    """How often each of ``n`` cells is there when cells are drawn again: (R, n).
 
-    Draw by draw as `estimates.resample`; `resampled_counts` is faster where cells are alike.
+    In bootstrap resamples of the cells; with ``groups`` (n,), without each group in turn.
     """
-    group = codes(groups)  # numbers compare faster than names
-    drawn = (resample(n, groups=group, rng=rng) for _ in range(resamples))
-    return np.stack([np.bincount(cells, minlength=n) for cells in drawn]).astype(np.float64)
+    if groups is None:
+        drawn = (rng.integers(0, n, size=n) for _ in range(resamples))
+        return np.stack([np.bincount(cells, minlength=n) for cells in drawn]).astype(np.float64)
+    parts = parts_of(groups, rng=rng)
+    return left_in(parts, np.arange(parts.max(initial=-1) + 1))
 
 
 @overload

@@ -1,6 +1,7 @@
 """The classifier as data: its weights, and how well it does."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,8 @@ class Predictions:
     probabilities: NDArray[np.float32]  # (N, class)
     test: Evaluation  # on the test cells
     baseline: Evaluation  # of a linear model on the pixels of the same cells
+    ahead: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
+    """By measure, the network's minus the linear model's, paired: on the same cells."""
 
 
 @record

@@ -1,6 +1,7 @@
 """How well the classes separate, and how similar the layers are."""
 
 from collections.abc import Mapping
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ class ClassSeparation:
     by_pair: tuple[Estimate, ...]  # balanced accuracy, in the order of the pairs
     left_out: tuple[str, ...]  # classes of too few cells
     remark: str = ""  # what was not measured, and why
+    clear_by_class: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    clear_by_pair: tuple[bool, ...] = ()
+    """Whether the interval lies above the null, corrected for the number of classes and pairs."""
 
 
 @record
@@ -26,7 +30,7 @@ class Onset:
     """From which depth on two classes, or a class and the rest, are separated."""
 
     classes: tuple[str, ...]  # two; or one, against the rest
-    clear: str | None  # first layer from which on the interval stays above the null
+    clear: str | None  # first layer from which on the interval stays above the null (corrected)
     nine_tenths: str | None  # first layer with nine tenths of the way from chance to the best
     best: str | None  # the layer where they are furthest apart
     value: Estimate  # there
@@ -49,11 +53,14 @@ class Similarity:
     untrained: NDArray[np.float64]  # (4, L), with the same layer untrained: value, low, high, null
     control: NDArray[np.float64]  # (L, L), of the layers of the untrained network
     n: int  # cells
+    no_interval: str | None = None  # why there are no intervals
 
     def with_untrained(self, layer: str) -> Estimate:
         """The layer against the same before training."""
         value, low, high, null = self.untrained[:, self.layers.index(layer)]
-        return Estimate(float(value), float(low), float(high), float(null))
+        return Estimate(
+            float(value), float(low), float(high), float(null), no_interval=self.no_interval
+        )
 
     def between(self, layer: str, other: str) -> Estimate:
         """One layer against another; ``untrained`` is the same pair of the untrained network."""
@@ -61,6 +68,7 @@ class Similarity:
         return Estimate(
             *(float(part[at]) for part in (self.value, self.low, self.high, self.null)),
             untrained=float(self.control[at]),
+            no_interval=None if layer == other else self.no_interval,
         )
 
 

@@ -65,7 +65,7 @@ def _verdict(alarm: Alarm, results: Results) -> str:
         f"instead of {format_number(whole.value)} on all {results.test_cells} ({matched}): "
     )
     chance = 1 / max(2, 0 if results.cells is None else len(results.cells.class_names))
-    if fixed.low <= chance:
+    if fixed.least <= chance:
         return text + "what is left is not clearly better than chance."
     if fixed.high < whole.value:
         return text + "part of its performance rests on it."

@@ -1,10 +1,11 @@
 """What the numbers say: the answer in sentences, and what speaks against believing it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from cytolens.figures.labels import format_interval, format_number, measure_name
+from cytolens.figures.labels import format_interval, format_number, format_range, measure_name
 from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
@@ -78,7 +79,7 @@ def question(results: Results) -> str:
 def answer(results: Results) -> tuple[str, ...]:
     """What came out, as sentences."""
     sentences: list[str] = []
-    test, baseline = _evaluations(results)
+    test, baseline, ahead = _evaluations(results)
     folds, key = results.read("folds", Folds), _headline_measure(test)
     if test is not None and key is not None:
         estimate = test.measures[key]
@@ -90,7 +91,7 @@ def answer(results: Results) -> tuple[str, ...]:
             other = baseline.measures[key]
             sentences.append(
                 f"A linear model on the same pixels reaches "
-                f"{format_interval(other)}{_than(estimate, other)}."
+                f"{format_interval(other)}{_than(ahead.get(key))}."
             )
     if folds is not None and key is not None and key in folds.measures:
         sentences.append(
@@ -105,6 +106,12 @@ def answer(results: Results) -> tuple[str, ...]:
             f"{rise.best_layer}; nine tenths of that rise is reached at {rise.onset} (depth "
             f"{rise.onset_depth} of {rise.depths})."
         )
+    elif rise is not None and rise.best.no_interval is not None:
+        sentences.append(
+            f"Along the network {_lower(rise.measure)} goes from {format_number(rise.first.value)} "
+            f"to {format_interval(rise.best)} at {rise.best_layer}: whether it rises in new groups "
+            "cannot be said."
+        )
     elif rise is not None:
         sentences.append(
             "At no depth are the classes clearly better separated than at the input "
@@ -117,17 +124,17 @@ def answer(results: Results) -> tuple[str, ...]:
 def facts(results: Results) -> tuple[Fact, ...]:
     """The numbers of the headline."""
     found: list[Fact] = []
-    (test, baseline), folds = _evaluations(results), results.read("folds", Folds)
+    (test, baseline, _), folds = _evaluations(results), results.read("folds", Folds)
     for key in ("balanced_accuracy", "auc"):
         if test is not None and key in test.measures:
             estimate = test.measures[key]
-            note = f"95 % {format_number(estimate.low)} to {format_number(estimate.high)}"
+            note = format_range(estimate)
             if baseline is not None and key in baseline.measures:
                 note += f"; linear {format_number(baseline.measures[key].value)}"
             found.append(Fact(measure_name(key), format_number(estimate.value), note))
     if folds is not None and "balanced_accuracy" in folds.measures:
         mean = folds.measures["balanced_accuracy"]
-        note = f"balanced accuracy, 95 % {format_number(mean.low)} to {format_number(mean.high)}"
+        note = f"balanced accuracy, {format_range(mean)}"
         found.append(Fact("Mean of folds", format_number(mean.value), note))
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
@@ -158,27 +165,34 @@ def _about_the_training(results: Results) -> list[str]:
 
 
 def _about_the_classifier(results: Results) -> list[str]:
-    test, baseline = _evaluations(results)
+    test, _, ahead = _evaluations(results)
     if test is None:
         return []
     found: list[str] = []
     balanced = test.measures.get("balanced_accuracy")
     chance = 1 / max(len(test.confusion), 1)
-    if balanced is not None and balanced.low <= chance:
+    if balanced is not None and balanced.least <= chance:
         found.append(
             "The network is not clearly better than chance (balanced accuracy "
             f"{format_interval(balanced)}, chance {format_number(chance)}): the images below "
             "explain a network that may have learnt nothing."
         )
-    other = None if baseline is None else baseline.measures.get("balanced_accuracy")
-    if balanced is not None and other is not None and balanced.low <= other.high:
+    difference = ahead.get("balanced_accuracy")
+    if difference is not None and difference.no_interval is not None:
         found.append(
-            "The network is not clearly better than a linear model on pixels: their intervals "
-            f"overlap (balanced accuracy {format_interval(balanced)} against "
-            f"{format_interval(other)})."
+            f"The test cells are of {difference.no_interval}: how the network and a linear model "
+            "compare on new groups cannot be said from them."
+            if difference.no_interval[0].isdigit()
+            else "How the network and a linear model compare on new groups cannot be said: a class "
+            "is in one group only."
+        )
+    elif difference is not None and not difference.low > 0:
+        found.append(
+            "The network is not clearly better than a linear model on pixels (balanced accuracy "
+            f"of the network minus that of the linear model: {format_interval(difference)})."
         )
     calibration = test.measures.get("calibration_error")
-    if calibration is not None and calibration.low > 0.1:
+    if calibration is not None and calibration.least > 0.1:
         found.append(
             f"The network's confidence does not match how often it is right (calibration error "
             f"{format_interval(calibration)})."
@@ -261,10 +275,12 @@ def _auc_of_size(results: Results) -> float | None:
     return auc if auc > 0.7 else None
 
 
-def _evaluations(results: Results) -> tuple[Evaluation | None, Evaluation | None]:
-    """Of the network and of the linear baseline, on the test cells."""
+def _evaluations(
+    results: Results,
+) -> tuple[Evaluation | None, Evaluation | None, Mapping[str, Estimate]]:
+    """Of the network and of the linear baseline, on the test cells; the one minus the other."""
     found = results.read("evaluation", Predictions)
-    return (None, None) if found is None else (found.test, found.baseline)
+    return (None, None, {}) if found is None else (found.test, found.baseline, found.ahead)
 
 
 def _headline_measure(test: Evaluation | None) -> str | None:
@@ -272,12 +288,16 @@ def _headline_measure(test: Evaluation | None) -> str | None:
     return None if test is None else next((key for key in known if key in test.measures), None)
 
 
-def _than(estimate: Estimate, other: Estimate) -> str:
-    if estimate.low > other.high:
-        return "; the network is better, the intervals do not overlap"
-    if estimate.high < other.low:
-        return "; the network is worse, the intervals do not overlap"
-    return "; the intervals overlap"
+def _than(difference: Estimate | None) -> str:
+    """What the paired difference says: the network minus the linear model, on the same cells."""
+    if difference is None:
+        return ""
+    text = f"; the network minus that is {format_interval(difference)}"
+    if not difference.known:
+        return text
+    if difference.low > 0:
+        return f"{text}, so it is better"
+    return f"{text}, so it is worse" if difference.high < 0 else f"{text}, so neither is better"
 
 
 def _lower(key: str) -> str:

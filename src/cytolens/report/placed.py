@@ -201,8 +201,8 @@ def placed_page(
         "and which are unlike any of them?",
         answer=(
             f"Predicted: {predicted}.",
-            f"{100 * anywhere.value:.1f} % are odd at one depth or more "
-            f"[{100 * anywhere.low:.1f}, {100 * anywhere.high:.1f}]; of test cells of the run "
+            "Odd at one depth or more, in percent: "
+            f"{format_interval(_in_percent(anywhere), 1)}; of test cells of the run "
             f"{100 * clean.value:.1f} % are.",
         ),
         facts=tuple(
@@ -280,7 +280,9 @@ def _table_by_depth(placed: PlacedCells, on: PlacedOn) -> ReportTable:
 
 def _warnings(placed: PlacedCells, cells: Cells) -> tuple[str, ...]:
     found = [text.removeprefix("warning: ") for text in cells.remarks if text.startswith("warning")]
-    worst = [layer for layer in placed.layers if placed.share[layer].low > placed.clean[layer].high]
+    worst = [
+        layer for layer in placed.layers if placed.share[layer].least > placed.clean[layer].most
+    ]
     if worst:
         found.append(
             f"More new cells are odd than test cells of the run, at {len(worst)} of "
@@ -291,4 +293,5 @@ def _warnings(placed: PlacedCells, cells: Cells) -> tuple[str, ...]:
 
 
 def _in_percent(estimate: Estimate) -> Estimate:
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+    ends = (100 * end for end in (estimate.value, estimate.low, estimate.high))
+    return Estimate(*ends, no_interval=estimate.no_interval)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
+from cytolens.numerics.estimates import Estimate, null_limit
 from cytolens.numerics.features import is_constant
+from cytolens.numerics.intervals import ANYTHING, CORRELATION, POSITIVE
 from cytolens.numerics.neighbours import find_neighbours, find_neighbours_elsewhere
 from cytolens.numerics.probe import held_out_predictions, probe_features
 from cytolens.numerics.resampling import Labels
@@ -24,7 +25,7 @@ from cytolens.numerics.separability import (
     votes,
 )
 from cytolens.separation.dimension import neighbour_ratios, two_nearest_dimension
-from cytolens.separation.plan import Plan, estimate_accuracy, interval_about
+from cytolens.separation.plan import Plan, estimate_accuracy
 from cytolens.separation.scatter import scatter_ratios
 
 NEIGHBOURS = 11  # odd, so that two classes do not tie
@@ -59,12 +60,13 @@ def _silhouette(features: Array, untrained: Array | None, plan: Plan) -> Estimat
 
     found = widths_of(features, plan.labellings[:, cells])
     counts = plan.paired_counts
-    low, high = percentile_interval(counts @ found[0] / counts.sum(axis=1))
+    drawn = counts @ found[0] / counts.sum(axis=1)
     before = None
     if untrained is not None:
         before = float(widths_of(untrained, plan.labels[None, cells]).mean())
     null = null_limit(found[1:].mean(axis=1))
-    return Estimate(float(found[0].mean()), low, high, null, before)
+    value = float(found[0].mean())
+    return plan.estimate(value, drawn, within=CORRELATION, null=null, before=before)
 
 
 def _gdv(features: Array, untrained: Array | None, plan: Plan) -> Estimate:
@@ -81,12 +83,13 @@ def _gdv(features: Array, untrained: Array | None, plan: Plan) -> Estimate:
     distances, dimensions = pair_distances(scores), scores.shape[1]
     value = float(discrimination_value(distances, y, dimensions, ones)[0])
     counts = plan.paired_counts.astype(np.float64)
-    low, high = percentile_interval(discrimination_value(distances, y, dimensions, counts))
+    drawn = discrimination_value(distances, y, dimensions, counts)
     nulls = np.array(
         [discrimination_value(distances, null[cells], dimensions, ones)[0] for null in plan.nulls]
     )
     before = None if untrained is None else value_of(untrained)
-    return Estimate(value, low, high, null_limit(nulls, 5), before)
+    null = null_limit(nulls, 5)
+    return plan.estimate(value, drawn, within=ANYTHING, null=null, before=before)
 
 
 def _knn_accuracy(features: Array, untrained: Array | None, plan: Plan) -> Estimate:
@@ -113,7 +116,7 @@ def _probe_accuracy(features: Array, untrained: Array | None, plan: Plan) -> Est
 
     def answers(array: Array, labellings: Labels) -> Labels:
         return held_out_predictions(
-            probe_features(array), labellings, plan.folds, grouped=plan.groups is not None
+            probe_features(array), labellings, plan.folds, grouped=plan.grouped
         )
 
     before = None
@@ -131,12 +134,11 @@ def _scatter(which: int, percent: float) -> Make:
     def make(features: Array, untrained: Array | None, plan: Plan) -> Estimate:
         found, drawn, before = plan.once("scatter", lambda: _scatters(features, untrained, plan))
         value = float(found[0, which])
-        return Estimate(
-            value,
-            *interval_about(value, drawn[:, which]),
-            null_limit(found[1:, which], percent),
-            None if before is None else float(before[which]),
-        )
+        return plan.estimate(
+            value, drawn[:, which],
+            within=POSITIVE, null=null_limit(found[1:, which], percent),
+            before=None if before is None else float(before[which]),
+        )  # fmt: skip
 
     return make
 
@@ -148,7 +150,7 @@ def _scatters(features: Array, untrained: Array | None, plan: Plan) -> Scatters:
     """`scatter_ratios` by labelling (1 + P, 2), by resample (R, 2), and untrained (2,)."""
     own, counts, about = plan.labels[None], plan.all_counts, _about_mean(features)
     found = scatter_ratios(about, plan.labellings)
-    drawn = scatter_ratios(about, np.broadcast_to(own, counts.shape), counts)
+    drawn = plan.without_lost(scatter_ratios(about, np.broadcast_to(own, counts.shape), counts))
     before = None if untrained is None else scatter_ratios(_about_mean(untrained), own)[0]
     return found, drawn, before
 
@@ -165,15 +167,17 @@ def _intrinsic_dimension(features: Array, untrained: Array | None, plan: Plan) -
 
     ratios, cells = neighbour_ratios(features, plan.asking(features, plan.paired))
     value = float(two_nearest_dimension(ratios, np.ones((1, len(ratios))))[0])
-    low, high, null = np.nan, np.nan, None
+    drawn, null = np.empty(0), None
     if np.isfinite(value):
         counts = plan.counts(cells).astype(np.float64)
-        low, high = interval_about(value, two_nearest_dimension(ratios, counts))
+        drawn = two_nearest_dimension(ratios, counts)
         few = np.sort(plan.rng.permutation(plan.asking(features, plan.paired))[:MOST_SHUFFLED])
         shuffled = [plan.rng.permuted(features, axis=0) for _ in range(SHUFFLES)]
         null = float(np.mean([value_of(array, few) for array in shuffled]))
     before = None if untrained is None else value_of(untrained, plan.asking(untrained, plan.paired))
-    return Estimate(value, low, high, null, before)
+    if not np.isfinite(value):
+        return Estimate(value, np.nan, np.nan, null, before)
+    return plan.estimate(value, drawn, within=POSITIVE, null=null, before=before)
 
 
 def _about_mean(features: Array) -> Array:
@@ -194,7 +198,7 @@ def _judges(features: Array, cells: Labels, plan: Plan) -> Labels:
     place = np.empty_like(plan.order)
     place[plan.order] = np.arange(len(plan.order))
     asked = place[cells]
-    if plan.groups is not None and plan.groups.max() > 0:
+    if plan.grouped:
         found = find_neighbours_elsewhere(
             shuffled, NEIGHBOURS, folds=plan.folds[plan.order], asked=asked
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cytolens.numerics.estimates import Estimate, Rng, generator
 from cytolens.numerics.features import checked_features
 from cytolens.numerics.probe import held_out_predictions, probe_features
-from cytolens.numerics.resampling import Labels, assign_folds, codes, permuted_labels
+from cytolens.numerics.resampling import Labels, are_several, assign_folds, codes, permuted_labels
 from cytolens.numerics.separability import balanced_accuracy
 from cytolens.numerics.threads import limited_threads
 from cytolens.records.by_layer import of_each_layer
@@ -82,17 +82,20 @@ def measure_pairs(
         return ClassSeparation(name, {}, (), (), left_out, "fewer than two classes of 5 cells")
     chosen = _pairs(array, y, names, known, pairs)
     y, group = y[used], codes(None if group is None else group[used])
-    most = MOST_FOLDS if group is not None else folds
+    grouped = are_several(group)
+    most = MOST_FOLDS if grouped else folds
     placed = assign_folds(y, groups=group, most=most, rng=draw)
 
-    def estimates(cells: Labels, labellings: list[Labels]) -> list[Estimate]:
-        """Of several ways to part ``cells`` (n,) in two, each (1 + P, n) with its permutations."""
+    tries = len(chosen) + (len(known) if len(known) > 2 else 0)
+
+    def estimates(cells: Labels, labellings: list[Labels]) -> list[tuple[Estimate, bool]]:
+        """Each with whether it is clear.
+
+        Of several ways to part ``cells`` (n,) in two, each (1 + P, n) with its permutations."""
         within = None if group is None else group[cells]
 
         def answers(probed: Probed, some: Labels) -> Labels:
-            return held_out_predictions(
-                probed[cells], some, placed[cells], grouped=group is not None
-            )
+            return held_out_predictions(probed[cells], some, placed[cells], grouped=grouped)
 
         controls: list[float | None] = [None] * len(labellings)
         if old is not None:
@@ -101,37 +104,45 @@ def measure_pairs(
                 balanced_accuracy(given == y, y) for given, y in zip(answers(old, own), own)
             ]
         found = answers(seen, np.concatenate(labellings)).reshape(len(labellings), -1, len(cells))
-        return [
-            estimate_accuracy(given, each, within, control, resamples, draw)
-            for given, each, control in zip(found, labellings, controls)
-        ]
+        made: list[tuple[Estimate, bool]] = []
+        for given, each, control in zip(found, labellings, controls):
+            estimate = estimate_accuracy(given, each, within, control, resamples, draw)
+            strict = estimate_accuracy(
+                given, each, within, control, max(resamples, 40 * tries), draw, 1 - 0.05 / tries
+            )
+            made.append((estimate, is_above(strict)))
+        return made
 
     with limited_threads(threads, cells=len(used)):
         seen = probe_features(array[used], most=MOST_SEEN)
         old = None if before is None else probe_features(before[used], most=MOST_SEEN)
         by_class: dict[str, Estimate] = {}
+        clear: dict[str, bool] = {}
         if len(known) > 2:
             nulls = permuted_labels(y, groups=group, permutations=permutations, rng=draw)
             everyone = np.concatenate([y[None], nulls])
             parted = [(everyone == k).astype(np.int64) for k in known]
             made = estimates(np.arange(len(y)), parted)
-            by_class = {names[k]: estimate for k, estimate in zip(known, made)}
-        by_pair: list[Estimate] = []
+            by_class = {names[k]: estimate for k, (estimate, _) in zip(known, made)}
+            clear = {names[k]: above for k, (_, above) in zip(known, made)}
+        by_pair: list[tuple[Estimate, bool]] = []
         for a, b in chosen:
             cells = np.flatnonzero((y == a) | (y == b))
             second = (y[cells] == b).astype(np.int64)
             if len(np.unique(placed[cells])) < 2:
-                by_pair.append(_UNKNOWN)
+                by_pair.append((_UNKNOWN, False))
                 continue
             within = codes(None if group is None else group[cells])
             nulls = permuted_labels(second, groups=within, permutations=permutations, rng=draw)
             by_pair += estimates(cells, [np.concatenate([second[None], nulls])])
     left = len(known) * (len(known) - 1) // 2 - len(chosen)
     remark = f"{left} pairs that are further apart were not measured" if left else ""
-    if _UNKNOWN in by_pair:
+    listed = tuple(estimate for estimate, _ in by_pair)
+    if any(estimate is _UNKNOWN for estimate in listed):
         remark += f"{'; ' if remark else ''}pairs of classes of one and the same group are unknown"
     pairs = tuple((names[a], names[b]) for a, b in chosen)
-    return ClassSeparation(name, by_class, pairs, tuple(by_pair), left_out, remark)
+    above = tuple(above for _, above in by_pair)
+    return ClassSeparation(name, by_class, pairs, listed, left_out, remark, clear, above)
 
 
 def closest_pairs(
@@ -148,41 +159,63 @@ def closest_pairs(
     return tuple((names[a], names[b]) for a, b in found)
 
 
-def find_onset(classes: tuple[str, ...], estimates: Mapping[str, Estimate]) -> Onset:
+def is_above(estimate: Estimate) -> bool:
+    """Whether the interval lies above the null; not so where none can be given."""
+    return bool(estimate.low > (0.5 if estimate.null is None else estimate.null))
+
+
+def find_onset(
+    classes: tuple[str, ...],
+    estimates: Mapping[str, Estimate],
+    clear: Mapping[str, bool] | None = None,
+) -> Onset:
     """From which layer on two classes are apart; ``estimates`` of balanced accuracy by layer.
 
     ``clear`` is the first layer from which on, to the last, the low end of the interval lies
-    above the null; ``nine_tenths`` the first whose value covers nine tenths of the way from
+    above the null. Layers are asked from the last to the first, and the first that fails ends it:
+    in such a fixed order each may be tested at the full level, and all claims together are wrong
+    no more often than one (Maurer, Hothorn & Lehmacher 1995; Westfall & Krishen 2001). Where many
+    pairs are looked at, ``clear`` by layer says which hold after a correction for that;
+    ``nine_tenths`` the first whose value covers nine tenths of the way from
     chance (0.5) to the best layer. Both are None where nothing is ever clear.
     """
     known = [(name, e) for name, e in estimates.items() if np.isfinite(e.value)]
     if not known:
         return Onset(classes, None, None, None, _UNKNOWN)
     best, value = max(known, key=lambda entry: entry[1].value)
-    clear = None
+    first = None
     for name, found in reversed(known):
-        if not found.low > (0.5 if found.null is None else found.null):
+        if not (is_above(found) if clear is None else clear[name]):
             break
-        clear = name
+        first = name
     goal = min(0.5 + 0.9 * (value.value - 0.5), value.value)  # the best may be below chance
     reached = next(name for name, found in known if found.value >= goal)
-    return Onset(classes, clear, None if clear is None else reached, best, value)
+    return Onset(classes, first, None if first is None else reached, best, value)
 
 
 def find_onsets(separations: Sequence[ClassSeparation]) -> tuple[Onset, ...]:
     """The onset of every pair, and of every class against the rest, the earliest first.
 
-    ``separations`` in depth order. Ties go to the pair that is nine tenths there first, and then
-    to the one that gets further.
+    ``separations`` in depth order; what is clear is corrected for the number of pairs and classes
+    (Bonferroni: a pair's interval is one of 1 - 0.05 / number). Ties go to the pair
+    that is nine tenths there first, and then to the one that gets further.
     """
     depth = {found.layer: place for place, found in enumerate(separations)}
     curves: dict[tuple[str, ...], dict[str, Estimate]] = {}
+    clear: dict[tuple[str, ...], dict[str, bool]] = {}
+
+    def add(classes: tuple[str, ...], layer: str, estimate: Estimate, above: bool) -> None:
+        curves.setdefault(classes, {})[layer] = estimate
+        clear.setdefault(classes, {})[layer] = above
+
     for found in separations:
-        for pair, estimate in zip(found.pairs, found.by_pair):
-            curves.setdefault(pair, {})[found.layer] = estimate
+        above = found.clear_by_pair or tuple(map(is_above, found.by_pair))
+        for pair, estimate, one in zip(found.pairs, found.by_pair, above):
+            add(pair, found.layer, estimate, one)
     for found in separations:
         for name, estimate in found.by_class.items():
-            curves.setdefault((name,), {})[found.layer] = estimate
+            above = found.clear_by_class.get(name, is_above(estimate))
+            add((name,), found.layer, estimate, above)
 
     def rank(onset: Onset) -> tuple[int, int, float]:
         first, most = (
@@ -191,7 +224,9 @@ def find_onsets(separations: Sequence[ClassSeparation]) -> tuple[Onset, ...]:
         )  # fmt: skip
         return first, most, -np.nan_to_num(onset.value.value)
 
-    return tuple(sorted((find_onset(key, curve) for key, curve in curves.items()), key=rank))
+    return tuple(
+        sorted((find_onset(key, curve, clear[key]) for key, curve in curves.items()), key=rank)
+    )
 
 
 def _pairs(

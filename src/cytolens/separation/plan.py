@@ -1,7 +1,7 @@
 """What all measures of separation share: who is judged by whom, permuted labels, resamples."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, null_limit, percentile_interval
+from cytolens.numerics.estimates import Estimate, estimate_from, null_limit
 from cytolens.numerics.features import checked_features, feature_matrix
+from cytolens.numerics.intervals import POSITIVE, SHARE, Range, percentile_interval
 from cytolens.numerics.resampling import (
     Labels,
+    are_several,
     assign_folds,
     codes,
     draw_by_class,
@@ -52,6 +54,11 @@ class Plan:
         return self._kept[name]
 
     @property
+    def grouped(self) -> bool:
+        """Whether whole groups are held out."""
+        return are_several(self.groups)
+
+    @property
     def labellings(self) -> Labels:
         """The labels, then their permutations: (1 + P, N)."""
         return np.concatenate([self.labels[None], self.nulls])
@@ -80,6 +87,32 @@ class Plan:
         few = min(self.resamples, MOST_SCATTERED)
         return self.counts(np.arange(len(self.labels)), few).astype(np.float32)
 
+    def without_lost(self, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``drawn`` (R, …) from `all_counts`, NaN where a class is gone."""
+        members = self.labels[:, None] == np.arange(self.labels.max() + 1)
+        gone = (self.all_counts @ members.astype(np.float32) == 0).any(axis=1)
+        return np.where(gone.reshape(-1, *[1] * (drawn.ndim - 1)), np.nan, drawn)
+
+    def estimate(
+        self,
+        value: float,
+        drawn: NDArray[np.float64],
+        *,
+        within: Range,
+        null: float | None,
+        before: float | None,
+    ) -> Estimate:
+        """``value`` with its interval from ``drawn`` (R,), of cells drawn as `counts` does.
+
+        Over cells, ratios have it laid about the value (`interval_about`).
+        """
+        if within == POSITIVE and self.groups is None:
+            return Estimate(value, *interval_about(value, drawn), null, before)
+        return estimate_from(
+            value, drawn,
+            grouped=self.groups is not None, within=within, null=null, untrained=before,
+        )  # fmt: skip
+
 
 def make_plan(
     labels: Labels,
@@ -94,7 +127,7 @@ def make_plan(
 
     Folds are whole groups, at most `MOST_FOLDS`; without groups there are ``folds``, stratified.
     """
-    most = MOST_FOLDS if groups is not None else folds
+    most = MOST_FOLDS if are_several(groups) else folds
     return Plan(
         labels=labels,
         nulls=permuted_labels(labels, groups=groups, permutations=permutations, rng=rng),
@@ -117,7 +150,7 @@ def checked(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, Labels, Labels | None, Labels]:
     """Features, untrained features, labels and groups of the cells used, and their indices.
 
-    Cells of a class with one cell are left out; groups are None where there is only one. Raises
+    Cells of a class with one cell are left out. Raises
     InputError for fewer than two classes of two cells, lengths that differ, NaN or infinity.
     """
     given, rows = np.asarray(labels), feature_matrix(features, name=name)
@@ -140,8 +173,6 @@ def checked(
         )
     y = codes(given[kept])
     group = None if groups is None else codes(np.asarray(groups)[kept])
-    if group is not None and group.max() == 0:
-        group = None
     array = checked_features(rows[kept], name=name)
     if before is not None:
         before = checked_features(before[kept], name=f"untrained {name}")
@@ -155,25 +186,51 @@ def estimate_accuracy(
     before: float | None,
     resamples: int,
     rng: np.random.Generator,
+    level: float = 0.95,
 ) -> Estimate:
     """Balanced accuracy of the first row of ``answers`` (1 + P, n); the others are its null.
 
-    Resampling a class of which all cells are right (or wrong) would give an interval of no width:
-    there the share is drawn from its posterior with Jeffreys' prior (Brown, Cai & DasGupta 2001,
-    Statist. Sci. 16, section 3.1).
+    A class of which all cells are right (or wrong) would give an interval of no width: there the
+    interval reaches at least as far as that over cells, in which the share of such a class is
+    drawn from its posterior with Jeffreys' prior (Brown, Cai & DasGupta 2001, Statist. Sci. 16,
+    section 3.1).
     """
     k = int(labellings.max()) + 1
     values = [balanced_accuracy(a == labels, labels) for a, labels in zip(answers, labellings)]
     outcome = 2 * labellings[0] + (answers[0] == labellings[0])
-    counts = resampled_counts(outcome, 2 * k, groups=groups, resamples=resamples, rng=rng)
-    drawn = counts.reshape(-1, k, 2).astype(np.float64)
-    right, wrong = (np.bincount(labellings[0], outcome % 2 == which, k) for which in (1, 0))
-    for one in np.flatnonzero((right == 0) != (wrong == 0)):
-        share = rng.beta(right[one] + 0.5, wrong[one] + 0.5, size=len(drawn))
-        drawn[:, one] = np.stack([1 - share, share], axis=1)
-    low, high = percentile_interval(balanced_accuracies(drawn))
+    table = np.bincount(outcome, minlength=2 * k).reshape(k, 2)
     null = null_limit(np.array(values[1:]))
-    return Estimate(values[0], min(low, values[0]), max(high, values[0]), null, before)
+    found = estimate_from(
+        values[0], _drawn(outcome, k, groups, resamples, rng),
+        grouped=groups is not None, within=SHARE, level=level, null=null, untrained=before,
+    )  # fmt: skip
+    certain = (table.min(axis=1) == 0) & (table.max(axis=1) > 0)
+    if found.no_interval is not None or not certain.any():
+        return found
+    drawn = resampled_counts(outcome, 2 * k, resamples=resamples, rng=rng).reshape(-1, k, 2)
+    drawn = drawn.astype(np.float64)
+    for one in np.flatnonzero(certain):
+        wrong, right = table[one]
+        share = rng.beta(right + 0.5, wrong + 0.5, size=len(drawn))
+        drawn[:, one] = np.stack([1 - share, share], axis=1)
+    low, high = percentile_interval(balanced_accuracies(drawn), level)
+    if groups is not None:
+        low, high = min(low, found.low), max(high, found.high)
+    return replace(found, low=min(low, values[0]), high=max(high, values[0]))
+
+
+def _drawn(
+    outcome: Labels,
+    k: int,
+    groups: Labels | None,
+    resamples: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Balanced accuracy (R,) once cells are drawn again; NaN where a class is gone."""
+    counts = resampled_counts(outcome, 2 * k, groups=groups, resamples=resamples, rng=rng)
+    sizes = counts.reshape(-1, k, 2).sum(axis=2)
+    gone = ((sizes == 0) & (np.bincount(outcome // 2, minlength=k) > 0)).any(axis=1)
+    return np.where(gone, np.nan, balanced_accuracies(counts.reshape(-1, k, 2)))
 
 
 def interval_about(value: float, values: NDArray[np.float64]) -> tuple[float, float]:

@@ -35,11 +35,12 @@ def measure_separation(
     or anything that NumPy makes one of; or activations, or arrays by layer name. Then the answer
     is by layer, then by measure, with the same folds and permutations at every layer.
 
-    Each has a 95 % bootstrap interval over cells, or over ``groups`` (N,) and cells within them:
-    of the cells' silhouettes, of the correctness of held-out answers, of the pairs of cells, of
-    the cells themselves for scatter (200 resamples; `interval_about`), of the ratios of distances
-    for the dimension. ``null`` is the 95 % limit of the same number under permuted labels (upper;
-    for ``gdv`` and ``nc1`` the lower 5 %), labels being exchanged within groups
+    Each has a 95 % interval over cells, or over ``groups`` (N,), of which three are the fewest
+    (`numerics.intervals`): of the cells' silhouettes, of the correctness of held-out answers, of
+    the pairs of cells, of the cells themselves for scatter (200 resamples; `interval_about`), of
+    the ratios of distances for the dimension. ``null`` is the 95 % limit of the same
+    number under permuted labels (upper; for ``gdv`` and ``nc1`` the lower 5 %), labels being
+    exchanged within groups
     (`permuted_labels`). For the dimension it is the mean with each feature permuted over
     cells on its own: what it would be if no feature depended on another. ``untrained`` is the
     same number for features (N, F') of the network before training, by layer where features are.

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.estimates import Rng, estimate_from, generator
 from cytolens.numerics.features import checked_features, is_constant
+from cytolens.numerics.intervals import CORRELATION, no_interval
 from cytolens.numerics.resampling import codes, resampled_counts
 from cytolens.numerics.threads import limited_threads
 from cytolens.records.separation import Similarity
@@ -35,8 +36,8 @@ def measure_similarity(
     1 where two layers are the same up to rotation and scale, about 0 where they share nothing.
     Debiased: with fewer cells than some ten times the features, plain CKA of unrelated layers is
     far from 0 and grows with their width, so that layers of different width cannot be compared.
-    Values may fall a little below 0. Each has a 95 % bootstrap interval over cells, or over
-    ``groups`` (N,) and cells within them, in which a cell and its own copy make no pair, and the
+    Values may fall a little below 0. Each has a 95 % interval over cells, in whose
+    resamples a cell and its own copy make no pair, or over ``groups`` (N,), and the
     upper 95 % limit with the cells of one of the layers permuted. ``untrained``: features of the
     network before training, whose own alignments and whose alignment with each trained layer
     are given too. A layer that is the same for all cells has NaN.
@@ -73,7 +74,7 @@ def measure_similarity(
         pairs = counts.sum(axis=1) ** 2 - (counts**2).sum(axis=1)
         weights = np.concatenate([np.ones((1, len(chosen)), np.float32), counts])
         pairs = np.concatenate([[len(chosen) * (len(chosen) - 1.0)], pairs])
-        products = _Products(weights, np.maximum(pairs, 1))
+        products = _Products(weights, np.maximum(pairs, 1), grouped=group is not None)
         value, low, high = _alignments(kernels, kernels, products)
         null, crossed_null = _null(kernels, controls, permutations, draw)
         size = len(names)
@@ -83,14 +84,17 @@ def measure_similarity(
             matched = [_alignments([a], [b], products) for a, b in zip(kernels, controls)]
             crossed = np.array([*np.array(matched)[:, :, 0, 0].T, crossed_null])
             control = _alignments(controls, controls, products)[0]
-    return Similarity(names, value, low, high, null, crossed, control, len(chosen))
+    why = None if group is None else no_interval(np.zeros(len(counts)))
+    return Similarity(names, value, low, high, null, crossed, control, len(chosen), why)
 
 
 class _Products:
-    """Inner products of kernels, for all cells and for each resample of them: (1 + R,)."""
+    """Inner products of kernels, for all cells and once they are drawn again: (1 + R,)."""
 
-    def __init__(self, weights: NDArray[np.float32], pairs: NDArray[np.float64]) -> None:
-        self._weights, self._pairs = weights, pairs
+    def __init__(
+        self, weights: NDArray[np.float32], pairs: NDArray[np.float64], *, grouped: bool
+    ) -> None:
+        self._weights, self._pairs, self.grouped = weights, pairs, grouped
 
     def __call__(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
         product = a * b  # its diagonal is 0: no pair of a cell and its copy
@@ -138,8 +142,12 @@ def _alignments(
                 found[:, i, j] = 1
                 continue
             scale = own[i] * other[j]
-            values = products(a, b)[scale > 0] / np.sqrt(scale[scale > 0])
-            found[:, i, j] = values[0], *np.percentile(values[1:], [2.5, 97.5])
+            usable = np.where(scale > 0, scale, np.nan)
+            value, *drawn = products(a, b) / np.sqrt(usable)
+            made = estimate_from(
+                float(value), np.array(drawn), grouped=products.grouped, within=CORRELATION
+            )
+            found[:, i, j] = made.value, made.low, made.high
     return found[0], found[1], found[2]
 
 

@@ -106,12 +106,18 @@ def _measures_table(found: Predictions, folds: Folds | None, cells: str) -> Repo
     if folds is not None:
         columns.append(("mean of folds", folds.measures))
     columns.append(("linear baseline", found.baseline.measures))
+    if found.ahead:
+        columns.append(("network minus linear", found.ahead))
     rows = tuple(
         (measure_name(key), *(format_interval(column.get(key)) for _, column in columns))
         for key in found.test.measures
     )
     header = ("measure", *(name for name, _ in columns))
-    return ReportTable(f"Measures on {cells}", header, rows, "With 95 % intervals.")
+    text = (
+        "With 95 % intervals. Network minus linear is paired: both on the same cells, so that what "
+        "is hard for both does not count."
+    )
+    return ReportTable(f"Measures on {cells}", header, rows, text)
 
 
 def _folds_table(folds: Folds) -> ReportTable:

@@ -161,8 +161,9 @@ def onsets_table(onsets: Sequence[Onset]) -> ReportTable | None:
         "classes", "clear from", "nine tenths at", "best at", "there", "permuted", "untrained",
     )  # fmt: skip
     text = (
-        "Balanced accuracy of a linear probe. Clear: from there to the logits the interval lies "
-        "above permuted labels. Nine tenths: of the way from 0.5 to the best."
+        "Balanced accuracy of a linear probe. Clear: from there to the logits the interval, "
+        "corrected for the number of rows, lies above permuted labels. "
+        "Nine tenths: of the way from 0.5 to the best."
     )
     return ReportTable("Which classes come apart where", header, rows, text, folded=len(rows) > 12)
 
@@ -199,6 +200,11 @@ def _layers_table(results: Results) -> ReportTable | None:
 
 def _one_pair(onset: Onset) -> str:
     first, second = onset.classes
+    if onset.value.no_interval is not None:
+        return (
+            f"From where on {first} and {second} are apart cannot be said of new groups: a linear "
+            f"probe reaches {format_interval(onset.value)} at {onset.best or 'no layer'}."
+        )
     if onset.clear is None:
         return (
             f"A linear probe does not clearly separate {first} and {second} at the last layer (at "
@@ -213,6 +219,13 @@ def _one_pair(onset: Onset) -> str:
 
 def _several_pairs(pairs: Sequence[Onset]) -> str:
     clear = [onset for onset in pairs if onset.clear is not None]
+    nothing = {onset.value.no_interval for onset in pairs}
+    if not clear and None not in nothing:
+        reasons = ", ".join(sorted(map(str, nothing)))
+        return (
+            "From where on classes are apart cannot be said of new groups (no interval: "
+            f"{reasons})."
+        )
     if not clear:
         return f"Of {len(pairs)} pairs of classes none is clearly apart at the last layer."
     text = f"The first to come apart are {_pair(clear[0])}"

@@ -177,5 +177,7 @@ def _entries_of_channel(shown: ChannelContext) -> dict[str, Any]:
 
 
 RANKING = Stage("ranking", "ranking the channels", ranking, summary=_summary_of_ranking)
-CHANNELS = Stage("channels", "describing the channels", channels, summary=_summary_of_channels)
+CHANNELS = Stage(
+    "channels", "describing the channels", channels, version=2, summary=_summary_of_channels
+)
 ATLAS = Stage("atlas", "making the atlas", atlas)

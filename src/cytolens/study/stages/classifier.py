@@ -123,9 +123,9 @@ def evaluation(
     device: str | None,
     progress: Progress,
 ) -> Predictions:
-    """Predictions for all cells; measures on the test cells, and of a linear baseline there."""
+    """Predictions for all cells; measures on the test cells, against a linear baseline."""
     from cytolens.classifier.baseline import linear_baseline
-    from cytolens.classifier.evaluation import evaluate
+    from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
 
     probabilities = predict(network, cells, batch_size=batch_size, device=device)
@@ -136,7 +136,12 @@ def evaluation(
     measured = evaluate(probabilities[test], labels, groups=groups, rng=seed)
     progress(2, 3, "linear baseline")
     linear = linear_baseline(cells, split, rng=seed)
-    return Predictions(probabilities, measured, evaluate(linear, labels, groups=groups, rng=seed))
+    return Predictions(
+        probabilities,
+        measured,
+        evaluate(linear, labels, groups=groups, rng=seed),
+        compare(probabilities[test], linear, labels, groups=groups, rng=seed),
+    )
 
 
 def folds(
@@ -227,6 +232,7 @@ def _summary_of_classifier(
         "remarks": list(classifier.remarks),
         "test": {"n": test.n, **_measures(test)},
         "baseline": _measures(evaluation.baseline),
+        "ahead_of_baseline": as_entries(evaluation.ahead),
     }
     if folds is not None:
         single = zip(folds.names, folds.evaluations, strict=True)
@@ -302,8 +308,9 @@ NETWORK = Stage("network", "building the network", network, keep=None)
 LAYERS = Stage("layers", "finding the layers", layers, summary=_summary_of_layers)
 MAIN_LAYER = Stage("main_layer", "choosing the layer to show", main_layer, keep=None)
 EVALUATION = Stage(
-    "evaluation", "evaluating the classifier", evaluation, summary=_summary_of_classifier
-)
-FOLDS = Stage("folds", "training a network per fold", folds)
+    "evaluation", "evaluating the classifier", evaluation, version=2,
+    summary=_summary_of_classifier,
+)  # fmt: skip
+FOLDS = Stage("folds", "training a network per fold", folds, version=2)
 ACTIVATIONS = Stage("activations", "extracting activations", activations, keep=_STREAMED)
 UNTRAINED = Stage("untrained", "extracting activations before training", untrained, keep=_STREAMED)

@@ -234,7 +234,11 @@ def _description(found: ClusterDescription) -> dict[str, Any]:
     }
 
 
-CLUSTERS = Stage("clusters", "clustering", clusters, summary=_summary_of_clusters)
+CLUSTERS = Stage("clusters", "clustering", clusters, version=2, summary=_summary_of_clusters)
 POPULATIONS = Stage(
-    "populations", "describing the clusters", populations, summary=_summary_of_populations
+    "populations",
+    "describing the clusters",
+    populations,
+    version=2,
+    summary=_summary_of_populations,
 )

@@ -205,7 +205,11 @@ def faithfulness(
     held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
     shown = layers_with_channels(layers)
     progress(0, len(shown) + 1, "what the network answers to cells")
-    yardstick = prepare_yardstick(network, shown, prior=prior, held_out=cells.read(held_out))
+    yardstick = prepare_yardstick(
+        network, shown,
+        prior=prior, held_out=cells.read(held_out),
+        groups=None if cells.groups is None else cells.groups[held_out],
+    )  # fmt: skip
     half = None
     if ascents.prior is not None:
         half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
@@ -329,6 +333,7 @@ FAITHFULNESS = Stage(
     "faithfulness",
     "judging the feature images",
     faithfulness,
+    version=2,
     summary=_summary_of_faithfulness,
 )
 COMPLEXITY = Stage("complexity", "measuring complexity", complexity, summary=_summary_of_complexity)

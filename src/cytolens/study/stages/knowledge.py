@@ -256,9 +256,15 @@ def suspects_table(suspects: Suspects, cells: Cells) -> list[list[Any]]:
 
 
 KNOWLEDGE = Stage(
-    "knowledge", "reading properties from the layers", knowledge, summary=_summary_of_knowledge
+    "knowledge",
+    "reading properties from the layers",
+    knowledge,
+    version=2,
+    summary=_summary_of_knowledge,
 )
-CONFOUNDS = Stage("confounds", "looking for confounds", confounds, summary=_summary_of_confounds)
+CONFOUNDS = Stage(
+    "confounds", "looking for confounds", confounds, version=2, summary=_summary_of_confounds
+)
 SUSPECTS = Stage(
     "suspects",
     "looking for suspect labels and odd cells",

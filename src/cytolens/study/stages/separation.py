@@ -167,7 +167,9 @@ def _summary_of_similarity(similarity: Similarity) -> Summary:
 
 
 SEPARATION = Stage(
-    "separation", "measuring separation", separation, version=2, summary=_summary_of_separation
+    "separation", "measuring separation", separation, version=3, summary=_summary_of_separation
 )
-PAIRS = Stage("pairs", "measuring pairs of classes", pairs, summary=_summary_of_pairs)
-SIMILARITY = Stage("similarity", "comparing the layers", similarity, summary=_summary_of_similarity)
+PAIRS = Stage("pairs", "measuring pairs of classes", pairs, version=2, summary=_summary_of_pairs)
+SIMILARITY = Stage(
+    "similarity", "comparing the layers", similarity, version=2, summary=_summary_of_similarity
+)
