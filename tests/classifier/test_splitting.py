@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_cells import make_cells
 
-from cytolens.classifier.splitting import describe_split, held_out_parts, split_cells
+from cytolens.classifier.splitting import describe_split, held_out_parts, joined, split_cells
 from cytolens.errors import SettingError
 
 
@@ -116,3 +116,34 @@ def test_numbered_folds_without_groups_are_stratified():
 def test_impossible_folds_are_refused(folds):
     with pytest.raises(SettingError, match="folds"):
         held_out_parts(plain(np.arange(40) % 2), folds)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cells_that_belong_together_are_in_one_part(seed: int):
+    cells = plain(np.arange(200) % 2)
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(0, 200, (60, 2))
+    split = split_cells(cells, together=pairs, rng=seed)
+    part = np.empty(200, dtype=int)
+    for k, index in enumerate((split.train, split.validation, split.test)):
+        part[index] = k
+        assert set(cells.labels[index]) == {0, 1}
+    assert np.array_equal(part[pairs[:, 0]], part[pairs[:, 1]])
+    assert sum(map(len, (split.train, split.validation, split.test))) == 200
+
+
+def test_groups_that_share_a_cell_are_held_out_together():
+    cells = plain(np.arange(60) % 2, np.repeat(list("abcdef"), 10))
+    whole = joined(cells, np.array([[0, 15]]))
+    assert sorted(set(whole.groups)) == ["a + b", "c", "d", "e", "f"]
+    split = split_cells(cells, together=np.array([[0, 15]]), rng=0)
+    assert (0 in split.test) == (15 in split.test)
+    assert (0 in split.train) == (15 in split.train)
+    alone = joined(plain(np.arange(6) % 2), np.array([[0, 4]]))
+    assert len(set(alone.groups)) == 5
+
+
+def test_a_split_without_pairs_is_as_it_was():
+    cells = plain(np.arange(100) % 2)
+    same = split_cells(cells, together=np.empty((0, 2), dtype=np.int64), rng=3)
+    assert np.array_equal(same.test, split_cells(cells, rng=3).test)

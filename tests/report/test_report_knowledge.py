@@ -1,5 +1,6 @@
 """Alarms stand at the top, with numbers and a verdict; tables name every nuisance."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from made_records import NAN, make_cells, make_layers
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
-from cytolens.report.alarms import alarm_sentences
+from cytolens.report.alarms import alarm_sentence, alarm_sentences
 from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
 from cytolens.report.findings import warnings
 from cytolens.report.results import Results
@@ -105,3 +106,17 @@ def test_the_chapter_has_a_figure_of_each_and_nothing_of_nothing() -> None:
     assert "size (R² 0.60 [0.50, 0.70]" in sentences(found)[0]
     assert not list(figures(Results({})))
     assert not any(tables(Results({})))
+
+
+def test_an_alarm_by_a_part_of_the_file_names_gives_the_option_that_splits_by_it() -> None:
+    names = np.array([f"{'ab'[k % 2]}/p{k % 3}_{k}.png" for k in range(60)])
+    cells = replace(make_cells(60), names=names)
+    alarm = replace(ALARM, nuisance="file name part 2", same_as=())
+    text = alarm_sentence(alarm, Results({"cells": cells}))
+    assert "It may be the plate, donor or batch: split by it with --group '" in text
+    pattern = re.search(r"--group '(.+)'\.", text)
+    assert pattern is not None
+    found = [re.search(pattern[1], name) for name in names]
+    assert [match and match["group"] for match in found] == [str(k % 3) for k in range(60)]
+    unlike = replace(cells, names=np.array([f"cells.npz[{k}]" for k in range(60)]))
+    assert "--group" not in alarm_sentence(alarm, Results({"cells": unlike}))

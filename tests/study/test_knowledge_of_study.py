@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.file_names import name_parts
 from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
@@ -74,13 +75,13 @@ def test_no_nuisance_differs_between_simulated_classes() -> None:
 
 def test_file_names_come_apart_where_letters_meet_digits() -> None:
     names = np.array([f"CD3_{k % 2}_{'act' if k % 2 else 'no'}_{k}.png" for k in range(30)])
-    parts = knowing.name_parts(names)
+    parts = name_parts(names)
     assert list(parts) == ["file name part 3", "file name part 4", "file name part 5"]
     assert parts["file name part 5"].tolist() == list(range(30))
-    assert knowing.name_parts(np.array([f"cells.npz[{k}]" for k in range(9)])) == {}
-    mixed = knowing.name_parts(np.array(["a1", "b", "7"]))
+    assert name_parts(np.array([f"cells.npz[{k}]" for k in range(9)])) == {}
+    mixed = name_parts(np.array(["a1", "b", "7"]))
     assert mixed["file name pattern"].tolist() == ["a9", "a", "9"]
-    assert knowing.name_parts(np.array(["", "?"])) == {}
+    assert name_parts(np.array(["", "?"])) == {}
 
 
 def test_groups_and_columns_named_like_batches_are_nuisances_and_artefacts() -> None:

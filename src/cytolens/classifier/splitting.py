@@ -1,10 +1,13 @@
 """Which cells train, validate and test: groups stay whole, classes keep their shares."""
 
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from cytolens.errors import SettingError
 from cytolens.numerics.estimates import Rng, generator
@@ -16,7 +19,12 @@ CANDIDATES = 2000  # choices of groups that are compared
 
 
 def split_cells(
-    cells: Cells, *, validation: float = 0.15, test: float = 0.2, rng: Rng = None
+    cells: Cells,
+    *,
+    validation: float = 0.15,
+    test: float = 0.2,
+    together: Indices | None = None,
+    rng: Rng = None,
 ) -> Split:
     """Divide the cells into training, validation and test.
 
@@ -24,6 +32,9 @@ def split_cells(
     With groups: whole groups go to a part, at least one each; of the possible choices that one is
     taken whose parts come closest to the wanted sizes and to the whole's class shares. One single
     group is the same as none: what is measured then speaks of that group alone.
+
+    ``together`` (P, 2) are pairs of cells that stay in one part, such as crops of the same cell;
+    groups that such a pair connects count as one.
 
     ``validation`` and ``test`` are shares of the cells (of the groups where there are any).
     Raises SettingError where no division gives every class to every part, as with two groups.
@@ -34,10 +45,16 @@ def split_cells(
         )
     draw = generator(rng)
     everything = np.arange(len(cells))
+    units = None
+    if together is not None and len(together):
+        if _group_codes(cells) is None:
+            units = connected(len(cells), together)
+        else:
+            cells = joined(cells, together)
     groups = _group_codes(cells)
-    rest, held_out = _hold_out(cells, everything, groups, test, 2, "test", draw)
+    rest, held_out = _hold_out(cells, everything, groups, units, test, 2, "test", draw)
     share = validation / (1 - test)
-    train, valid = _hold_out(cells, rest, groups, share, 1, "validation", draw)
+    train, valid = _hold_out(cells, rest, groups, units, share, 1, "validation", draw)
     return Split(train=train, validation=valid, test=held_out)
 
 
@@ -58,8 +75,30 @@ def split_held_out(cells: Cells, trained_on: Indices, *, rng: Rng = None) -> Spl
     groups = _group_codes(cells)
     if groups is not None and len(np.unique(groups[rest])) < 2:
         groups = None
-    test, valid = _hold_out(cells, rest, groups, 1 / 3, 1, "validation", generator(rng))
+    test, valid = _hold_out(cells, rest, groups, None, 1 / 3, 1, "validation", generator(rng))
     return Split(train=np.sort(trained_on), validation=valid, test=test)
+
+
+def connected(n: int, pairs: Indices) -> Indices:
+    """A number for each of ``n`` cells (n,), the same for those that ``pairs`` (P, 2) connect."""
+    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return connected_components(links, directed=False)[1].astype(np.int64)
+
+
+def joined(cells: Cells, pairs: Indices) -> Cells:
+    """The cells in groups that ``pairs`` (P, 2) of them do not connect.
+
+    Groups that are connected become one, "donor 1 + donor 2". Without groups each cell is one,
+    with those that it is connected to.
+    """
+    if not len(pairs):
+        return cells
+    if cells.groups is None:
+        return replace(cells, groups=connected(len(cells), pairs).astype(np.str_))
+    names, group = np.unique(cells.groups, return_inverse=True)
+    whole = connected(len(names), group.reshape(-1)[pairs])
+    named = [" + ".join(names[whole == one].tolist()) for one in range(int(whole.max()) + 1)]
+    return replace(cells, groups=np.array(named, dtype=np.str_)[whole[group.reshape(-1)]])
 
 
 def held_out_parts(cells: Cells, folds: str | int, *, rng: Rng = None) -> dict[str, Indices]:
@@ -119,6 +158,7 @@ def _hold_out(
     cells: Cells,
     among: Indices,
     groups: Indices | None,
+    units: Indices | None,
     share: float,
     leave: int,
     part: str,
@@ -127,6 +167,9 @@ def _hold_out(
     """(rest, held out); at least ``leave`` groups stay in the rest."""
     if groups is None:
         held = _stratified(cells, among, share, part, draw)
+        if units is not None:  # a unit goes where the first of its cells was dealt
+            _, first, unit = np.unique(units[among], return_index=True, return_inverse=True)
+            held = among[np.isin(among[first], held)[unit.reshape(-1)]]
     else:
         held = _whole_groups(cells, among, groups, share, leave, part, draw)
     return np.setdiff1d(among, held), np.sort(held)

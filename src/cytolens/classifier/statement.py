@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.classifier.splitting import split_cells, split_held_out
+from cytolens.classifier.splitting import Indices, split_cells, split_held_out
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Split
 
@@ -14,7 +14,13 @@ Mask = NDArray[np.bool_]
 
 
 def stated_split(
-    cells: Cells, *, trained_on: str | None, held_out: str | None, untrained: bool, rng: int
+    cells: Cells,
+    *,
+    trained_on: str | None,
+    held_out: str | None,
+    untrained: bool,
+    rng: int,
+    together: Indices | None = None,
 ) -> tuple[Split, str]:
     """The split of the cells, and whether the network has seen its test cells: no, yes or unknown.
 
@@ -22,7 +28,8 @@ def stated_split(
 
     ``trained_on`` or ``held_out`` name cells as `cells_named` understands them. The others are
     what is not named. Without either nothing is known, and the split only serves what is fitted
-    here: the prior, the linear model, the probes. Raises SettingError.
+    here: the prior, the linear model, the probes. ``together`` are pairs of cells that no split
+    made here parts. Raises SettingError.
     """
     if (trained_on is not None) + (held_out is not None) + untrained > 1:
         raise SettingError(
@@ -30,17 +37,17 @@ def stated_split(
             "give one of them"
         )
     if untrained:
-        return split_cells(cells, rng=rng), "no"
+        return split_cells(cells, together=together, rng=rng), "no"
     if trained_on is None and held_out is None:
-        return split_cells(cells, rng=rng), "unknown"
+        return split_cells(cells, together=together, rng=rng), "unknown"
     if trained_on is not None:
         seen = cells_named(cells, trained_on, flag="--trained-on")
     else:
         seen = ~cells_named(cells, str(held_out), flag="--held-out")
     if seen.all():
-        return split_cells(cells, rng=rng), "yes"
+        return split_cells(cells, together=together, rng=rng), "yes"
     if not seen.any():
-        return split_cells(cells, rng=rng), "no"
+        return split_cells(cells, together=together, rng=rng), "no"
     return split_held_out(cells, np.flatnonzero(seen), rng=rng), "no"
 
 

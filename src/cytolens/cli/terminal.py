@@ -91,18 +91,40 @@ def print_headline(study: Any) -> None:
 
 def print_evaluation(study: Any) -> None:
     """Measures on the test cells, with the baseline and the folds next to them."""
-    result, folds, network = study["evaluation"], study["folds"], study["classifier"]
-    for remark in network.doubts:
+    from cytolens.report.findings import folds_by_group, tested_groups
+    from cytolens.report.leakage import leakage_sentences
+    from cytolens.report.results import Results
+
+    result, folds, shown = study["evaluation"], study["folds"], Results(study)
+    for remark in study["classifier"].doubts:
         _err.print(remark, markup=False, style="bold")
-    columns = [f"on {result.test.n} {network.test_cells}", "network", "linear on pixels"]
+    columns = [("network", result.test.measures), ("linear on pixels", result.baseline.measures)]
+    if folds_by_group(shown) is not None:
+        columns.insert(0, (f"mean over {len(folds.names)} held-out parts", folds.measures))
+    elif folds is not None:
+        columns.append((f"mean over {len(folds.names)} folds", folds.measures))
     rows = [
-        [name, str(estimate), str(result.baseline.measures.get(name, ""))]
-        for name, estimate in result.test.measures.items()
+        [name, *(str(measures.get(name, "")) for _, measures in columns)]
+        for name in result.test.measures
     ]
-    if folds is not None:
-        columns.append(f"mean over {len(folds.names)} folds")
-        rows = [[*row, str(folds.measures.get(row[0], ""))] for row in rows]
-    _table("", columns, rows)
+    few, test = tested_groups(shown), shown.test_cells
+    if folds_by_group(shown) is None:
+        _table("", [f"on {result.test.n} {test}{few}", *(n for n, _ in columns)], rows)
+    else:
+        noun = shown.cells.group_name if shown.cells is not None else None
+        _table(
+            f"no network has seen the {noun or 'group'} that it is tested on",
+            ["", *(name for name, _ in columns)],
+            rows,
+        )
+        print_line(f"network and linear: on {result.test.n} {test}{few}")
+        if study.settings.folds is None:
+            print_remark(
+                "a network per group was trained, as there are 3 to 10 and it takes not "
+                "too long (groups × cells × pixels ≤ 3 × 10⁷); --folds none switches it off"
+            )
+    for sentence in leakage_sentences(shown):
+        print_line(sentence)
 
 
 def print_layers(layers: Sequence[Layer]) -> None:

@@ -1,7 +1,7 @@
 """From what a reader found to Cells: choose, check every crop once, and fix the preparation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError, SettingError, choose
 from cytolens.images.checking import Checked, check_crops
-from cytolens.images.columns import choose_group, listed
+from cytolens.images.columns import choose_group, listed, natural_order
 from cytolens.images.crops import Crops
+from cytolens.images.file_names import compile_group, groups_in_names
 from cytolens.images.image_files import COLOURS
 from cytolens.images.preparation import (
     check_intensity,
@@ -62,8 +63,8 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
     pixel_size = found.pixel_size if choices.pixel_size is None else float(choices.pixel_size)
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingError(f"pixel size {pixel_size} is not allowed; give a positive number of µm")
-    group = choose_group(found.columns, choices.group, found.group)
     labels, class_names, remarks = _choose_classes(found, choices.classes)
+    found, group = _choose_group(found, choices.group, labels >= 0)
     _check_counts(labels, class_names, source)
 
     checked = check_crops(
@@ -109,6 +110,23 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
         skipped=skipped,
         remarks=(*found.remarks, *said, *remarks),
     )
+
+
+def _choose_group(
+    found: Found, asked: str | None, wanted: NDArray[np.bool_]
+) -> tuple[Found, str | None]:
+    """The column that is the group; with a new one where a regular expression finds it in names."""
+    pattern = None if asked is None else compile_group(asked)
+    if pattern is None:
+        return found, choose_group(found.columns, asked, found.group)
+    values = groups_in_names(pattern, found.names[wanted].tolist())
+    column = np.full(len(found.names), "", dtype=values.dtype)
+    column[wanted] = values
+    name = "group" if "group" not in found.columns else "group of the file name"
+    kinds = natural_order(np.unique(values).tolist())
+    remark = f"groups from file names: {len(kinds)} values of '{asked}', e.g. {kinds[0]}"
+    columns = {**found.columns, name: column}
+    return replace(found, columns=columns, remarks=(*found.remarks, remark)), name
 
 
 def _choose_classes(

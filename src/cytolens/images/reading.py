@@ -35,7 +35,8 @@ def read_cells(
     labels: None for the usual (the innermost folder, the array or column ``labels``); or
         "folder", "level 1" …, the name of an array or column; or a regular expression with
         ``(?P<label>…)`` for file names, whose other named groups become columns.
-    group: what a split must not cut: a folder level, array or column by name, or "none". By
+    group: what a split must not cut: a folder level, array or column by name, or "none"; or a
+        regular expression with ``(?P<group>…)`` for the files' paths below the data folder. By
         default the outer folder, or what is called ``group``.
     classes, channels: those to keep, by name or any unambiguous part of it, in that order;
         channels by number from 0, too.

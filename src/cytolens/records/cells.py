@@ -235,6 +235,20 @@ class Split:
 
 
 @record
+class Duplicates:
+    """Pairs of crops that show the same cell: shifted, turned, mirrored, or all but equal."""
+
+    pairs: NDArray[np.int64]  # (P, 2), cells, the smaller first
+    differences: NDArray[np.float64]  # (P,), share of the detail that the two differ in
+    looked_at: NDArray[np.int64]  # (n,), the cells that were compared, in order
+
+    def across(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Pairs (p, 2) of a cell among ``first`` and one among ``second``, in this order."""
+        both = np.concatenate([self.pairs, self.pairs[:, ::-1]])
+        return both[np.isin(both[:, 0], first) & np.isin(both[:, 1], second)]
+
+
+@record
 class Simulation:
     """Simulated cells and the truth about them."""
 

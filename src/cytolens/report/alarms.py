@@ -1,8 +1,11 @@
 """Confound alarms in words, for the top of the report and for the chapter on knowledge."""
 
+import shlex
+
 import numpy as np
 
 from cytolens.figures.labels import format_interval, format_number
+from cytolens.images.file_names import pattern_of_part
 from cytolens.records.knowledge import Alarm, Confounds
 from cytolens.report.results import Results
 
@@ -44,7 +47,25 @@ def alarm_sentence(alarm: Alarm, results: Results) -> str:
         f"{format_interval(alarm.label_from_nuisance)}{chance}. The network encodes it "
         f"({READ_BY[alarm.measure]} {format_interval(alarm.encoded)} at "
         f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {kind}"
+        f"{_way_to_split(alarm, results)}"
     )
+
+
+def _way_to_split(alarm: Alarm, results: Results) -> str:
+    """The option that keeps the values of a column, or of a part of the file names, together."""
+    cells = results.cells
+    if cells is None or alarm.nuisance == cells.group_name:
+        return ""
+    if alarm.nuisance in cells.covariates and alarm.kind == "artefact":
+        return f" Split by it with --group '{alarm.nuisance}'."
+    for name in (alarm.nuisance, *alarm.same_as):
+        pattern = pattern_of_part(cells.names, name)
+        if pattern is not None:
+            return (
+                " It may be the plate, donor or batch: split by it with "
+                f"--group {shlex.quote(pattern)}."
+            )
+    return ""
 
 
 def readable(name: str) -> str:

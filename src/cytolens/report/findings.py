@@ -13,6 +13,7 @@ from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedN
 from cytolens.records.knowledge import Confounds
 from cytolens.records.maps import Embedding
 from cytolens.report.alarms import alarm_sentences
+from cytolens.report.leakage import leakage_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
 
@@ -78,26 +79,7 @@ def question(results: Results) -> str:
 
 def answer(results: Results) -> tuple[str, ...]:
     """What came out, as sentences."""
-    sentences: list[str] = []
-    test, baseline, ahead = _evaluations(results)
-    folds, key = results.read("folds", Folds), _headline_measure(test)
-    if test is not None and key is not None:
-        estimate = test.measures[key]
-        sentences.append(
-            f"On {test.n:,} {results.test_cells}, the {_lower(key)} of the network is "
-            f"{format_interval(estimate)}."
-        )
-        if baseline is not None and key in baseline.measures:
-            other = baseline.measures[key]
-            sentences.append(
-                f"A linear model on the same pixels reaches "
-                f"{format_interval(other)}{_than(ahead.get(key))}."
-            )
-    if folds is not None and key is not None and key in folds.measures:
-        sentences.append(
-            f"With a network trained for each held-out fold the mean is "
-            f"{format_interval(folds.measures[key])}."
-        )
+    sentences = [*_of_held_out_groups(results), *_of_the_network(results)]
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
         start, best = format_number(rise.first.value), format_interval(rise.best)
@@ -121,18 +103,87 @@ def answer(results: Results) -> tuple[str, ...]:
     return tuple(sentences)
 
 
+def folds_by_group(results: Results) -> Folds | None:
+    """The networks that were each tested on groups held out from them; None where there are none.
+
+    What they reach is the number that comes first: one test group says little of another.
+    """
+    cells = results.cells
+    return None if cells is None or cells.groups is None else results.read("folds", Folds)
+
+
+def tested_groups(results: Results) -> str:
+    """ " of one donor only": of how many groups the test cells are, where they are fewer than 3."""
+    cells, split = results.cells, results.read("split", Split)
+    if cells is None or cells.groups is None or split is None:
+        return ""
+    count, noun = len(np.unique(cells.groups[split.test])), cells.group_name or "group"
+    return {1: f" of one test {noun} only", 2: f" of two test {noun}s only"}.get(count, "")
+
+
+def _of_held_out_groups(results: Results) -> list[str]:
+    """What networks reach on the groups that they have not seen."""
+    folds, cells = folds_by_group(results), results.cells
+    key = None if folds is None else _headline_measure(folds.measures)
+    if folds is None or cells is None or key is None:
+        return []
+    noun = cells.group_name or "group"
+    return [
+        f"On held-out groups ({noun}) a network reaches a {_lower(key)} of "
+        f"{format_interval(folds.measures[key])}, the mean of {len(folds.names)} networks, none of "
+        "which has seen the groups that it is tested on."
+    ]
+
+
+def _of_the_network(results: Results) -> list[str]:
+    """What the explained network reaches on its test cells, and a linear model on the same."""
+    test, baseline, ahead = _evaluations(results)
+    key = None if test is None else _headline_measure(test.measures)
+    if test is None or key is None:
+        return []
+    estimate, few = test.measures[key], tested_groups(results)
+    whose = "the network" if folds_by_group(results) is None else "the one network explained below"
+    found = [
+        f"On {test.n:,} {results.test_cells}{few}, the {_lower(key)} of {whose} is "
+        f"{format_interval(estimate)}."
+    ]
+    if baseline is not None and key in baseline.measures:
+        other = baseline.measures[key]
+        found.append(
+            f"A linear model on the same pixels reaches "
+            f"{format_interval(other)}{_than(ahead.get(key))}."
+        )
+    folds = None if folds_by_group(results) is not None else results.read("folds", Folds)
+    if folds is not None and key in folds.measures:
+        found.append(
+            f"With a network trained for each held-out fold the mean is "
+            f"{format_interval(folds.measures[key])}."
+        )
+    return found
+
+
 def facts(results: Results) -> tuple[Fact, ...]:
     """The numbers of the headline."""
     found: list[Fact] = []
     (test, baseline, _), folds = _evaluations(results), results.read("folds", Folds)
+    by_group = folds_by_group(results)
+    if by_group is not None and results.cells is not None:
+        noun = results.cells.group_name or "group"
+        for key in ("balanced_accuracy", "auc"):
+            if key in by_group.measures:
+                mean = by_group.measures[key]
+                note = f"{format_range(mean)}; mean of {len(by_group.names)} networks"
+                name = f"{measure_name(key)}, held-out {noun}s"
+                found.append(Fact(name, format_number(mean.value), note))
+    few = tested_groups(results)
     for key in ("balanced_accuracy", "auc"):
         if test is not None and key in test.measures:
             estimate = test.measures[key]
-            note = format_range(estimate)
+            note = f"{format_range(estimate)};{few}" if few else format_range(estimate)
             if baseline is not None and key in baseline.measures:
                 note += f"; linear {format_number(baseline.measures[key].value)}"
             found.append(Fact(measure_name(key), format_number(estimate.value), note))
-    if folds is not None and "balanced_accuracy" in folds.measures:
+    if by_group is None and folds is not None and "balanced_accuracy" in folds.measures:
         mean = folds.measures["balanced_accuracy"]
         note = f"balanced accuracy, {format_range(mean)}"
         found.append(Fact("Mean of folds", format_number(mean.value), note))
@@ -151,6 +202,7 @@ def warnings(results: Results) -> tuple[str, ...]:
     """What to keep in mind before believing the answer, most serious first."""
     return (
         *_about_the_training(results),
+        *leakage_sentences(results),
         *alarm_sentences(results),
         *_about_the_classifier(results),
         *_about_the_cells(results),
@@ -283,9 +335,9 @@ def _evaluations(
     return (None, None, {}) if found is None else (found.test, found.baseline, found.ahead)
 
 
-def _headline_measure(test: Evaluation | None) -> str | None:
+def _headline_measure(measures: Mapping[str, Estimate]) -> str | None:
     known = ("balanced_accuracy", "accuracy", "auc")
-    return None if test is None else next((key for key in known if key in test.measures), None)
+    return next((key for key in known if key in measures), None)
 
 
 def _than(difference: Estimate | None) -> str:

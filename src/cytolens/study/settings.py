@@ -47,8 +47,9 @@ class StudySettings:
     group: str | None = _setting(
         None,
         CELLS,
-        "what a split must not cut (donor, plate): the name of a folder level, column or array, "
-        "or 'none'; default: the outer folder level, or a column 'group'",
+        "what a split must not cut (donor, plate): the name of a folder level, column or array, a "
+        "regular expression for paths below the data folder such as '(?P<group>[^_/]+)_', or "
+        "'none'; default: the outer folder level, or a column 'group'",
     )
     size: int | None = _setting(
         None, CELLS, "crop size in pixels, padded or cropped, never rescaled; default: covers 95 %"
@@ -63,6 +64,9 @@ class StudySettings:
         None, CELLS, "µm per pixel; default: from the files, where they say"
     )
     skip_bad: bool = _setting(False, CELLS, "leave bad images out and list them in the report")
+    keep_together: bool = _setting(
+        False, CELLS, "never put crops of the same cell (shifted, turned, next frame) in two parts"
+    )
     limit: int | None = _setting(
         None, CELLS, "use at most this many cells, drawn evenly from the classes"
     )
@@ -89,7 +93,12 @@ class StudySettings:
     )
     epochs: int | None = _setting(None, CLASSIFIER, "at most this many epochs of training")
     folds: str | None = _setting(
-        None, CLASSIFIER, "also train a network per held-out 'group', or per fold of a number"
+        None,
+        CLASSIFIER,
+        "also train a network per held-out 'group', or per fold of a number; 'none' for none. "
+        "Default: per group where there are 3 to 10 of them with cells of every class and it is "
+        "about a quarter of an hour's work at most (groups × cells, up to 8192, × pixels "
+        "≤ 3 × 10⁷); not with --quick or --model",
     )
     # Activations
     layers: list[str] = _setting([], DEPTH, "layers to look at; default: all")
@@ -223,6 +232,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 _QUICK: dict[str, Any] = {
     "limit": 400,
     "epochs": 6,
+    "folds": "none",
     "methods": ["tsne"],
     "map_cells": 400,
     "permutations": 20,

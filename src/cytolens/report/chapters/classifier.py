@@ -15,6 +15,7 @@ from cytolens.figures.performance import (
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.report.chapter import Chapter, Drawing
+from cytolens.report.findings import folds_by_group, tested_groups
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
 
@@ -30,7 +31,8 @@ def figures(results: Results) -> Iterator[Drawing]:
         )  # fmt: skip
         title = f"How well it does on {results.test_cells}"
         caption = (
-            f"Of {test.n:,} cells; bars are 95 % intervals. Compare the network with the "
+            f"Of {test.n:,} cells{tested_groups(results)}; bars are 95 % intervals. Compare the "
+            "network with the "
             "linear baseline: only what it has above that needs learnt features."
         )
         yield Drawing("measures", title, caption, plot, _measures_note(test, folds))
@@ -57,7 +59,8 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
     """Every measure on held-out cells, and of every fold."""
     found, folds = results.read("evaluation", Predictions), results.read("folds", Folds)
     if found is not None:
-        yield _measures_table(found, folds, results.test_cells)
+        first = folds_by_group(results) is not None
+        yield _measures_table(found, folds, results.test_cells, first=first)
     if folds is not None:
         yield _folds_table(folds)
 
@@ -101,10 +104,14 @@ def _reliability_caption(test: Evaluation) -> str:
     )
 
 
-def _measures_table(found: Predictions, folds: Folds | None, cells: str) -> ReportTable:
+def _measures_table(
+    found: Predictions, folds: Folds | None, cells: str, *, first: bool
+) -> ReportTable:
+    """``first``: the folds are held-out groups, and come before one network on one of them."""
     columns: list[tuple[str, Mapping[str, Estimate]]] = [("network", found.test.measures)]
     if folds is not None:
-        columns.append(("mean of folds", folds.measures))
+        name = "mean over held-out groups" if first else "mean of folds"
+        columns.insert(0 if first else 1, (name, folds.measures))
     columns.append(("linear baseline", found.baseline.measures))
     if found.ahead:
         columns.append(("network minus linear", found.ahead))

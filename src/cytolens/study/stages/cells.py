@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.knowledge import Properties
 from cytolens.study.stage import Keep, Stage, Summary
 
 Rows = NDArray[np.int64]
+
+_SEED_OF_DUPLICATES = 0  # not that of the study: a run holds its split whatever the seed
+_MOST_LISTED = 20  # pairs of duplicates in summary.json
 
 
 def cells(
@@ -43,6 +46,24 @@ def cells(
     drawn = f"{limit} of these {len(found)} cells were drawn, evenly from the classes"
     some = found.subset(_evenly(found.labels, limit, seed))
     return replace(some, remarks=(*some.remarks, drawn))
+
+
+def together(cells: Cells, *, keep_together: bool, progress: Progress) -> Duplicates | None:
+    """Crops of the same cell, which no split may part; None unless asked for."""
+    if not keep_together:
+        return None
+    from cytolens.images.duplicates import find_duplicates
+
+    return find_duplicates(cells, rng=_SEED_OF_DUPLICATES, progress=progress)
+
+
+def duplicates(cells: Cells, together: Duplicates | None, *, progress: Progress) -> Duplicates:
+    """Crops that show the same cell again."""
+    from cytolens.images.duplicates import find_duplicates
+
+    if together is not None:
+        return together
+    return find_duplicates(cells, rng=_SEED_OF_DUPLICATES, progress=progress)
 
 
 def mapped(cells: Cells, *, map_cells: int, seed: int) -> Rows:
@@ -95,6 +116,21 @@ def _summary(cells: Cells) -> Summary:
     return Summary({"cells": entries})
 
 
+def _summary_of_duplicates(duplicates: Duplicates, cells: Cells, split: Split) -> Summary:
+    crossing = duplicates.across(split.test, split.train)
+    shown = crossing if len(crossing) else duplicates.pairs
+    entries = {
+        "looked_at": len(duplicates.looked_at),
+        "pairs": len(duplicates.pairs),
+        "cells": len(np.unique(duplicates.pairs)),
+        "of_two_classes": int((np.diff(cells.labels[duplicates.pairs], axis=1) != 0).sum()),
+        "test": int(np.isin(split.test, duplicates.looked_at).sum()),
+        "test_like_training": len(np.unique(crossing[:, 0])),
+        "first": [[str(cells.names[cell]) for cell in pair] for pair in shown[:_MOST_LISTED]],
+    }
+    return Summary({"duplicates": entries})
+
+
 def _seed_of_draw(settings: dict[str, Any]) -> dict[str, Any]:
     """The seed counts only where cells are drawn."""
     return settings if settings["limit"] is not None else {**settings, "seed": None}
@@ -127,6 +163,10 @@ CELLS = Stage(
     ),
     summary=_summary,
     relevant=_seed_of_draw,
+)
+TOGETHER = Stage("together", "comparing crops before the split", together)
+DUPLICATES = Stage(
+    "duplicates", "looking for the same cell twice", duplicates, summary=_summary_of_duplicates
 )
 MAPPED = Stage("mapped", "choosing the cells on the maps", mapped, keep=None)
 HELD_OUT = Stage("held_out", "choosing held-out cells", held_out, keep=None)

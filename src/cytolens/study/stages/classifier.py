@@ -8,7 +8,7 @@ import numpy as np
 
 from cytolens.classifier.statement import remarks_on_statement, stated_split
 from cytolens.errors import SettingError
-from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.records.layers import Activations, Layer
 from cytolens.store.run_folder import RunFolder, Sink
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _UNTRAINED = (
     "The network was not trained: its weights are random. What follows describes its architecture."
 )
+_MOST_FOLDS = 10  # networks that are trained without being asked for
+_EPOCH_CELLS = 8192  # cells that an epoch of training takes at most
+_MOST_WORK = 3e7  # groups × cells × pixels
 Extraction = Callable[[Sink], Activations]
 """Activations that are yet to be made: called with the sink that they are streamed to."""
 
@@ -31,6 +34,7 @@ Extraction = Callable[[Sink], Activations]
 def classifier(
     cells: Cells,
     own_module: "nn.Module | None",
+    together: Duplicates | None,
     *,
     trained_on: str | None,
     held_out: str | None,
@@ -42,22 +46,28 @@ def classifier(
 ) -> TrainedNetwork:
     """The reference network, trained; or the user's, as it is and tried on a few cells."""
     from cytolens.classifier.checkpoints import to_checkpoint
+    from cytolens.classifier.splitting import split_cells
     from cytolens.classifier.training import train
 
+    pairs = None if together is None else together.pairs
     if own_module is not None:
-        return _brought(own_module, cells, trained_on, held_out, untrained, seed)
+        return _brought(own_module, cells, pairs, trained_on, held_out, untrained, seed)
     if trained_on is not None or held_out is not None or untrained:
         raise SettingError(
             "--trained-on, --held-out and --untrained speak of a network of your own; name it with "
             "--model"
         )
-    made = train(cells, settings=_training(epochs), rng=seed, device=device, progress=progress)
+    split = None if pairs is None else split_cells(cells, together=pairs, rng=seed)
+    made = train(
+        cells, split=split, settings=_training(epochs), rng=seed, device=device, progress=progress
+    )
     return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
 
 
 def _brought(
     module: "nn.Module",
     cells: Cells,
+    together: Rows | None,
     trained_on: str | None,
     held_out: str | None,
     untrained: bool,
@@ -71,7 +81,12 @@ def _brought(
     some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
     remarks = try_network(module, cells.read(np.sort(some)))
     split, seen = stated_split(
-        cells, trained_on=trained_on, held_out=held_out, untrained=untrained, rng=seed
+        cells,
+        trained_on=trained_on,
+        held_out=held_out,
+        untrained=untrained,
+        together=together,
+        rng=seed,
     )
     if untrained:
         remarks = (_UNTRAINED, *remarks)
@@ -147,6 +162,7 @@ def evaluation(
 def folds(
     cells: Cells,
     own_module: "nn.Module | None",
+    together: Duplicates | None,
     *,
     folds: str | None,
     epochs: int | None,
@@ -154,17 +170,40 @@ def folds(
     device: str | None,
     progress: Progress,
 ) -> Folds | None:
-    """A network per held-out group or fold; None unless asked for."""
-    if folds is None:
+    """A network per held-out group or fold; without a word, per group where that is worth it."""
+    from cytolens.classifier.splitting import joined
+
+    if folds == "none" or (folds is None and own_module is not None):
         return None
     if own_module is not None:
         raise SettingError("--folds trains networks: it goes with the reference network only")
+    if together is not None:
+        cells = joined(cells, together.pairs)
+    if folds is None and not worth_folds(cells):
+        return None
     from cytolens.classifier.crossvalidation import cross_validate
 
     return cross_validate(
-        cells, folds="group" if folds == "group" else _whole("--folds", folds),
+        cells, folds="group" if folds in (None, "group") else _whole("--folds", folds),
         settings=_training(epochs), rng=seed, device=device, progress=progress,
     )  # fmt: skip
+
+
+def worth_folds(cells: Cells) -> bool:
+    """Whether a network per group is trained without being asked for.
+
+    With 3 to 10 groups that have cells of every class, where groups × cells (at most the 8192
+    that an epoch takes) × pixels of a crop are at most 3 × 10⁷: about a quarter of an hour on one
+    core. The rule knows no clock, so that the same data have the same stages everywhere.
+    """
+    if cells.groups is None:
+        return False
+    names, codes = np.unique(cells.groups, return_inverse=True)
+    table = np.zeros((len(names), len(cells.class_names)), dtype=np.int64)
+    np.add.at(table, (codes.reshape(-1), cells.labels), 1)
+    height, width = cells.shape[1:]
+    work = len(names) * min(len(cells), _EPOCH_CELLS) * height * width
+    return 3 <= len(names) <= _MOST_FOLDS and bool(table.all()) and work <= _MOST_WORK
 
 
 def activations(
@@ -219,7 +258,7 @@ def _training(epochs: int | None) -> "TrainingSettings":
 
 def _whole(flag: str, text: str) -> int:
     if not text.isdigit() or not 2 <= int(text) <= 100:
-        raise SettingError(f"{flag} '{text}': give 'group' or a whole number from 2 to 100")
+        raise SettingError(f"{flag} '{text}': give 'group', 'none' or a number from 2 to 100")
     return int(text)
 
 

@@ -2,12 +2,12 @@
 
 import re
 from itertools import islice
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.images.file_names import name_parts
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.classifier import Predictions
 from cytolens.records.knowledge import Confounds, Knowledge, Properties, Suspects
@@ -21,7 +21,6 @@ CLASS = "class"  # what the class itself is called among the properties
 _FILE_NAME = "file name"
 _FEW = 10  # whole numbers of so few values in the table are categories: plates, days
 _MOST_LISTED = 100  # suspects in summary.json, of each list
-_MOST_PARTS = 6  # of a file name, that are judged
 _BATCHES = {
     "plate", "batch", "day", "date", "donor", "patient", "well", "run", "slide", "operator",
     "replicate", "experiment", "instrument",
@@ -149,28 +148,6 @@ def nuisances_of(properties: Properties, cells: Cells) -> tuple[Columns, tuple[s
             found[name] = np.asarray(column).astype(np.str_)
     found |= {name: column for name, column in name_parts(cells.names).items() if name not in found}
     return found, tuple(name for name in found if name not in _MAY_BE_BIOLOGY)
-
-
-def name_parts(names: NDArray[np.str_]) -> Columns:
-    """The parts of file names (N,) that vary, "file name part 3": words, or numbers.
-
-    A name is cut wherever letters, digits and other signs meet. Where the names are not built
-    alike, how they are built is a part of its own, and the others are left out. Places in an
-    array ("cells.npz[17]") say nothing of a cell.
-    """
-    stems = [PurePath(re.sub(r"\[\d+\]$", "", str(name))).stem for name in names]
-    cut = [re.findall(r"\d+|[^\W\d_]+", stem) for stem in stems]
-    build = np.array(["".join("9" if part.isdigit() else "a" for part in parts) for parts in cut])
-    if len(np.unique(build)) > 1:
-        return {f"{_FILE_NAME} pattern": build}
-    parts: Columns = {}
-    for place, column in enumerate(np.array(cut, dtype=np.str_).reshape(len(cut), -1).T):
-        distinct = len(np.unique(column))
-        if distinct < 2 or len(parts) == _MOST_PARTS:
-            continue
-        number = column[0].isdigit() and distinct > _FEW
-        parts[f"{_FILE_NAME} part {place + 1}"] = column.astype(np.float64) if number else column
-    return parts
 
 
 def _summary_of_knowledge(knowledge: Knowledge) -> Summary:
