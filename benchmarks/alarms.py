@@ -24,6 +24,7 @@ from cytolens.classifier.model import predict, untrained
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.reading import read_cells
+from cytolens.properties.acquisition import measure_acquisition
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells
 from cytolens.records.classifier import Predictions
@@ -67,12 +68,13 @@ def _window(crop: np.ndarray, side: int, shift: tuple[int, int]) -> np.ndarray:
 def look(cells: Cells, epochs: int, seed: int) -> Confounds:
     made = train(cells, settings=TrainingSettings(epochs=epochs), rng=seed)
     held_out = np.sort(np.concatenate([made.split.validation, made.split.test]))
-    measured = Properties(np.arange(len(cells)), *measure_cells(cells))
+    values = measure_cells(cells)
+    measured = Properties(np.arange(len(cells)), *values, measure_acquisition(cells))
     shares = predict(made.model, cells)
     return confounds(
         measured, cells, extract(made.model.network, cells),
         extract(untrained(made.model, rng=seed).network, cells.subset(held_out)),
-        Predictions(shares, *[evaluate(shares, cells.labels)] * 2), held_out, seed=seed,
+        Predictions(shares, *[evaluate(shares, cells.labels)] * 2, {}), held_out, seed=seed,
     )  # fmt: skip
 
 

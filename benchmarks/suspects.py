@@ -74,7 +74,7 @@ def row(name: str, seed: int, epochs: int, data: Path, peer: str | None) -> str:
     held = np.sort(np.concatenate([made.split.validation, made.split.test]))
     shares = predict(made.model, cells)
     measured = Properties(np.arange(n), *measure_cells(cells))
-    answers = Predictions(shares, *[evaluate(shares, labels)] * 2)
+    answers = Predictions(shares, *[evaluate(shares, labels)] * 2, {})
     listed = suspects(
         measured, cells, extract(made.model.network, cells), answers, held,
         seed=seed, progress=lambda *_: None,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cytolens.errors import InputError
-from cytolens.knowledge.confounds import find_confounds, hold_fixed, label_from_nuisance
+from cytolens.knowledge.confounds import find_confounds, label_from_nuisance
+from cytolens.knowledge.matching import hold_fixed
 
 N = 600
 
@@ -70,6 +71,77 @@ def test_a_plate_that_is_the_class_cannot_be_told_from_it_and_is_an_alarm() -> N
     assert np.isnan(alarm.performance_fixed.value)
 
 
+def test_a_network_that_goes_by_a_planted_nuisance_has_half_right_among_pairs_alike_in_it() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, N)
+    for step in (0.5, 1.0, 2.0):
+        planted = rng.normal(size=N) + step * labels
+        for sharpness in (1.0, 100.0):  # probabilities, or next to none but 0 and 1
+            second = 1 / (1 + np.exp(-sharpness * (planted - step / 2)))
+            answers = np.stack([1 - second, second], axis=1)
+            whole, fixed, matched = hold_fixed(planted, labels, answers, rng=0)
+            assert whole.value > 0.55
+            assert fixed.value == pytest.approx(0.5, abs=0.04)
+            assert matched > 0.5
+
+
+def test_a_network_that_knows_the_cell_keeps_its_performance_among_pairs() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, N)
+    shown = np.where(rng.random(N) < 0.9, labels, 1 - labels)
+    answers = np.stack([1 - shown, shown], axis=1).astype(float)
+    _, fixed, _ = hold_fixed(rng.normal(size=N) + labels, labels, answers, rng=0)
+    assert fixed.value == pytest.approx(0.9, abs=0.05)
+
+
+def test_classes_that_do_not_overlap_in_a_nuisance_give_no_number() -> None:
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 2, N)
+    answers = rng.random((N, 2))
+    _, fixed, matched = hold_fixed(rng.normal(size=N) + 9 * labels, labels, answers, rng=0)
+    assert np.isnan(fixed.value)
+    assert matched < 0.05
+
+
+def test_a_rough_measure_of_what_the_network_goes_by_is_heard_with_the_true_one_off_cell() -> None:
+    """Focus of .69 where a blur, which the noise gives away, is all that the network has."""
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 2, N)
+    features = rng.normal(size=(N, 4)) + 6 * labels[:, None] * np.array([1, 0, 0, 0])
+    found = find_confounds(
+        {"focus": rng.normal(size=N) - labels, "noise": rng.normal(size=N) - 6 * labels},
+        labels, features={"conv": features}, held_out=np.arange(N), predicted=labels,
+        off_cell=("noise",), rng=0,
+    )  # fmt: skip
+    assert [alarm.nuisance for alarm in found.alarms] == ["noise", "focus"]
+    assert np.isnan([alarm.performance_fixed.value for alarm in found.alarms]).all()
+
+
+def test_a_network_at_chance_cannot_excuse_a_nuisance_that_tells_the_label() -> None:
+    given = study(leak=1.5, seen=False)
+    rng = np.random.default_rng(4)
+    given |= {"features": {"conv": rng.normal(size=(N, 4))}, "predicted": rng.integers(0, 2, N)}
+    alarm = find_confounds(**given).alarms[0]
+    assert alarm.nuisance == "size"
+    assert alarm.encoded.low <= (alarm.encoded.null or 0)
+
+
+def test_several_numbers_are_one_nuisance_and_are_silent_under_chance() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, N)
+    corners = rng.normal(size=(N, 8))
+    corners[:, 3] += labels
+    loud, _ = label_from_nuisance({"frame": corners}, labels, permutations=50, rng=0)
+    assert loud["frame"].low > loud["frame"].null > 0.5
+    raised = 0
+    for seed in range(10):
+        told, _ = label_from_nuisance(
+            {"frame": corners}, rng.integers(0, 2, N), permutations=50, resamples=100, rng=seed
+        )
+        raised += told["frame"].low > (told["frame"].null or 1)
+    assert raised <= 1
+
+
 def test_a_file_name_that_names_the_class_is_left_out_with_a_note() -> None:
     given = study()
     given["nuisances"]["name"] = np.where(given["labels"] == 1, "act", "noact")
@@ -122,9 +194,10 @@ def test_a_class_of_three_cells_and_a_third_class_are_taken_along() -> None:
     values = labels + 0.3 * rng.normal(size=123)
     found, _ = label_from_nuisance({"v": values}, labels, rng=0)
     assert 0.5 < found["v"].value <= 1
-    whole, fixed, matched = hold_fixed(values, labels, rng.random(123) < 0.8, rng=0)
-    assert 0 < matched < 1
-    assert np.isfinite([whole.value, fixed.value]).all()
+    whole, fixed, matched = hold_fixed(values, labels, rng.random((123, 3)), rng=0)
+    assert 0 <= matched < 1
+    assert np.isfinite(whole.value)
+    assert np.isnan(fixed.value)  # hardly any overlap
 
 
 def test_lengths_must_agree() -> None:

@@ -75,6 +75,13 @@ def test_many_alarms_are_listed_in_few_lines_and_the_chapter_says_where_there_is
     assert "nuisance 5" in text[-1]
     assert alarm_sentences(results()) == alarm_sentences(Results({})) == ()
     assert "No confound alarm" in sentences(results())[0]
+    assert "below about 0.62 cannot be heard" in sentences(results())[1]
+
+
+def test_a_network_at_chance_is_not_said_to_encode_the_nuisance() -> None:
+    text = alarm_sentences(results(replace(ALARM, encoded=Estimate(0.1, -0.1, 0.2, 0.15))))[0]
+    assert "no better than chance" in text
+    assert "The network encodes it" not in text
 
 
 def test_the_table_names_every_nuisance_and_what_could_not_be_judged() -> None:

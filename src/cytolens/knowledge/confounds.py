@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 from cytolens.knowledge.knowledge import measure_knowledge
+from cytolens.knowledge.matching import hold_fixed
 from cytolens.knowledge.values import as_values
 from cytolens.numerics.estimates import Estimate, Rng, estimate_from, generator, mean_ranks
 from cytolens.numerics.intervals import SHARE
+from cytolens.numerics.probe import held_out_predictions
 from cytolens.numerics.resampling import (
     Labels,
     are_several,
@@ -20,6 +22,7 @@ from cytolens.numerics.resampling import (
     permuted_labels,
     resampled_counts,
 )
+from cytolens.numerics.ridge import held_out_fits
 from cytolens.numerics.separability import balanced_accuracies, balanced_accuracy
 from cytolens.records.knowledge import Alarm, Confounds
 
@@ -29,10 +32,14 @@ LEAST_SHARE = 0.25
 """Of the network's advantage over chance: what a nuisance must give alone to raise an alarm. A
 nuisance that gives less cannot be what most of the decisions rest on."""
 
+NEARLY = 0.9
+"""Of the network's advantage (lower end of its interval): with that a nuisance does as well."""
+
 MOST_BINS = 10  # quantiles of a number that the label is predicted from
 FEWEST_IN_BIN = 10  # cells of the smallest class per bin, on average
-MOST_STRATA = 20
-FEWEST_IN_STRATUM = 25  # cells per stratum, on average
+TOGETHER = "all_off_cell"
+"""The name of all ``off_cell`` nuisances as one."""
+
 MOST_FOLDS = 10
 MOST_CELLS = 20_000  # a seeded draw of more, whose label is predicted
 SAME = 0.98  # rank correlation above which two nuisances are one
@@ -49,6 +56,8 @@ def find_confounds(
     untrained: Mapping[str, Any] | None = None,
     artefacts: tuple[str, ...] = (),
     file_names: tuple[str, ...] = (),
+    off_cell: tuple[str, ...] = (),
+    probabilities: NDArray[np.floating] | None = None,
     resamples: int = 500,
     permutations: int = 200,
     rng: Rng = None,
@@ -66,17 +75,21 @@ def find_confounds(
        chance;
     3. the network encodes it: at some layer of ``features`` (n, F) the nuisance is read clearly
        better than when its values are exchanged among the cells of a class. A network that knew
-       the class and nothing else would stay within that. A nuisance that alone does as well as
-       the network is almost the class itself, so that no such difference is required: it need
-       only be read better than when exchanged among all cells. (This does not apply to parts of
-       file names, which no network sees: files are often numbered class by class.)
+       the class and nothing else would stay within that. Where a nuisance alone, or one of
+       ``off_cell`` or all of them together, does nearly as well as the network, nothing shows that
+       the network knows more than that. Then a nuisance need only be read better than when
+       exchanged among all cells: it may be a rough measure of what the network goes by, as focus
+       is of a blur. Where the network is no better than chance, nothing can be said of it, and the
+       first two conditions are enough. (Neither applies to ``file_names``, which
+       no network sees: files are often numbered class by class.)
 
     ``held_out`` (n,) are the cells, as indices into ``labels``, that ``features``, ``untrained``
     and ``predicted`` (n,), the network's classes, belong to. ``artefacts`` are nuisances that no
     biology can be behind; an alarm by another "may be biology": DNA content is what makes a cell
     G2. Nuisances that order the cells alike are one, named by the first. Of the nuisances that
     are ``file_names``, one that matches the class one to one is probably the class's own name; it
-    is left out, with a note.
+    is left out, with a note. A nuisance may be several numbers a cell (N, d). With
+    ``probabilities`` (n, K) two classes can be compared where there are more.
 
     Raises InputError where lengths differ.
 
@@ -103,34 +116,61 @@ def find_confounds(
         for name in file_names
         if _is_bijection(nuisances[name], y)
     }
-    nuisances = {name: column for name, column in nuisances.items() if name not in names_it}
+    nuisances = {name: np.asarray(of) for name, of in nuisances.items() if name not in names_it}
+    whole = _side_by_side([nuisances[name] for name in off_cell if name in nuisances])
+    if whole is not None:
+        nuisances[TOGETHER] = whole
     alone, left_out = label_from_nuisance(
         nuisances, y, groups=groups, resamples=resamples, permutations=permutations, rng=draw
     )
+    scores = {  # one number a cell
+        name: label_score(column, y, groups=groups, rng=draw) if np.ndim(column) > 1 else column
+        for name, column in nuisances.items()
+        if name in alone
+    }
     seen = y[held_out]
-    names = np.unique(np.asarray(labels))
-    right = names[seen] == np.asarray(predicted)
+    answers = _answers_of(np.unique(np.asarray(labels)), np.asarray(predicted), probabilities)
     group = None if groups is None else codes(np.asarray(groups)[held_out])
-    chance = 1 / max(len(names), 1)
+    right = answers.argmax(axis=1) == seen
+    chance = 1 / max(answers.shape[1], 1)
     advantage = balanced_accuracy(right, seen) - chance
+    merged = _alike(scores, alone)
+    candidates = [
+        name
+        for name in sorted(merged, key=lambda name: -alone[name].value)
+        if _clear(alone[name]) and alone[name].value - chance >= LEAST_SHARE * advantage
+    ]
+    if any(name in off_cell for name in candidates):
+        candidates = [name for name in candidates if name != TOGETHER]
+    lowest = _lower_end(right, seen, group, resamples, draw)
+    strongest = max(
+        (alone[name].value for name in (TOGETHER, *off_cell) if name in alone), default=0
+    )
+    at_chance = lowest <= chance
+    alike_in_all = None
+    if TOGETHER in alone and _clear(alone[TOGETHER]):
+        alike_in_all = scores[TOGETHER][held_out]
+    at_hand = {name: scores[name][held_out] for name in candidates}
+    encoded = _encoded(at_hand, features, untrained, group, seen, draw)
+    other_way = {
+        name: column
+        for name, column in at_hand.items()
+        if name not in encoded
+        and name not in file_names
+        and (at_chance or max(alone[name].value, strongest) - chance >= NEARLY * (lowest - chance))
+    }
+    by_class = _encoded(other_way, features, untrained, group, None, draw, all_of_them=at_chance)
     alarms: list[Alarm] = []
-    merged = _alike(nuisances, alone)
-    for name in sorted(alone, key=lambda name: -alone[name].value):
-        estimate = alone[name]
-        raised = estimate.null is not None and estimate.least > estimate.null
-        if name not in merged or not raised or estimate.value - chance < LEAST_SHARE * advantage:
+    for name in candidates:
+        heard = encoded.get(name) or by_class.get(name)
+        if heard is None:
             continue
-        column = nuisances[name][held_out]
-        before, fixed, matched = hold_fixed(
-            column, seen, right, groups=group, resamples=resamples, rng=draw
-        )
-        encoded = _encoded(name, column, features, untrained, group, seen, draw)
-        if encoded is None and name not in file_names and estimate.value >= before.least:
-            encoded = _encoded(name, column, features, untrained, group, None, draw)
-        if encoded is None:
-            continue
+        fixed = hold_fixed(
+            at_hand[name], seen, answers, groups=group, alike=alike_in_all,
+            resamples=resamples, rng=draw,
+        )  # fmt: skip
         kind = "artefact" if name in artefacts else "may be biology"
-        alarms.append(Alarm(name, kind, merged[name], estimate, *encoded, before, fixed, matched))
+        alarms.append(Alarm(name, kind, merged[name], alone[name], *heard, *fixed))
     kinds = {name: "artefact" if name in artefacts else "may be biology" for name in alone}
     return Confounds(alone, kinds, tuple(alarms), left_out | names_it, len(y))
 
@@ -150,9 +190,10 @@ def label_from_nuisance(
     A number is cut into up to 10 quantile bins, a category is a bin a value; a held-out cell gets
     the class whose share of training cells in its bin is highest (a histogram classifier with
     equal priors and one pseudo-count per bin, so that any dependence is seen, not only a trend).
-    Whole ``groups`` are held out, or cells where a category occurs in one group only. Intervals
-    are over cells, or over groups. ``null`` is the 95 % limit of the largest over
-    all nuisances under permuted labels, the same for all (Westfall & Young 1993).
+    Several numbers that are one nuisance, (N, d), are judged by a linear probe on their ranks and
+    the squares of these. Whole ``groups`` are held out, or cells where a category occurs in one
+    group only. Intervals are over cells, or over groups. ``null`` is the 95 % limit of the
+    largest over all nuisances under permuted labels, the same for all (Westfall & Young 1993).
 
     At most 20,000 cells are used. The second mapping names the nuisances that could not be
     judged, and why.
@@ -175,13 +216,23 @@ def label_from_nuisance(
         for by_cells, used in ((False, group), (True, None))
     }
     for name, column in nuisances.items():
-        bins, known, nested = _bins(np.asarray(column)[chosen], y, group)
+        given = np.asarray(column)[chosen]
+        if given.ndim > 1:
+            bins, known, nested = _first_varying(given), np.isfinite(given).all(axis=1), False
+        else:
+            bins, known, nested = _bins(given, y, group)
         if len(np.unique(bins[known])) < 2 or len(np.unique(y[known])) < 2:
             left_out[name] = "the same for all cells" if known.any() else "not known"
             continue
         fold, nulls = plans[nested]
         fold, nulls = fold[known], nulls[:, known]
-        answers = _predicted(bins[known], np.concatenate([y[None, known], nulls]), fold, k)
+        labellings = np.concatenate([y[None, known], nulls])
+        if given.ndim > 1:
+            grouped = group is not None and not nested
+            shaped = _shaped(given[known])
+            answers = held_out_predictions(shaped, labellings, fold, grouped=grouped)
+        else:
+            answers = _predicted(bins[known], labellings, fold, k)
         right = answers[0] == y[known]
         units = single if single is not None else None if nested else group
         used = None if units is None else units[known]
@@ -198,45 +249,30 @@ def label_from_nuisance(
     return {name: replace(one, null=null) for name, one in found.items()}, left_out
 
 
-def hold_fixed(
-    nuisance: NDArray[Any],
-    labels: Labels,
-    right: NDArray[np.bool_],
-    *,
-    groups: Labels | None = None,
-    resamples: int = 500,
-    rng: Rng = None,
-) -> tuple[Estimate, Estimate, float]:
-    """How well a classifier does where ``nuisance`` (n,) cannot help it.
+def label_score(
+    columns: Floats, labels: Labels, *, groups: NDArray[np.generic] | None = None, rng: Rng = None
+) -> Floats:
+    """What several numbers (N, d) together say of the label, as one number (N,) or one class (N,).
 
-    Cells fall into strata of like nuisance: up to 20 quantiles of a number, the values of a
-    category. Gives balanced accuracy on all cells whose nuisance is known; the same within
-    strata, averaged over strata by the number of cells in them that can be paired with a cell of
-    another class; and the share of cells that can be. ``right`` (n,) says which cells were given
-    their class. Where no stratum has two classes the second is NaN.
-    Source: stratification on a confounder, Cochran 1968, Biometrics 24.
+    The held-out fit of a ridge probe to the second of two classes; of more classes the one that
+    is said. NaN where a number is not known.
     """
     draw = generator(rng)
-    values, known, categories = as_values(nuisance)
-    y, right = labels[known], right[known]
-    group = None if groups is None else groups[known]
-    strata = values[known].astype(np.int64)
-    if not categories:
-        strata = _quantiles(
-            values[known], int(np.clip(known.sum() // FEWEST_IN_STRATUM, 2, MOST_STRATA))
-        )
-    k, s = int(labels.max(initial=0)) + 1, int(strata.max(initial=0)) + 1
-    outcome = (strata * k + y) * 2 + right
-    counts = resampled_counts(outcome, 2 * k * s, groups=group, resamples=resamples, rng=draw)
-    observed = np.bincount(outcome, minlength=2 * k * s)[None]
-    drawn = np.concatenate([observed, counts]).reshape(-1, s, k, 2)
-    whole = _of_all_classes(drawn.sum(axis=1), y)
-    fixed, matched = _stratified(drawn)
-    of_all, within = (
-        estimate_from(float(one[0]), one[1:], grouped=group is not None, within=SHARE)
-        for one in (whole, fixed)
-    )
-    return of_all, within, float(matched[0])
+    known = np.isfinite(columns).all(axis=1)
+    y, group = labels[known], None if groups is None else codes(np.asarray(groups)[known])
+    if group is not None and group.max(initial=0) == 0:
+        group = None
+    shaped = _shaped(columns[known])
+    folds = assign_folds(y, groups=group, most=5 if group is None else MOST_FOLDS, rng=draw)
+    score = np.full(len(labels), np.nan)
+    if int(labels.max(initial=0)) < 2:
+        fits, means, _ = held_out_fits(shaped, (y == 1)[:, None].astype(np.float64), folds)
+        score[known] = (fits + means)[:, 0]
+        return score
+    said = held_out_predictions(shaped, y[None], folds, grouped=group is not None)[0]
+    answers = np.full(len(labels), "", dtype="<U12")
+    answers[known] = np.char.add("class ", said.astype(np.str_))
+    return answers  # pyright: ignore[reportReturnType]
 
 
 def _of_all_classes(counts: NDArray[np.int64], labels: Labels) -> Floats:
@@ -246,17 +282,56 @@ def _of_all_classes(counts: NDArray[np.int64], labels: Labels) -> Floats:
     return np.where(gone, np.nan, balanced_accuracies(counts))
 
 
-def _stratified(counts: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Balanced accuracy within strata, and the share of cells matched, from (R, S, K, 2)."""
-    sizes = counts.sum(axis=3)  # (R, S, K)
-    whole = sizes.sum(axis=2)
-    paired = np.minimum(whole, 2 * (whole - sizes.max(axis=2)))  # (R, S)
-    within = np.stack([balanced_accuracies(one) for one in counts])
-    total = paired.sum(axis=1)
-    fixed = np.divide(
-        (within * paired).sum(axis=1), total, out=np.full(len(counts), np.nan), where=total > 0
+def _answers_of(
+    names: NDArray[Any], predicted: NDArray[Any], given: NDArray[np.floating] | None
+) -> Floats:
+    """Scores (n, K) of a classifier: its probabilities, or 1 for the class that it says."""
+    if given is not None and given.shape[1] == len(names):
+        return np.asarray(given, dtype=np.float64)
+    return (predicted[:, None] == names).astype(np.float64)
+
+
+def _lower_end(
+    right: NDArray[np.bool_], labels: Labels, groups: Labels | None, resamples: int,
+    draw: np.random.Generator,
+) -> float:  # fmt: skip
+    """The lower end of the interval of the balanced accuracy."""
+    k = int(labels.max(initial=0)) + 1
+    counts = resampled_counts(
+        2 * labels + right, 2 * k, groups=groups, resamples=resamples, rng=draw
     )
-    return fixed, total / np.maximum(whole.sum(axis=1), 1)
+    drawn = _of_all_classes(counts.reshape(-1, k, 2), labels)
+    value = balanced_accuracy(right, labels)
+    return estimate_from(value, drawn, grouped=groups is not None, within=SHARE).least
+
+
+def _clear(told: Estimate) -> bool:
+    """Whether a nuisance tells the label beyond the limit for the largest of all."""
+    return told.null is not None and told.least > told.null
+
+
+def _side_by_side(columns: list[NDArray[Any]]) -> Floats | None:
+    """Numbers of all nuisances (N, d); a value that is not known counts as the median."""
+    if not columns:
+        return None
+    table = np.concatenate([one.reshape(len(one), -1) for one in columns], axis=1)
+    table = np.where(np.isfinite(table), table.astype(np.float64), np.nan)
+    table = table[:, np.isfinite(table).any(axis=0)]
+    return np.where(np.isfinite(table), table, np.nanmedian(table, axis=0))
+
+
+def _shaped(columns: Floats) -> Floats:
+    """Ranks from -1 to 1 of each column (n, d), and their squares: (n, 2 d)."""
+    ranks = (mean_ranks(columns, axis=0) - 0.5) / len(columns) * 2 - 1
+    return np.concatenate([ranks, 1.5 * ranks**2 - 0.5], axis=1)
+
+
+def _first_varying(columns: Floats) -> Labels:
+    """Different numbers (N,) where any of the columns differs from the first row known."""
+    known = np.flatnonzero(np.isfinite(columns).all(axis=1))
+    if not len(known):
+        return np.zeros(len(columns), dtype=np.int64)
+    return (columns != columns[known[0]]).any(axis=1).astype(np.int64)
 
 
 def _bins(
@@ -325,30 +400,33 @@ def _alike(
 
 
 def _encoded(
-    name: str,
-    nuisance: NDArray[Any],
+    nuisances: Mapping[str, NDArray[Any]],
     features: Mapping[str, Any],
     untrained: Mapping[str, Any] | None,
     groups: Labels | None,
     within: Labels | None,
     draw: np.random.Generator,
-) -> tuple[str, Estimate, str] | None:
-    """The layer that the nuisance is read from best, beyond ``within``; None where from none.
+    *,
+    all_of_them: bool = False,
+) -> dict[str, tuple[str, Estimate, str]]:
+    """The layer that each nuisance is read from best, beyond ``within``, and how well; by measure.
 
-    And how well, and by which measure.
+    Those that are read from none are left out, but for ``all_of_them``.
     """
+    if not nuisances:
+        return {}
     found = measure_knowledge(
-        features, {name: nuisance}, groups=groups, untrained=untrained, within=within, rng=draw
+        features, nuisances, groups=groups, untrained=untrained, within=within, rng=draw
     )
-    clear = {
-        layer: read[name]
-        for layer, read in found.layers.items()
-        if name in read and (null := read[name].null) is not None and read[name].least > null
-    }
-    if not clear:
-        return None
-    best = max(clear, key=lambda layer: clear[layer].value)
-    return best, clear[best], found.measures[name]
+    best: dict[str, tuple[str, Estimate, str]] = {}
+    for name, measure in found.measures.items():
+        read = {layer: estimates[name] for layer, estimates in found.layers.items()}
+        clear = {layer: one for layer, one in read.items() if _clear(one)}
+        among = clear or (read if all_of_them else {})
+        if among:
+            layer = max(among, key=lambda layer: among[layer].value)
+            best[name] = layer, among[layer], measure
+    return best
 
 
 def _is_bijection(column: NDArray[Any], labels: Labels) -> bool:

@@ -1,6 +1,7 @@
 """What else can be read from a layer, confounds, and suspect cells."""
 
 from collections.abc import Mapping
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,9 @@ class Alarm:
     encoded_at: str  # the layer that it is read from best
     encoded: Estimate  # R² or AUC there; null: of a network that knows the class alone
     measure: str  # "r2" or "auc", what `encoded` is
-    performance: Estimate  # balanced accuracy of the network on the cells that could be matched
-    performance_fixed: Estimate  # the same within strata of the nuisance
-    matched: float  # share of the cells in strata with more than one class
+    performance: Estimate  # balanced accuracy of the network between two classes, held-out cells
+    performance_fixed: Estimate  # the same in pairs of cells that are alike in it; NaN: too few
+    matched: float  # share of the cells that have such a partner in another class
 
 
 @record
@@ -73,3 +74,6 @@ class Properties:
     cells: NDArray[np.int64]  # (n,), the cells that were measured, in order
     values: Mapping[str, NDArray[np.float64]]  # by property, (n,)
     checks: Mapping[str, NDArray[np.float64]]  # checks of whether each crop is one whole cell, (n,)
+    acquisition: Mapping[str, NDArray[np.float64]] = field(  # how crops were taken, (n,) or (n, d)
+        default_factory=dict[str, NDArray[np.float64]]
+    )

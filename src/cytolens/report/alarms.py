@@ -13,7 +13,22 @@ READ_BY = {"r2": "R²", "auc": "AUC"}
 """How well a property is read, by the key of the measure."""
 
 MOST_ALARMS = 3  # at the top of the report
-_FEW_MATCHED = 0.05
+_FEW_MATCHED = 0.05  # of the cells, which cannot speak for the rest
+_IN_WORDS = {
+    "all_off_cell": "all that is measured away from the cell",
+    "outside": "the border outside of the cell",
+    "frame": "a line or mark at the crop's frame",
+    "border_spread": "unevenness of the border",
+    "border_peak": "the brightest spot of the border",
+    "corners": "a corner unlike the rest",
+    "noise": "noise outside of the cell",
+    "spikes": "spikes outside of the cell",
+    "grid": "the grid of a compression",
+    "fine_detail": "fine detail off the cell",
+    "darkest": "the darkest intensity",
+    "levels": "the number of different intensities",
+    "position_in_file": "the position in the file",
+}
 
 
 def alarm_sentences(results: Results) -> tuple[str, ...]:
@@ -37,6 +52,11 @@ def alarm_sentence(alarm: Alarm, results: Results) -> str:
     untrained = "" if before is None else f", before training {format_number(before)}"
     same = f" (or {', '.join(map(readable, alarm.same_as))})" if alarm.same_as else ""
     chance = "" if null is None else f", by chance at most {format_number(null)}"
+    encodes = "The network encodes it"
+    if not alarm.encoded.least > (alarm.encoded.null or 0):
+        encodes = (
+            "The network is no better than chance, so that it does not show whether it encodes it"
+        )
     kind = (
         "No biology of the cell should be behind it."
         if alarm.kind == "artefact"
@@ -44,7 +64,7 @@ def alarm_sentence(alarm: Alarm, results: Results) -> str:
     )
     return (
         f"{name[:1].upper()}{name[1:]}{same} alone predicts the class: balanced accuracy "
-        f"{format_interval(alarm.label_from_nuisance)}{chance}. The network encodes it "
+        f"{format_interval(alarm.label_from_nuisance)}{chance}. {encodes} "
         f"({READ_BY[alarm.measure]} {format_interval(alarm.encoded)} at "
         f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {kind}"
         f"{_way_to_split(alarm, results)}"
@@ -70,24 +90,27 @@ def _way_to_split(alarm: Alarm, results: Results) -> str:
 
 def readable(name: str) -> str:
     """The name of a property or nuisance, as a reader sees it."""
+    if name in _IN_WORDS:
+        return _IN_WORDS[name]
     return name.replace("_", " ")
 
 
 def _verdict(alarm: Alarm, results: Results) -> str:
     fixed, whole = alarm.performance_fixed, alarm.performance
-    matched = f"{100 * alarm.matched:.0f} % of the cells could be matched"
+    matched = f"{100 * alarm.matched:.0f} % of the cells have one"
     if not np.isfinite(fixed.value) or alarm.matched < _FEW_MATCHED:
         return (
-            f"Hardly any cell has a counterpart of another class in it ({matched}), so these data "
-            "cannot say whether the network uses it or the cell."
+            "It cannot be held fixed: the classes do not overlap in it, or too few cells have a "
+            f"partner of another class that is alike in it ({matched}). These data cannot say "
+            "whether the network uses it or the cell."
         )
     text = (
-        f"Where it is held fixed, the network's balanced accuracy is {format_interval(fixed)} "
-        f"instead of {format_number(whole.value)} on all {results.test_cells} ({matched}): "
+        f"In pairs of cells that are alike in it, the network's balanced accuracy is "
+        f"{format_interval(fixed)} instead of {format_number(whole.value)} on all "
+        f"{results.test_cells} ({matched}): "
     )
-    chance = 1 / max(2, 0 if results.cells is None else len(results.cells.class_names))
-    if fixed.least <= chance:
+    if fixed.least <= 0.5:
         return text + "what is left is not clearly better than chance."
-    if fixed.high < whole.value:
+    if fixed.most < whole.value:
         return text + "part of its performance rests on it."
     return text + "no clear loss."

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 
+import numpy as np
+
 from cytolens.figures.knowledge import CLASS, is_clear, plot_knowledge
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.figures.suspects import plot_suspects
@@ -78,7 +80,23 @@ def sentences(results: Results) -> tuple[str, ...]:
                 f"No confound alarm: none of {len(confounds.nuisances)} nuisances both gives the "
                 "class away to an extent that matters and is encoded by the network."
             )
+        limit = least_heard(confounds)
+        if limit is not None:
+            found.append(
+                f"With {confounds.n:,} cells, a nuisance that alone tells the class with a "
+                f"balanced accuracy below about {format_number(limit)} cannot be heard."
+            )
     return tuple(found)
+
+
+def least_heard(found: Confounds) -> float | None:
+    """The balanced accuracy that a nuisance must have for its interval to lie above chance's limit.
+
+    The limit by chance and the usual half width of an interval below its value.
+    """
+    widths = [one.value - one.low for one in found.nuisances.values()]
+    limits = [one.null for one in found.nuisances.values() if one.null is not None]
+    return max(limits) + float(np.median(widths)) if limits else None
 
 
 def confounds_table(found: Confounds) -> ReportTable | None:
@@ -108,7 +126,10 @@ def confounds_table(found: Confounds) -> ReportTable | None:
         f"{found.n:,} cells. By chance: the 95 % limit of the largest of all of them under "
         "permuted labels. An "
         "alarm needs an interval above that, a quarter of the network's advantage over guessing, "
-        "and a layer that encodes the nuisance beyond what the class says of it."
+        "and a layer that encodes the nuisance beyond what the class says of it; or at all, where "
+        "what is measured off the cell does nearly as well as the network. Held fixed: balanced "
+        "accuracy in pairs of cells that differ by at most a tenth of the s.d. in the nuisance, "
+        "and by two tenths in what all that is measured off the cell says of the class."
     )
     if found.left_out:
         text += f" Not judged: {_reasons(found.left_out)}."

@@ -78,11 +78,13 @@ def held_out(split: Split, *, map_cells: int, seed: int) -> Rows:
 
 def properties(cells: Cells, mapped: Rows, held_out: Rows, *, progress: Progress) -> Properties:
     """What is measured, without any network, on the mapped and the held-out cells."""
+    from cytolens.properties.acquisition import measure_acquisition
     from cytolens.properties.measurement import measure_cells
 
     chosen = np.union1d(mapped, held_out)
-    values, checks = measure_cells(cells.subset(chosen), progress=progress)
-    return Properties(chosen, values, checks)
+    some = cells.subset(chosen)
+    values, checks = measure_cells(some, progress=progress)
+    return Properties(chosen, values, checks, measure_acquisition(some, progress=progress))
 
 
 def properties_at(
@@ -170,4 +172,4 @@ DUPLICATES = Stage(
 )
 MAPPED = Stage("mapped", "choosing the cells on the maps", mapped, keep=None)
 HELD_OUT = Stage("held_out", "choosing held-out cells", held_out, keep=None)
-PROPERTIES = Stage("properties", "measuring the cells", properties, version=2)
+PROPERTIES = Stage("properties", "measuring the cells", properties, version=3)

@@ -27,6 +27,13 @@ _BATCHES = {
 }  # fmt: skip
 _MAY_BE_BIOLOGY = ("crop_size", "total_brightness", "focus", "background")  # of tight crops
 _ARTEFACTS = ("padding_share", "offset_x", "offset_y")
+_OF_NO_CELL = (
+    "corners",
+    "stripes",
+    "levels",
+)  # of the acquisition; a cell's halo has no part in it
+_ORDER = "position_in_file"
+_LEAST_MIXED = 0.2  # of the changes of class along the file that a random order would have
 
 
 def knowledge(
@@ -95,10 +102,12 @@ def confounds(
         features={name: activations.rows(name, held_out) for name in inner},
         held_out=np.searchsorted(properties.cells, held_out),
         predicted=evaluation.probabilities[held_out].argmax(axis=1),
+        probabilities=evaluation.probabilities[held_out],
         groups=seen.groups,
         untrained={name: untrained[name] for name in inner},
         artefacts=artefacts,
-        file_names=tuple(name for name in found if name.startswith(_FILE_NAME)),
+        file_names=tuple(name for name in found if name.startswith((_FILE_NAME, _ORDER))),
+        off_cell=(*properties.acquisition, *_ARTEFACTS),
         rng=seed,
     )
 
@@ -137,17 +146,25 @@ def suspects(
 def nuisances_of(properties: Properties, cells: Cells) -> tuple[Columns, tuple[str, ...]]:
     """What might give the label of the measured cells away, and what of it is no biology.
 
-    Size of the crop, total brightness, padding, background, focus, position, the group, columns
-    of the table named like a plate, day or other batch, and parts of the file names.
+    Size of the crop, total brightness, padding, background, focus, position, what is measured away
+    from the cell (`properties.acquisition`), the group, columns of the table named like a plate,
+    day or other batch, parts of the file names, and the position in the file where its classes are
+    mixed: in a file that is sorted by class, it is the class.
     """
     found: Columns = {name: properties.values[name] for name in (*_MAY_BE_BIOLOGY, *_ARTEFACTS)}
+    found |= properties.acquisition
+    biology = {*_MAY_BE_BIOLOGY, *properties.acquisition} - set(_OF_NO_CELL)
+    shares = np.bincount(cells.labels) / max(len(cells), 1)
+    by_chance = (len(cells) - 1) * (1 - (shares**2).sum())
+    if np.count_nonzero(np.diff(cells.labels)) > _LEAST_MIXED * by_chance:
+        found[_ORDER] = properties.cells.astype(np.float64)
     if cells.groups is not None:
         found[cells.group_name or "group"] = cells.groups
     for name, column in cells.covariates.items():
         if name not in found and _BATCHES & set(re.findall("[a-z]+", name.lower())):
             found[name] = np.asarray(column).astype(np.str_)
     found |= {name: column for name, column in name_parts(cells.names).items() if name not in found}
-    return found, tuple(name for name in found if name not in _MAY_BE_BIOLOGY)
+    return found, tuple(name for name in found if name not in biology)
 
 
 def _summary_of_knowledge(knowledge: Knowledge) -> Summary:
@@ -240,7 +257,7 @@ KNOWLEDGE = Stage(
     summary=_summary_of_knowledge,
 )
 CONFOUNDS = Stage(
-    "confounds", "looking for confounds", confounds, version=2, summary=_summary_of_confounds
+    "confounds", "looking for confounds", confounds, version=3, summary=_summary_of_confounds
 )
 SUSPECTS = Stage(
     "suspects",
