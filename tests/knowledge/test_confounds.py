@@ -209,3 +209,23 @@ def test_lengths_must_agree() -> None:
     given["predicted"] = given["predicted"][:9]
     with pytest.raises(InputError, match="9 of 600"):
         find_confounds(**given)
+
+
+def test_alarms_of_one_cause_are_one_finding() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 2
+    size = y + rng.normal(scale=0.7, size=400)
+    other = 0.8 * y + rng.normal(scale=0.7, size=400)
+    nuisances = {
+        "crop_size": size, "noise": size + rng.normal(scale=0.3, size=400), "darkest": other,
+    }  # fmt: skip
+    features = {"conv1": np.stack([size, nuisances["noise"], other], axis=1)}
+    found = find_confounds(
+        nuisances, y, features=features, held_out=np.arange(400),
+        predicted=(size + other > 0.9).astype(np.int64), artefacts=tuple(nuisances),
+        off_cell=("noise", "darkest"), resamples=100, permutations=50, rng=0,
+    )  # fmt: skip
+    goes_with = {alarm.nuisance: alarm.goes_with for alarm in found.alarms}
+    assert goes_with == {"crop_size": "", "noise": "crop_size", "darkest": ""}
+    noise = next(alarm for alarm in found.alarms if alarm.nuisance == "noise")
+    assert noise.within < 0.6 < noise.label_from_nuisance.value

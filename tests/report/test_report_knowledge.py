@@ -9,7 +9,7 @@ from made_records import NAN, make_cells, make_layers
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
-from cytolens.report.alarms import alarm_sentence, alarm_sentences
+from cytolens.report.alarms import MOST_ALARMS, alarm_sentence, alarm_sentences
 from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
 from cytolens.report.findings import warnings
 from cytolens.report.results import Results
@@ -69,10 +69,16 @@ def test_the_verdict_goes_by_what_is_left(fixed: Estimate, matched: float, words
 
 
 def test_many_alarms_are_listed_in_few_lines_and_the_chapter_says_where_there_is_none() -> None:
-    many = [replace(ALARM, nuisance=f"nuisance_{k}") for k in range(6)]
+    many = [replace(ALARM, nuisance=f"nuisance_{k}") for k in range(MOST_ALARMS + 3)]
     text = alarm_sentences(results(*many))
-    assert len(text) == 4
+    assert len(text) == MOST_ALARMS + 1
     assert "nuisance 5" in text[-1]
+    joined = replace(ALARM, nuisance="noise", goes_with=ALARM.nuisance, within=0.52)
+    assert (
+        "The same finding: noise outside of the cell (0.70, in cells alike in it 0.52)."
+        in (alarm_sentences(results(ALARM, joined))[0])
+    )
+    assert len(alarm_sentences(results(ALARM, joined))) == 1
     assert alarm_sentences(results()) == alarm_sentences(Results({})) == ()
     assert "No confound alarm" in sentences(results())[0]
     assert "below about 0.62 cannot be heard" in sentences(results())[1]

@@ -70,10 +70,16 @@ def test_the_first_number_is_over_held_out_groups(donors: Path, tmp_path: Path) 
     names = ("cells", "split", "evaluation", "folds")
     shown = Results({name: study[name] for name in names})
     assert answer(shown)[0].startswith("On held-out groups (donor) a network reaches")
-    assert "of one test donor only the one network explained below" in answer(shown)[1]
+    assert (
+        "of one test donor only, the balanced accuracy of the one network explained below is"
+        in answer(shown)[1]
+    )
     assert "held-out donors" in facts(shown)[0].label
     alone = Results({name: study[name] for name in names[:3]})
-    assert "held-out cells of one test donor only the network" in answer(alone)[0]
+    assert (
+        "held-out cells of one test donor only, the balanced accuracy of the network is"
+        in answer(alone)[0]
+    )
     assert "of one test donor only" in facts(alone)[0].note
 
 

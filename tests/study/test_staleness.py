@@ -283,7 +283,7 @@ def test_an_edit_of_the_list_of_cells_that_it_was_trained_on_is_seen(data: Path,
     for count in (60, 50):
         seen.write_text("\n".join(names[:count]))
         stages = made_again(out, data, settings, want="classifier", module=network)
-        assert stages == ["classifier"]
+        assert stages[-1] == "classifier"
         assert len(Study(out, data, settings, module=network)["split"].train) == count
         assert made_again(out, data, settings, want="classifier", module=network) == []
 

@@ -210,7 +210,7 @@ def measure_faithfulness(
         ]
         estimates[name] = mean_of_both(
             table[name][alive],
-            np.array(drawn).reshape(len(drawn), -1).T,
+            np.array(drawn).reshape(len(drawn), len(weights)).T,
             grouped=yardstick.groups is not None,
             within=SHARE,
         )

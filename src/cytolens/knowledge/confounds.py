@@ -1,6 +1,6 @@
 """Whether something that is not the cell gives its label away, and whether the network knows it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,7 @@ TOGETHER = "all_off_cell"
 """The name of all ``off_cell`` nuisances as one."""
 
 MOST_FOLDS = 10
+FEWEST_MATCHED = 0.3  # of the cells, to say that one nuisance goes with another
 MOST_CELLS = 20_000  # a seeded draw of more, whose label is predicted
 SAME = 0.98  # rank correlation above which two nuisances are one
 
@@ -67,10 +68,9 @@ def find_confounds(
     An alarm is raised where all three hold:
 
     1. the nuisance predicts the label (`label_from_nuisance`): the lower end of the interval of its
-       balanced accuracy (the number itself where groups are too few for one) lies above
-       the 95 % limit of the largest over all nuisances under
-       permuted labels, so that there is a false one in at most 5 % of studies (maxT, Westfall &
-       Young 1993);
+       balanced accuracy (with groups, the number itself: whether it holds in new groups is another
+       question) lies above the 95 % limit of the largest over all nuisances under permuted labels,
+       so that there is a false one in at most 5 % of studies (maxT, Westfall & Young 1993);
     2. it could carry the decision: it gives at least a quarter of the network's advantage over
        chance;
     3. the network encodes it: at some layer of ``features`` (n, F) the nuisance is read clearly
@@ -134,11 +134,12 @@ def find_confounds(
     right = answers.argmax(axis=1) == seen
     chance = 1 / max(answers.shape[1], 1)
     advantage = balanced_accuracy(right, seen) - chance
-    merged = _alike(scores, alone)
+    merged, grouped = _alike(scores, alone), are_several(groups)
     candidates = [
         name
         for name in sorted(merged, key=lambda name: -alone[name].value)
-        if _clear(alone[name]) and alone[name].value - chance >= LEAST_SHARE * advantage
+        if _clear(alone[name], grouped=grouped)
+        and alone[name].value - chance >= LEAST_SHARE * advantage
     ]
     if any(name in off_cell for name in candidates):
         candidates = [name for name in candidates if name != TOGETHER]
@@ -148,7 +149,7 @@ def find_confounds(
     )
     at_chance = lowest <= chance
     alike_in_all = None
-    if TOGETHER in alone and _clear(alone[TOGETHER]):
+    if TOGETHER in alone and _clear(alone[TOGETHER], grouped=grouped):
         alike_in_all = scores[TOGETHER][held_out]
     at_hand = {name: scores[name][held_out] for name in candidates}
     encoded = _encoded(at_hand, features, untrained, group, seen, draw)
@@ -171,8 +172,55 @@ def find_confounds(
         )  # fmt: skip
         kind = "artefact" if name in artefacts else "may be biology"
         alarms.append(Alarm(name, kind, merged[name], alone[name], *heard, *fixed))
+    joined = _joined(alarms, scores, off_cell, y, groups, draw)
     kinds = {name: "artefact" if name in artefacts else "may be biology" for name in alone}
-    return Confounds(alone, kinds, tuple(alarms), left_out | names_it, len(y))
+    return Confounds(alone, kinds, joined, left_out | names_it, len(y))
+
+
+def _joined(
+    alarms: list[Alarm],
+    scores: Mapping[str, NDArray[Any]],
+    off_cell: Collection[str],
+    labels: Labels,
+    groups: NDArray[np.generic] | None,
+    draw: np.random.Generator,
+) -> tuple[Alarm, ...]:
+    """The alarms, each with the first other that it goes with.
+
+    Those of what has a name of its own (crop size) come before measures of the border, which few
+    pixels make depend on the crop's size.
+    """
+    group = None if groups is None else codes(groups)
+    first: list[Alarm] = []
+    found: dict[str, Alarm] = {}
+    for alarm in sorted(alarms, key=lambda alarm: alarm.nuisance in off_cell):
+        said = _said(scores[alarm.nuisance], labels, group, draw)
+        for other in first:
+            whole, within, matched = hold_fixed(
+                scores[other.nuisance], labels, said, groups=group, resamples=1, rng=draw
+            )
+            if matched >= FEWEST_MATCHED and within.value - 0.5 < (whole.value - 0.5) / 2:
+                found[alarm.nuisance] = replace(
+                    alarm, goes_with=other.nuisance, within=within.value
+                )
+                break
+        else:
+            first.append(alarm)
+    return tuple(found.get(alarm.nuisance, alarm) for alarm in alarms)
+
+
+def _said(
+    column: NDArray[Any], labels: Labels, groups: Labels | None, draw: np.random.Generator
+) -> Floats:
+    """1 for the class (N, K) that the nuisance says of a cell held out; all 0 if it is unknown."""
+    bins, known, nested = _bins(column, labels, groups)
+    k = int(labels.max(initial=0)) + 1
+    by = groups if are_several(groups) and not nested else None
+    folds = assign_folds(labels, groups=by, most=MOST_FOLDS, rng=draw)
+    said = np.zeros((len(labels), k))
+    answers = _predicted(bins[known], labels[None, known], folds[known], k)[0]
+    said[np.flatnonzero(known), answers] = 1
+    return said
 
 
 def label_from_nuisance(
@@ -305,9 +353,13 @@ def _lower_end(
     return estimate_from(value, drawn, grouped=groups is not None, within=SHARE).least
 
 
-def _clear(told: Estimate) -> bool:
-    """Whether a nuisance tells the label beyond the limit for the largest of all."""
-    return told.null is not None and told.least > told.null
+def _clear(told: Estimate, *, grouped: bool) -> bool:
+    """Whether a nuisance tells the label beyond the limit for the largest of all.
+
+    Over cells, the interval must lie above it. An interval over groups speaks of new groups; that
+    these cells give their labels away is shown by the labels permuted within them alone.
+    """
+    return told.null is not None and (told.value if grouped else told.least) > told.null
 
 
 def _side_by_side(columns: list[NDArray[Any]]) -> Floats | None:
@@ -421,7 +473,9 @@ def _encoded(
     best: dict[str, tuple[str, Estimate, str]] = {}
     for name, measure in found.measures.items():
         read = {layer: estimates[name] for layer, estimates in found.layers.items()}
-        clear = {layer: one for layer, one in read.items() if _clear(one)}
+        clear = {
+            layer: one for layer, one in read.items() if _clear(one, grouped=groups is not None)
+        }
         among = clear or (read if all_of_them else {})
         if among:
             layer = max(among, key=lambda layer: among[layer].value)

@@ -38,6 +38,8 @@ class Alarm:
     performance: Estimate  # balanced accuracy of the network between two classes, held-out cells
     performance_fixed: Estimate  # the same in pairs of cells that are alike in it; NaN: too few
     matched: float  # share of the cells that have such a partner in another class
+    goes_with: str = ""  # an alarm that leaves this one less than half of what it says
+    within: float = np.nan  # balanced accuracy from this nuisance in pairs alike in that one
 
 
 @record

@@ -1,6 +1,7 @@
 """Confound alarms in words, for the top of the report and for the chapter on knowledge."""
 
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from cytolens.report.results import Results
 READ_BY = {"r2": "R²", "auc": "AUC"}
 """How well a property is read, by the key of the measure."""
 
-MOST_ALARMS = 3  # at the top of the report
+MOST_ALARMS = 5  # at the top of the report
 _FEW_MATCHED = 0.05  # of the cells, which cannot speak for the rest
 _IN_WORDS = {
     "all_off_cell": "all that is measured away from the cell",
@@ -23,7 +24,7 @@ _IN_WORDS = {
     "corners": "a corner unlike the rest",
     "noise": "noise outside of the cell",
     "spikes": "spikes outside of the cell",
-    "grid": "the grid of a compression",
+    "grid": "steps at every eighth pixel, as compression leaves them",
     "fine_detail": "fine detail off the cell",
     "darkest": "the darkest intensity",
     "levels": "the number of different intensities",
@@ -35,14 +36,55 @@ def alarm_sentences(results: Results) -> tuple[str, ...]:
     """The alarms for the top of the report, the strongest first."""
     found = results.read("confounds", Confounds)
     raised = () if found is None else found.alarms
-    sentences = [alarm_sentence(alarm, results) for alarm in raised[:MOST_ALARMS]]
-    if len(raised) > MOST_ALARMS:
-        others = ", ".join(readable(alarm.nuisance) for alarm in raised[MOST_ALARMS:])
+    first = separate(raised)
+    sentences = [
+        " ".join([alarm_sentence(alarm, results), *_joined(alarm, raised)])
+        for alarm in first[:MOST_ALARMS]
+    ]
+    if len(first) > MOST_ALARMS:
+        others = ", ".join(readable(alarm.nuisance) for alarm in first[MOST_ALARMS:])
         sentences.append(
             f"To a lesser degree also {others} alone: see the chapter on what else the network "
             "knows."
         )
     return tuple(sentences)
+
+
+def separate(alarms: Sequence[Alarm]) -> list[Alarm]:
+    """Alarms that do not go with another."""
+    return [alarm for alarm in alarms if not alarm.goes_with]
+
+
+def _joined(alarm: Alarm, raised: Sequence[Alarm]) -> list[str]:
+    """What goes with an alarm, so that it is the same finding."""
+    others = [one for one in raised if one.goes_with == alarm.nuisance]
+    if not others:
+        return []
+    listed = ", ".join(
+        f"{readable(one.nuisance)} ({format_number(one.label_from_nuisance.value)}, in cells alike "
+        f"in it {format_number(one.within)})"
+        for one in others
+    )
+    return [f"The same finding: {listed}."]
+
+
+def _answering(alarm: Alarm, results: Results) -> str:
+    """The channel that the nuisance correlates with most, of those described."""
+    found = [
+        (abs(one.correlations[name].value), layer, one.channel, one.correlations[name])
+        for layer, contexts in results.by_layer("channels", tuple).items()
+        for one in contexts
+        for name in (alarm.nuisance, *alarm.same_as)
+        if name in one.correlations
+        and abs(one.correlations[name].value) > (one.correlations[name].null or 0)
+    ]
+    if not found:
+        return ""
+    _, layer, channel, estimate = max(found, key=lambda entry: entry[0])
+    return (
+        f" Channel {channel} of {layer} answers to it (rank correlation "
+        f"{format_interval(estimate)})."
+    )
 
 
 def alarm_sentence(alarm: Alarm, results: Results) -> str:
@@ -67,7 +109,7 @@ def alarm_sentence(alarm: Alarm, results: Results) -> str:
         f"{format_interval(alarm.label_from_nuisance)}{chance}. {encodes} "
         f"({READ_BY[alarm.measure]} {format_interval(alarm.encoded)} at "
         f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {kind}"
-        f"{_way_to_split(alarm, results)}"
+        f"{_answering(alarm, results)}{_way_to_split(alarm, results)}"
     )
 
 

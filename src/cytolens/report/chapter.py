@@ -24,6 +24,8 @@ class Drawing:
     plot: "Callable[[], Figure]"
     note: str = ""  # how it was measured, shown on demand
     half: bool = False  # two of these share a row
+    front: int = 0  # its place among the figures that answer the question; 0: in its chapter
+    fold: str = ""  # figures that follow each other under the same heading are shown on demand
 
 
 def _nothing(results: Results) -> tuple[()]:
@@ -40,6 +42,14 @@ class Chapter:
     figures: Callable[[Results], Iterable[Drawing]] = _nothing
     tables: Callable[[Results], Iterable[ReportTable | None]] = _nothing
     sentences: Callable[[Results], tuple[str, ...]] = _nothing
+    result: Callable[[Results], str] | None = None  # what came out; else the first sentence
+
+    def told(self, results: Results) -> tuple[str, tuple[str, ...]]:
+        """What came out, in one sentence; and the sentences that say more."""
+        sentences = self.sentences(results)
+        if self.result is not None:
+            return self.result(results), sentences
+        return (sentences[0], sentences[1:]) if sentences else ("", ())
 
 
 def file_name(layer: str) -> str:

@@ -2,11 +2,12 @@
 
 import base64
 import json
-import struct
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from io import BytesIO
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 from cytolens.store.files import plain_json
 
-PAGE_BUDGET = 9_000_000  # bytes of PNG; a third more as base64
+PAGE_BUDGET = 4_200_000  # bytes of pictures; a third more as base64
+_QUALITY = 90  # of WebP; the figures are stored without loss beside the page
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,12 @@ class ReportFigure:
     """A figure of the page; its number is given when the page is written."""
 
     name: str  # of its files in the run folder
-    png: bytes
+    picture: bytes  # PNG or WebP
     title: str  # what it is, a few words
     caption: str  # what is shown, what to read from it, one caution
     note: str = ""  # how it was measured, folded
     half: bool = False  # two of these share a row
+    fold: str = ""  # figures that follow each other under the same heading are shown on demand
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Section:
 
     anchor: str
     title: str
+    result: str = ""  # what came out, in one sentence; seen where the chapter is folded
     text: tuple[str, ...] = ()  # paragraphs
     figures: tuple[ReportFigure, ...] = ()
     tables: tuple[ReportTable, ...] = ()
@@ -72,14 +76,18 @@ class ReportContent:
     warnings: tuple[str, ...] = ()  # what to keep in mind before believing the answer
     remarks: tuple[str, ...] = ()  # how the data were read
     skipped: tuple[tuple[str, str], ...] = ()  # (file, reason)
+    front: tuple[ReportFigure, ...] = ()  # the figures that answer the question
     sections: tuple[Section, ...] = ()
+    folded: bool = False  # the sections are shown on demand
     citations: tuple[str, ...] = ()
     created: str = ""  # date and version, as one line
     summary: Mapping[str, Any] = field(default_factory=dict[str, Any])  # as in summary.json
 
 
 def render_report(content: ReportContent) -> str:
-    """The page as HTML text: styles and pictures inside, no scripts, no network.
+    """The page as HTML text: styles, pictures and a few lines of script inside, no network.
+
+    Without scripts all of it can be read: they open what a link points to, and all for printing.
 
     ``summary`` is embedded as JSON (``<script type="application/json" id="summary">``), so that
     the numbers can be read back from the page alone.
@@ -99,60 +107,73 @@ def render_report(content: ReportContent) -> str:
     return environment.from_string(source).render(
         content=content,
         summary=_json(content.summary),
-        rows_of_figures=_rows,
+        blocks_of_figures=_blocks,
+        lead=first_sentence,
         count=count,
         embed=_data_uri,
-        size=_png_size,
+        size=_size,
     )
 
 
 def shrink_to_fit(pictures: Mapping[str, bytes], *, budget: int = PAGE_BUDGET) -> dict[str, bytes]:
-    """The same PNG pictures, made smaller where together they would be too much for one page.
+    """PNG pictures as WebP, made smaller where together they would be too much for one page.
 
     The largest is halved in width, down to 700 pixels, until all fit or none can shrink.
     """
-    fitted = dict(pictures)
+    fitted = {name: _as_webp(png) for name, png in pictures.items()}
     while sum(map(len, fitted.values())) > budget:
-        able = [name for name, png in fitted.items() if _png_size(png)[0] >= 1400]
+        able = [name for name, picture in fitted.items() if _size(picture)[0] >= 1400]
         if not able:
             break
         name = max(able, key=lambda able_name: len(fitted[able_name]))
-        fitted[name] = _halved(fitted[name])
+        fitted[name] = _as_webp(pictures[name], width=_size(fitted[name])[0] // 2)
     return fitted
 
 
-def _halved(png: bytes) -> bytes:
+def first_sentence(text: str) -> tuple[str, str]:
+    """The first sentence, and the rest."""
+    found = re.search(r"(?<!e\.g)(?<=[\w%)\]])\. (?=[A-Z])", text)
+    return (text, "") if found is None else (text[: found.start() + 1], text[found.end() :])
+
+
+def _as_webp(png: bytes, *, width: int | None = None) -> bytes:
     from PIL import Image
 
-    with Image.open(BytesIO(png)) as picture:
-        width, height = picture.size
-        small = picture.convert("RGB").resize(
-            (width // 2, max(1, height // 2)), Image.Resampling.BOX
-        )
     buffer = BytesIO()
-    small.save(buffer, format="png", optimize=True)
+    with Image.open(BytesIO(png)) as picture:
+        made = picture.convert("RGB")
+        if width is not None:
+            height = max(1, round(made.height * width / made.width))
+            made = made.resize((width, height), Image.Resampling.BOX)
+        made.save(buffer, format="webp", quality=_QUALITY, method=1)
     return buffer.getvalue()
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def _data_uri(picture: bytes) -> str:
+    kind = "webp" if picture[8:12] == b"WEBP" else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-def _png_size(png: bytes) -> tuple[int, int]:
-    """Width and height from the header of a PNG file (ISO/IEC 15948, 11.2.2)."""
-    width, height = struct.unpack(">II", png[16:24])
-    return width, height
+def _size(picture: bytes) -> tuple[int, int]:
+    """Width and height."""
+    from PIL import Image
+
+    with Image.open(BytesIO(picture)) as opened:
+        return opened.size
 
 
-def _rows(figures: Sequence[ReportFigure]) -> list[list[ReportFigure]]:
-    """Figures in rows: two narrow ones that follow each other share a row."""
-    rows: list[list[ReportFigure]] = []
-    for figure in figures:
-        if figure.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
-            rows[-1].append(figure)
-        else:
-            rows.append([figure])
-    return rows
+def _blocks(figures: Sequence[ReportFigure]) -> list[tuple[str, list[list[ReportFigure]]]]:
+    """Figures under their folds, in rows: two narrow ones that follow each other share a row."""
+    blocks: list[tuple[str, list[list[ReportFigure]]]] = []
+    for fold, members in groupby(figures, key=lambda figure: figure.fold):
+        rows: list[list[ReportFigure]] = []
+        for figure in members:
+            if figure.half and rows and len(rows[-1]) == 1 and rows[-1][0].half:
+                rows[-1].append(figure)
+            else:
+                rows.append([figure])
+        blocks.append((fold, rows))
+    return blocks
 
 
 def _json(value: Mapping[str, Any]) -> "Markup":

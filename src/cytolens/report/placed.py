@@ -214,8 +214,8 @@ def placed_page(
         remarks=tuple(text for text in cells.remarks if not text.startswith("warning")),
         skipped=tuple((bad.name, bad.reason) for bad in cells.skipped),
         sections=(
-            Section("maps", "Where they lie", (), shown),
-            Section("numbers", "In numbers", text, (), (_table_by_depth(placed, on),)),
+            Section("maps", "Where they lie", figures=shown),
+            Section("numbers", "In numbers", text=text, tables=(_table_by_depth(placed, on),)),
         ),
         citations=(f"The software: the cytolens founders. cytolens {__version__} (2026).",),
         created=f"Written by cytolens {__version__} on {date.today().isoformat()}.",

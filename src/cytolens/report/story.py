@@ -44,17 +44,21 @@ def tell(
     A figure without a picture, and a chapter with neither figures nor tables, is left out.
     """
     fitted = shrink_to_fit(pictures)
+    front: list[tuple[int, ReportFigure]] = []
     sections: list[Section] = []
     for chapter in find_chapters():
-        figures = tuple(
-            ReportFigure(one.name, fitted[one.name], one.title, one.caption, one.note, one.half)
+        shown = [
+            (one.front, ReportFigure(one.name, fitted[one.name], one.title, one.caption, one.note,
+                                     one.half, one.fold))
             for one in chapter.figures(results)
             if one.name in fitted
-        )
+        ]  # fmt: skip
+        front += [entry for entry in shown if entry[0]]
+        figures = tuple(figure for place, figure in shown if not place)
         tables = tuple(table for table in chapter.tables(results) if table is not None)
-        if figures or tables:
-            text = chapter.sentences(results)
-            sections.append(Section(chapter.anchor, chapter.title, text, figures, tables))
+        if shown or tables:
+            result, text = chapter.told(results)
+            sections.append(Section(chapter.anchor, chapter.title, result, text, figures, tables))
     cells = results.cells
     version = results.versions.get("cytolens", cytolens.__version__)
     return ReportContent(
@@ -65,7 +69,9 @@ def tell(
         warnings=findings.warnings(results),
         remarks=() if cells is None else cells.remarks,
         skipped=() if cells is None else tuple((bad.name, bad.reason) for bad in cells.skipped),
+        front=tuple(figure for _, figure in sorted(front, key=lambda entry: entry[0])),
         sections=tuple(sections),
+        folded=True,
         citations=(f"The software: the cytolens founders. cytolens {version} (2026).", PAPER),
         created=f"Written by cytolens {version} on {date.today().isoformat()}.",
         summary=results.summary,

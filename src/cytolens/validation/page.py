@@ -213,7 +213,7 @@ def _results(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> S
         "Grey ticks: chance, the share of the cell that the plant covers.",
     )
     table = ReportTable("Pointing game", header, rows, caption, text_columns=2)
-    return Section("results", "Results", (), (figure,), (table,))
+    return Section("results", "Results", figures=(figure,), tables=(table,))
 
 
 def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Section:
@@ -257,7 +257,9 @@ def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Sect
     )
     tables = (ReportTable(f"{kind.capitalize()}: all measures", header, rows, caption, 2),)
     text = tuple(_sentence(answer, answer.setting) for answer in answers)
-    return Section(kind, kind.capitalize(), text, figures, tables if rows else ())
+    return Section(
+        kind, kind.capitalize(), text=text, figures=figures, tables=tables if rows else ()
+    )
 
 
 def _against(answer: KnownAnswer, rival: str, measure: str) -> str:
@@ -289,7 +291,7 @@ def _method(answers: Sequence[KnownAnswer]) -> Section:
         "The intervals are over cells, for one network and one simulation; another seed trains "
         "another network.",
     )
-    return Section("method", "How this was measured", text)
+    return Section("method", "How this was measured", text=text)
 
 
 def _value(answer: KnownAnswer, key: str) -> str:

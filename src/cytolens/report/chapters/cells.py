@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
+
 from cytolens.figures.cells import plot_cells
 from cytolens.records.cells import Cells
 from cytolens.report.chapter import Chapter, Drawing
@@ -21,6 +23,17 @@ def figures(results: Results) -> Iterator[Drawing]:
     if cells is not None:
         plot = partial(plot_cells, cells)
         yield Drawing("cells", "Cells of each class", _caption(cells), plot, _note(cells))
+
+
+def result(results: Results) -> str:
+    """How many cells of which classes, and their size."""
+    cells = results.cells
+    if cells is None:
+        return ""
+    counts = np.bincount(cells.labels, minlength=len(cells.class_names))
+    listed = ", ".join(f"{count:,} {name}" for name, count in zip(cells.class_names, counts))
+    height, width = cells.preparation.size
+    return f"{len(cells):,} crops of {height} × {width} px: {listed}."
 
 
 def _caption(cells: Cells) -> str:
@@ -42,4 +55,4 @@ def _note(cells: Cells) -> str:
     )
 
 
-CHAPTER = Chapter("cells", "The cells", 10, figures)
+CHAPTER = Chapter("cells", "The cells", 10, figures, result=result)

@@ -121,7 +121,10 @@ def _cards(
     if ranking is not None:
         note = f"{note} {_ranking_note(ranking)}".strip()
     title = f"What the channels of {name} are for"
-    return Drawing(f"channels_{file_name(name)}", title, caption, plot, note)
+    return Drawing(
+        f"channels_{file_name(name)}", title, caption, plot, note,
+        front=4 if first else 0, fold="" if first else "Cards of the other layers",
+    )  # fmt: skip
 
 
 def _cards_note(n: int, cells: str) -> str:

@@ -65,6 +65,22 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
         yield _folds_table(folds)
 
 
+def result(results: Results) -> str:
+    """The number that comes first, and what a linear model reaches."""
+    found, folds = results.read("evaluation", Predictions), folds_by_group(results)
+    if found is None:
+        return ""
+    measures = found.test.measures if folds is None else folds.measures
+    key = next((name for name in ("balanced_accuracy", "accuracy", "auc") if name in measures), "")
+    if not key:
+        return ""
+    cells = results.test_cells if folds is None else "held-out groups"
+    return (
+        f"{measure_name(key)} on {cells} {format_interval(measures[key])}; a linear model on the "
+        f"pixels of the test cells reaches {format_interval(found.baseline.measures.get(key))}."
+    )
+
+
 def _class_names(results: Results, test: Evaluation) -> tuple[str, ...]:
     cells = results.cells
     return tuple(map(str, range(len(test.confusion)))) if cells is None else cells.class_names
@@ -137,4 +153,4 @@ def _folds_table(folds: Folds) -> ReportTable:
     return ReportTable("Networks tested on the part held out from their training", header, rows)
 
 
-CHAPTER = Chapter("classifier", "The classifier", 20, figures, tables)
+CHAPTER = Chapter("classifier", "The classifier", 20, figures, tables, result=result)

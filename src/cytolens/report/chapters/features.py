@@ -129,7 +129,8 @@ def _more_images(results: Results, found: Galleries) -> Iterator[Drawing]:
             "things."
         )
         title = f"What else drives the channels of {images.layer}"
-        yield Drawing(f"kinds_{file_name(images.layer)}", title, caption, plot, half=True)
+        name = f"kinds_{file_name(images.layer)}"
+        yield Drawing(name, title, caption, plot, half=True, fold="Several images of a channel")
     if found.unconstrained:
         plot = partial(
             plot_feature_gallery, found.unconstrained, layers=results.layers, **_crops(results)
@@ -142,7 +143,8 @@ def _more_images(results: Results, found: Galleries) -> Iterator[Drawing]:
             "Made in Fourier space, between the cells' darkest and brightest intensity. Complexity "
             "is measured on these images."
         )
-        yield Drawing("unconstrained", "The same without a prior", caption, plot, note)
+        title = "The same without a prior"
+        yield Drawing("unconstrained", title, caption, plot, note, fold="Images without a prior")
 
 
 def _whole_layers(results: Results, found: Galleries) -> Iterator[Drawing]:
@@ -158,7 +160,8 @@ def _whole_layers(results: Results, found: Galleries) -> Iterator[Drawing]:
                 "in the gallery by depth."
             )
             title = f"All feature images of {images.layer}"
-            yield Drawing(f"gallery_{file_name(images.layer)}", title, caption, plot)
+            name = f"gallery_{file_name(images.layer)}"
+            yield Drawing(name, title, caption, plot, fold="All images, layer by layer")
 
 
 def _crops(results: Results) -> dict[str, Any]:

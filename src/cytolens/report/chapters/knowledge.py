@@ -11,7 +11,7 @@ from cytolens.figures.suspects import plot_suspects
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Confounds, Knowledge, Suspects
-from cytolens.report.alarms import MOST_ALARMS, READ_BY, alarm_sentence, readable
+from cytolens.report.alarms import MOST_ALARMS, READ_BY, alarm_sentence, readable, separate
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
@@ -32,7 +32,7 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_knowledge, results.layers, knowledge)
         title = "What can be read from each layer"
-        yield Drawing("knowledge", title, caption, plot, _knowledge_note(knowledge))
+        yield Drawing("knowledge", title, caption, plot, _knowledge_note(knowledge), front=3)
     cells = results.cells
     if suspects is not None and cells is not None and len(suspects.labels) + len(suspects.odd):
         caption = (
@@ -48,7 +48,8 @@ def figures(results: Results) -> Iterator[Drawing]:
             + " ".join(suspects.remarks)
         )
         plot = partial(plot_suspects, suspects, cells)
-        yield Drawing("suspects", "Suspect labels and odd cells", caption, plot, note.strip())
+        title = "Suspect labels and odd cells"
+        yield Drawing("suspects", title, caption, plot, note.strip(), front=5)
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:
@@ -74,7 +75,9 @@ def sentences(results: Results) -> tuple[str, ...]:
             found.append(f"Apart from the class, training made most readable: {'; '.join(listed)}.")
     confounds = results.read("confounds", Confounds)
     if confounds is not None:
-        found += [alarm_sentence(alarm, results) for alarm in confounds.alarms[MOST_ALARMS:]]
+        found += [
+            alarm_sentence(alarm, results) for alarm in separate(confounds.alarms)[MOST_ALARMS:]
+        ]
         if not confounds.alarms:
             found.append(
                 f"No confound alarm: none of {len(confounds.nuisances)} nuisances both gives the "

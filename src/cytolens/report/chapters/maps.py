@@ -62,10 +62,13 @@ def figures(results: Results) -> Iterator[Drawing]:
     if layer is not None and layer in results.main_maps:
         yield from _main_map(results, cells, results.main_maps[layer], clusters.get(layer))
     depths = {found.name: found.depth for found in results.layers}
-    for method, by_layer in results.nested("maps", Embedding).items():
+    maps = results.nested("maps", Embedding)
+    first = next(iter(maps), "")
+    for method, by_layer in maps.items():
         ordered = sorted(by_layer.values(), key=lambda found: depths.get(found.layer, 0))
         if len(ordered) > 1:
-            yield _by_depth(results, cells, method, ordered, clusters, depths)
+            fold = "" if method == first else "Maps of another kind"
+            yield _by_depth(results, cells, method, ordered, clusters, depths, fold)
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:
@@ -86,6 +89,14 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
     )
     header = ("layer", "map", *(_QUALITY[key] for key in keys))
     yield ReportTable("What each map kept", header, rows, _QUALITY_TEXT, 2, folded=True)
+
+
+def result(results: Results) -> str:
+    """How much the main map kept."""
+    shown = results.main_maps.get(results.main_layer or "")
+    if shown is None:
+        return ""
+    return f"{map_name(shown.method)} of {shown.layer}. {quality_of_map(shown.quality)}"
 
 
 def _main_map(
@@ -128,7 +139,8 @@ def _main_map(
         "assigned so that cells move as little as possible in total; the text says how far."
     )
     plot = partial(plot_thumbnails, embedding, cells)
-    yield Drawing("map_thumbnails", "The cells themselves on the map", caption, plot, note)
+    title = f"The cells on the map of {layer}"
+    yield Drawing("map_thumbnails", title, caption, plot, note, front=2)
 
 
 def _by_depth(
@@ -138,6 +150,7 @@ def _by_depth(
     ordered: Sequence[Embedding],
     clusters: Mapping[str, Clusters],
     depths: Mapping[str, int],
+    fold: str,
 ) -> Drawing:
     main = ordered[0].method == next(iter(results.main_maps.values())).method
     plot = partial(
@@ -158,7 +171,7 @@ def _by_depth(
             "before it that shares most cells with it."
         )
     title = f"The maps by depth ({map_name(method)})"
-    return Drawing(f"maps_by_depth_{method}", title, caption, plot, note)
+    return Drawing(f"maps_by_depth_{method}", title, caption, plot, note, fold=fold)
 
 
 def _plot_panel(
@@ -254,4 +267,4 @@ def _quality_sentence(what: str, known: Mapping[str, str]) -> str:
     return text.strip()
 
 
-CHAPTER = Chapter("maps", "Maps of the feature space", 30, figures, tables)
+CHAPTER = Chapter("maps", "Maps of the feature space", 30, figures, tables, result=result)

@@ -9,6 +9,7 @@ from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import CellExplanation, ModulatedImages, Modulation
 from cytolens.report.chapter import Chapter, Drawing, file_name
+from cytolens.report.page import first_sentence
 from cytolens.report.results import Results
 
 
@@ -30,6 +31,7 @@ def figures(results: Results) -> Iterator[Drawing]:
             _explanation_caption(shown),
             partial(plot_cell_explanation, shown, value_range=limits, **crops),
             _explanation_note(shown),
+            fold="" if place == 0 else "More cells explained",
         )
     for place, modulated in enumerate(reversed(found.galleries)):
         images = None if galleries is None else galleries.of(modulated.layer)
@@ -41,7 +43,16 @@ def figures(results: Results) -> Iterator[Drawing]:
             _modulated_caption(modulated, first=place == 0),
             partial(plot_modulated, images, modulated, **crops),
             kept_text(found.kept.get(modulated.layer, {})),
+            fold="" if place == 0 else "Modulated images of the other layers",
         )
+
+
+def result(results: Results) -> str:
+    """How much of the activation the parts that are kept hold, at the deepest layer."""
+    found = results.read("modulated", Modulation)
+    kept = {} if found is None else dict(found.kept)
+    layer = next((one.layer for one in reversed(found.galleries)), "") if found else ""
+    return first_sentence(f"At {layer}: {kept_text(kept[layer])}")[0] if layer in kept else ""
 
 
 def kept_text(found: Mapping[str, Estimate]) -> str:
@@ -98,4 +109,4 @@ def _explanation_note(shown: CellExplanation) -> str:
     )
 
 
-CHAPTER = Chapter("modulated", "What matters in a cell", 90, figures)
+CHAPTER = Chapter("modulated", "What matters in a cell", 90, figures, result=result)

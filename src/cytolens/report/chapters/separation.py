@@ -23,6 +23,7 @@ ByLayer = Mapping[str, Mapping[str, Estimate]]
 def figures(results: Results) -> Iterator[Drawing]:
     """Where the classes come apart, which pairs first, and how alike the layers are."""
     measured, pairs = _separation(results), results.read("pairs", Pairs)
+    several = pairs is not None and len(pairs.onsets) > 1 and bool(pairs.layers)
     if measured and results.layers:
         caption = (
             "How far the classes come apart at each depth, with 95 % intervals, in the features "
@@ -33,7 +34,9 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_separation, measured, results.layers)
         title = "Separation of the classes, from the input to the logits"
-        yield Drawing("separation", title, caption, plot, separation_note(results))
+        yield Drawing(
+            "separation", title, caption, plot, separation_note(results), front=0 if several else 1
+        )
     if pairs is not None and pairs.layers and results.layers:
         caption = (
             "Balanced accuracy of a linear probe for each pair of classes, and for each class "
@@ -43,7 +46,7 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_pairs, results.layers, pairs.layers, pairs.onsets)
         title = "Which classes come apart where"
-        yield Drawing("pairs", title, caption, plot, pairs_note(pairs))
+        yield Drawing("pairs", title, caption, plot, pairs_note(pairs), front=int(several))
     found = results.read("similarity", Similarity)
     if found is not None and len(found.layers) > 1:
         caption = (

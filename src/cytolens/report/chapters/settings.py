@@ -26,6 +26,12 @@ def tables(results: Results) -> Iterator[ReportTable]:
         yield ReportTable("Time spent", ("stage", "seconds"), rows)
 
 
+def result(results: Results) -> str:
+    """The version, and how long the study took."""
+    version, spent = results.versions.get("cytolens", ""), sum(results.timings.values())
+    return f"cytolens {version}, {spent:,.0f} s in all." if version and spent else ""
+
+
 def _preparation(cells: Cells) -> ReportTable:
     prepared = cells.preparation
     rows = [
@@ -52,4 +58,4 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", "–" if value is None else str(value)
 
 
-CHAPTER = Chapter("settings", "Settings and versions", 100, tables=tables)
+CHAPTER = Chapter("settings", "Settings and versions", 100, tables=tables, result=result)

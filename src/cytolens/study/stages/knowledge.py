@@ -195,6 +195,8 @@ def _summary_of_confounds(confounds: Confounds) -> Summary:
                     "performance": alarm.performance.as_dict(),
                     "performance_fixed": alarm.performance_fixed.as_dict(),
                     "matched": alarm.matched,
+                    "goes_with": alarm.goes_with or None,
+                    "within": alarm.within,
                 }
                 for alarm in confounds.alarms
             ],
@@ -257,7 +259,7 @@ KNOWLEDGE = Stage(
     summary=_summary_of_knowledge,
 )
 CONFOUNDS = Stage(
-    "confounds", "looking for confounds", confounds, version=3, summary=_summary_of_confounds
+    "confounds", "looking for confounds", confounds, version=5, summary=_summary_of_confounds
 )
 SUSPECTS = Stage(
     "suspects",
