@@ -17,13 +17,14 @@ demo: setup
 	$(VENV)/bin/cytolens demo --out demo-run
 
 # The tests and the examples in docstrings. One process per core, one
-# thread each: small networks gain nothing from a second thread.
+# thread each: small networks gain nothing from a second thread. The tests of
+# one file stay in one process, which makes their shared study once.
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 	OMP_NUM_THREADS=1 $(PY) -m pytest --doctest-modules src/cytolens
 
 coverage: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --cov --cov-branch --cov-report=term
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile --cov --cov-branch --cov-report=term
 
 lint: setup
 	$(VENV)/bin/ruff format --check .

@@ -57,7 +57,7 @@ def test_the_summary_has_the_promised_keys(study: Study):
 
 
 def test_it_is_read_back_as_it_was_made(study: Study):
-    again = Study(study.folder.path)["populations"]
     first = study["populations"]
+    again = Study(study.folder.path)["populations"]
     assert again.described == first.described
     np.testing.assert_array_equal(again.flow.labels, first.flow.labels)
