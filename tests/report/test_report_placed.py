@@ -6,7 +6,7 @@ from made_records import make_cells, make_embedding
 
 from cytolens.figures.style import render
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.maps import PlacedCells
+from cytolens.records.maps import NovelCells, PlacedCells
 from cytolens.report.chapter import MOST_WORDS
 from cytolens.report.page import render_report
 from cytolens.report.placed import (
@@ -46,6 +46,9 @@ def placed(*, odd: int = 2) -> PlacedCells:
         clean=dict.fromkeys((*LAYERS, "any"), clean),
         expected=0.02,
         calibrated_on=(30, 20, 10),
+        overall=NovelCells(
+            np.arange(6.0)[::-1], np.linspace(0.05, 1, 6), flags, share, clean, 0.05, True
+        ),
     )
 
 
@@ -59,7 +62,10 @@ def test_the_page_has_every_figure_and_the_numbers_by_depth() -> None:
     summary = placed_summary(placed(), CELLS, on(), MEASURES)
     content = placed_page(placed(), CELLS, on(), MEASURES, pictures, summary)
     assert content.answer[0] == "Predicted: 4 class 0, 2 class 1."
-    assert content.sections[1].tables[0].rows[0][0] == "conv1"
+    assert "cannot be told" in content.answer[2]
+    rows = content.sections[1].tables[0].rows
+    assert [row[0] for row in rows] == [*LAYERS, "any of these", "one number over all"]
+    assert len({len(row) for row in rows}) == 1
     assert render_report(content).count("<figure") == 4
 
 
@@ -77,8 +83,12 @@ def test_the_table_has_a_row_per_cell_and_the_summary_counts_them() -> None:
     assert table["prediction"].tolist() == ["class 0"] * 4 + ["class 1"] * 2
     assert table["label"].tolist() == list("aabbcc")
     assert table["depths_odd"].tolist() == [2, 2, 0, 0, 0, 0]
+    assert table["novel"].tolist() == [True, True, False, False, False, False]
+    assert table["novelty_p"].tolist() == pytest.approx(np.linspace(0.05, 1, 6).tolist())
     assert {"odd_conv1", "distance_logits", "x_tsne_conv1"} <= set(table.columns)
     summary = placed_summary(placed(), CELLS, on(), MEASURES)
+    assert summary["odd"]["overall"]["clean"]["value"] == 0.02
+    assert summary["odd"]["overall"]["expected"] == 0.05
     assert summary["predicted"] == {"class 0": 4, "class 1": 2}
     assert summary["labelled"] == {"n": 6, "accuracy": MEASURES["accuracy"].as_dict()}
     assert summary["maps"][0]["recall_10"]["of_the_map"] == 0.42

@@ -62,6 +62,10 @@ def placed(finished: Path, new: Path) -> PlacedCells:
 
 def assert_same_rows(one: PlacedCells, rows: list[int], other: PlacedCells) -> None:
     np.testing.assert_array_equal(one.probabilities, other.probabilities[rows])
+    for part in ("scores", "p_values", "odd"):
+        np.testing.assert_array_equal(
+            getattr(one.overall, part), getattr(other.overall, part)[rows]
+        )
     for layer in one.layers:
         for part in ("odd", "distances", "percentiles"):
             np.testing.assert_array_equal(
@@ -122,6 +126,10 @@ def test_oddities_are_flagged_and_clean_cells_hardly(placed: PlacedCells):
     assert (depths[70:] >= 2).mean() > 0.9
     assert (depths[:70] >= 2).mean() < 0.2
     assert placed.clean["any"].value < 0.2
+    assert placed.overall.odd[70:].mean() > 0.9
+    assert placed.overall.odd[:70].mean() < 0.2
+    assert placed.overall.clean.value < 0.2
+    assert placed.overall.with_energy
     assert set(placed.clean) == {*placed.layers, "any"}
     assert placed.expected >= 0.01
 
@@ -144,7 +152,7 @@ def test_the_run_is_left_as_it_was_and_the_result_is_a_folder(
     table = pd.read_csv(out / "placed.csv")
     assert len(table) == 86
     pd.testing.assert_frame_equal(pd.read_parquet(out / "placed.parquet"), table, check_dtype=False)
-    assert {"name", "prediction", "probability", "depths_odd"} <= set(table)
+    assert {"name", "prediction", "probability", "depths_odd", "novel", "novelty_p"} <= set(table)
     assert "label" not in table
     for layer in found.layers:
         assert {f"odd_{layer}", f"distance_{layer}", f"percentile_{layer}"} <= set(table)

@@ -209,12 +209,10 @@ def print_separation(
 
 
 def print_placed(placed: PlacedCells) -> None:
-    """Share of odd cells at each depth, next to that of held-out cells of the run."""
-    percent = [
-        [name, *(_in_percent(e) for e in both)]
-        for name in (*placed.layers, "any")
-        for both in [(placed.share[name], placed.clean[name])]
-    ]
+    """Share of odd cells at each depth and over all, next to that of held-out cells of the run."""
+    shares = [(name, placed.share[name], placed.clean[name]) for name in (*placed.layers, "any")]
+    shares.append(("all, as one number", placed.overall.share, placed.overall.clean))
+    percent = [[name, *(_in_percent(share) for share in both)] for name, *both in shares]
     _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of test cells"], percent)
 
 

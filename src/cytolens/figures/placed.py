@@ -123,7 +123,7 @@ def plot_odd_by_depth(placed: PlacedCells) -> Figure:
 
 @styled
 def plot_odd_cells(cells: Cells, placed: PlacedCells) -> Figure:
-    """The oddest new cells (``cells``), at the most depths first; beneath each at how many.
+    """The oddest new cells (``cells``); beneath each its p-value and at how many depths it is odd.
 
     The intensity scale is that of all new cells; of several image channels the first is shown.
     """
@@ -144,20 +144,17 @@ def plot_odd_cells(cells: Cells, placed: PlacedCells) -> Figure:
         put(axes, drawn.show(image), x, y, side, frame=colours(len(placed.class_names))[best[cell]])
         below = y + side * height / width
         axes.text(x, below + 0.1, shorten(str(placed.names[cell]), 15), size=SMALL - 1, va="center")
-        note = f"odd at {depths[cell]} of {len(placed.layers)}"
+        p = placed.overall.p_values[cell]
+        note = f"p {p:.2g}, odd at {depths[cell]} of {len(placed.layers)}"
         axes.text(x, below + 0.22, note, size=SMALL - 1, va="center", color="#555555")
     return figure
 
 
 def oddest(placed: PlacedCells) -> NDArray[np.int64]:
-    """New cells that are odd at any depth, those odd at the most depths first."""
-    depths = placed.depths_odd
-    relative = np.stack([
-        placed.distances[layer] / (np.median(placed.distances[layer]) or 1.0)
-        for layer in placed.layers
-    ]).mean(axis=0)  # fmt: skip
-    order = np.lexsort((np.arange(len(depths)), -relative, -depths))
-    return order[depths[order] > 0]
+    """New cells that are odd at any depth or over all, by their number over all depths."""
+    depths, overall = placed.depths_odd, placed.overall
+    order = np.lexsort((np.arange(len(depths)), -overall.scores))
+    return order[(depths[order] > 0) | overall.odd[order]]
 
 
 def _draw(

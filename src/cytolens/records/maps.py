@@ -22,6 +22,19 @@ class Embedding:
 
 
 @record
+class NovelCells:
+    """New cells judged by one number over all depths."""
+
+    scores: NDArray[np.float64]  # (n,), in standard deviations of held-out cells
+    p_values: NDArray[np.float64]  # (n,), share of held-out cells with a number as large
+    odd: NDArray[np.bool_]  # (n,)
+    share: Estimate  # of new cells that are odd
+    clean: Estimate  # of held-out cells of the run that are
+    expected: float  # what the threshold is set for
+    with_energy: bool  # whether the logits were known
+
+
+@record
 class PlacedCells:
     """New cells on the maps of a run, each placed and judged as if it were alone."""
 
@@ -38,6 +51,7 @@ class PlacedCells:
     clean: Mapping[str, Estimate]  # the same of held-out cells of the run
     expected: float  # share of odd cells at a depth that the thresholds are set for
     calibrated_on: tuple[int, int, int]  # training, threshold-setting and clean cells
+    overall: "NovelCells"  # by one number over all depths
 
     @property
     def layers(self) -> tuple[str, ...]:

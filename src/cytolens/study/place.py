@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from cytolens.activations.extraction import extract
 from cytolens.classifier.model import Classifier, predict
-from cytolens.embedding.novelty import Novelty, calibrate, expected_rate, share_of
+from cytolens.embedding.novelty import (
+    Judged,
+    Novelty,
+    calibrate,
+    calibrate_overall,
+    energy,
+    expected_overall,
+    expected_rate,
+    share_of,
+)
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
 from cytolens.errors import RunError
@@ -26,7 +35,7 @@ from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.layers import Activations
-from cytolens.records.maps import Embedding, PlacedCells
+from cytolens.records.maps import Embedding, NovelCells, PlacedCells
 from cytolens.study.finished_run import FinishedRun
 from cytolens.study.study import Announce
 
@@ -169,7 +178,7 @@ class OldMaps:
         kept: dict[str, dict[str, Estimate]] = {name: {} for name in self.maps}
         schemes: dict[str, dict[str, str]] = {name: {} for name in self.maps}
         judges: dict[str, Novelty] = {}
-        judged: dict[str, tuple[NDArray[Any], ...]] = {}
+        judged: dict[str, Judged] = {}
         for done, layer in enumerate(layers):
             progress(done, len(layers), layer)
             given = np.asarray(features.features[layer][:n], dtype=np.float32)
@@ -184,7 +193,7 @@ class OldMaps:
                 kept[method][layer] = mean_of(recall, rng=self.settings.seed)
             judges[layer] = self._judge(layer)
             judged[layer] = judges[layer].judge(given)
-        odd = {layer: found[0] for layer, found in judged.items()}
+        odd = {layer: found.odd for layer, found in judged.items()}
         share = {layer: share_of(flags) for layer, flags in odd.items()}
         clean = {layer: judge.rate for layer, judge in judges.items()}
         share["any"] = share_of(np.any(list(odd.values()), axis=0))
@@ -198,14 +207,41 @@ class OldMaps:
             places=places,
             kept=kept,
             schemes=schemes,
-            distances={layer: found[1] for layer, found in judged.items()},
-            percentiles={layer: found[2] for layer, found in judged.items()},
+            distances={layer: found.distances for layer, found in judged.items()},
+            percentiles={layer: found.percentiles for layer, found in judged.items()},
             odd=odd,
             share=share,
             clean=clean,
             expected=expected_rate(calibration),
             calibrated_on=(training, calibration, test),
+            overall=self._overall(judges, judged, features),
         )
+
+    def _overall(
+        self, judges: Mapping[str, Novelty], judged: Mapping[str, Judged], features: Activations
+    ) -> NovelCells:
+        """New cells by one number over all depths."""
+        _, calibration, clean = self._judges(1)
+        n = len(next(iter(judged.values())).odd)
+        old = new = None
+        if "logits" in judges:
+            old = (
+                energy(self.activations.rows("logits", calibration)),
+                energy(self.activations.rows("logits", clean)),
+            )
+            new = energy(features["logits"][:n])
+        judge = calibrate_overall(
+            list(judges.values()),
+            energies=old,
+            groups=self._test_groups,
+            rng=self.settings.seed,
+        )
+        logs = np.stack([found.logs for found in judged.values()], axis=1)
+        odd, scores, p_values = judge.judge(logs, new)
+        return NovelCells(
+            scores, p_values, odd, share_of(odd), judge.rate, expected_overall(len(calibration)),
+            with_energy=old is not None,
+        )  # fmt: skip
 
     def _judge(self, layer: str) -> Novelty:
         """Training cells to be near to, validation cells for the threshold, test cells as clean.
