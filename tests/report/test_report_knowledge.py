@@ -8,8 +8,10 @@ import pytest
 from made_records import NAN, make_cells, make_layers
 
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Decision
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
 from cytolens.report.alarms import MOST_ALARMS, alarm_sentence, alarm_sentences
+from cytolens.report.chapters import cells as chapter_on_cells
 from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
 from cytolens.report.findings import warnings
 from cytolens.report.results import Results
@@ -133,3 +135,19 @@ def test_an_alarm_by_a_part_of_the_file_names_gives_the_option_that_splits_by_it
     assert [match and match["group"] for match in found] == [str(k % 3) for k in range(60)]
     unlike = replace(cells, names=np.array([f"cells.npz[{k}]" for k in range(60)]))
     assert "--group" not in alarm_sentence(alarm, Results({"cells": unlike}))
+
+
+def test_what_a_person_decided_is_listed_and_how_to_decide_is_said() -> None:
+    cells = make_cells()
+    assert list(chapter_on_cells.tables(Results({"cells": cells}))) == []
+    made = (Decision("a.png", "G1", "G2"), Decision("b.png", "G2", None))
+    (table,) = chapter_on_cells.tables(Results({"cells": replace(cells, decisions=made)}))
+    assert table.folded
+    assert table.rows == (("a.png", "G1", "G2"), ("b.png", "G2", "left out"))
+    suspects = Suspects(
+        np.arange(len(cells)), np.array([3]), np.array([0]), np.array([1]), np.array([2.0]), {},
+        np.array([5]), ("empty",), np.array([35.0]),
+    )  # fmt: skip
+    found = [one for one in tables(Results({"cells": cells, "suspects": suspects})) if one]
+    assert all("--relabel suspects.csv" in one.caption for one in found)
+    assert len(found) == 2

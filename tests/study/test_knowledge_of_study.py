@@ -16,7 +16,7 @@ from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
 from cytolens.numerics.auc import area_under_curve
 from cytolens.properties.measurement import measure_cells
-from cytolens.records.cells import Cells
+from cytolens.records.cells import Cells, Decision
 from cytolens.records.knowledge import Confounds, Properties, Suspects
 from cytolens.simulation.simulate import simulate
 from cytolens.store.csv_text import csv_text
@@ -130,6 +130,9 @@ def test_the_table_and_the_summary_name_every_suspect(suspects: Suspects) -> Non
     ]  # fmt: skip
     assert (rows[0]["given"], rows[0]["suggested"], rows[0]["probe at a"]) == ("G1", "G2", "0.1000")
     assert rows[2]["reason"] == "empty, cut off"
+    assert [(row["use"], row["label"]) for row in rows] == [
+        ("yes", row["given"]) for row in rows
+    ]  # fmt: skip
     found = {"confounds": Confounds({}, {}, (), {}, 9), "suspects": suspects, "cells": cells}
     assert knowing.CONFOUNDS.summarise(found).study["alarms"] == []
     entries = knowing.SUSPECTS.summarise(found).study
@@ -137,6 +140,30 @@ def test_the_table_and_the_summary_name_every_suspect(suspects: Suspects) -> Non
         "name": str(cells.names[4]), "given": "G1", "suggested": "G2", "score": 2.5
     }  # fmt: skip
     assert entries["suspects"]["odd"][0]["reason"] == "empty, cut off"
+
+
+def test_the_table_repeats_earlier_decisions_and_has_each_cell_once(suspects: Suspects) -> None:
+    made = simulate(20, rng=0)
+    cells = cells_from_arrays(made.images[:, 0], made.labels, class_names=("G1", "G2"))
+    label = [cells.class_names[code] for code in cells.labels]
+    names = cells.names.tolist()
+    cells = replace(
+        cells,
+        decisions=(
+            Decision(names[4], "before", label[4]), Decision(names[9], "before", label[9]),
+            Decision("gone.png", "G2", None),
+        ),
+    )  # fmt: skip
+    both = replace(suspects, odd=np.array([8, 2]), reasons=("empty", "debris"), oddness=np.ones(2))
+    rows = list(csv.DictReader(io.StringIO(csv_text(knowing.suspects_table(both, cells)))))
+    columns = ("name", "list", "use", "label", "given", "reason")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        (names[4], "label", "yes", label[4], "before", ""),
+        (names[2], "label", "yes", label[2], label[2], "debris"),
+        (names[8], "odd", "yes", label[8], label[8], "empty"),
+        (names[9], "decided", "yes", label[9], "before", ""),
+        ("gone.png", "decided", "no", "G2", "G2", ""),
+    ]
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real cells are not here")

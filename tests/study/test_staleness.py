@@ -204,6 +204,41 @@ def test_paths_are_recorded_whole(data: Path, tmp_path: Path, monkeypatch: pytes
     assert Study(tmp_path / "run").data == data.resolve()
 
 
+# What a person decided -----------------------------------------------------------------------
+
+
+def test_an_edit_of_the_decisions_is_seen_and_they_are_kept_in_the_run(data: Path, tmp_path: Path):
+    table, out = tmp_path / "suspects.csv", tmp_path / "run"
+    Study(out, data, SMALL).make("cells")
+    settings = replace(SMALL, relabel=str(table))
+    for decision, n in (("no,", 119), ("yes,neutrophil", 120)):
+        table.write_text(f"name,use,label\ncells.npz[0],{decision}\n")
+        assert made_again(out, data, settings, want="cells") == ["cells"]
+        assert len(open_run(out).cells) == n
+        table.write_text(f"\ufeffname;use;label\ncells.npz[0];{decision.replace(',', ';')}\n\n")
+        assert made_again(out, data, settings, want="cells") == []  # it decides the same
+    assert open_run(out).cells.decisions[0].label == "neutrophil"
+    table.unlink()
+    assert made_again(out, want="cells") == []
+    assert len(open_run(out).cells.decisions) == 1
+    assert made_again(out, data, SMALL, want="cells") == ["cells"]
+    assert open_run(out).cells.decisions == ()
+
+
+def test_decisions_come_before_the_draw(data: Path, tmp_path: Path):
+    table = tmp_path / "suspects.csv"
+    labels = Study(tmp_path / "all", data, SMALL)["cells"].labels
+    first = np.flatnonzero(labels == 0)
+    rows = "".join(f"cells.npz[{cell}],no,\n" for cell in first[:-10])
+    table.write_text(f"name,use,label\n{rows}")
+    settings = replace(SMALL, limit=40, relabel=str(table))
+    drawn = Study(tmp_path / "some", data, settings)["cells"]
+    assert np.bincount(drawn.labels).tolist() == [10, 30]
+    assert set(drawn.names) & {f"cells.npz[{cell}]" for cell in first} == {
+        f"cells.npz[{cell}]" for cell in first[-10:]
+    }
+
+
 # Settings -------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,16 @@ import typer
 
 from cytolens.cli import terminal
 from cytolens.errors import InputError, SettingError
-from cytolens.study.settings import CELLS, CLASSIFIER, DEPTH, IMAGES, MACHINE, MAPS, StudySettings
+from cytolens.study.settings import (
+    CELLS,
+    CLASSIFIER,
+    DEPTH,
+    IMAGES,
+    MACHINE,
+    MAPS,
+    StudySettings,
+    of_held_stages,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ def _run(study: Any) -> None:
     study.make("report")
     terminal.print_line(str(study.folder.path / "report.html"))
     terminal.print_headline(study)
+    terminal.print_edits(study.folder.path)
 
 
 VERBS = (
@@ -260,7 +270,7 @@ def open_study(
         return Study(
             out or data, data, settings, trust_model=True, remake=remake, announce=terminal.announce
         )
-    early = _of_held_stages(chosen)
+    early = of_held_stages(chosen)
     if early and not trains and not remake:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in early)
         raise SettingError(
@@ -279,10 +289,3 @@ def open_study(
     if changed is not None:
         terminal.print_remark(changed)
     return study
-
-
-def _of_held_stages(chosen: dict[str, Any]) -> list[str]:
-    """Those settings that only the cells and the classifier have."""
-    panels = {f.name: f.metadata["panel"] for f in fields(StudySettings)}
-    later = ("folds",)
-    return [n for n in chosen if panels[n] in (CELLS, CLASSIFIER) and n not in later]

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,6 +47,17 @@ def print_whether_report_is_old(study: Any) -> None:
     if report.is_file() and not study.is_current("report"):
         print_remark(
             f"{report} shows earlier results; make it again: cytolens report {study.folder.path}"
+        )
+
+
+def print_edits(run: Path) -> None:
+    """A remark where suspects were edited and not handed back."""
+    from cytolens.study.stages.report import EDITED, not_handed_back
+
+    if (run / EDITED).is_file() and not_handed_back(run / EDITED, run / "suspects.csv"):
+        print_remark(
+            f"your edits of suspects.csv are in {run / EDITED}; hand them back with: "
+            f"cytolens run {run} --relabel {run / EDITED}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from cytolens.errors import InputError, SettingError, choose
 from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import choose_group, listed, natural_order
 from cytolens.images.crops import Crops
+from cytolens.images.decisions import apply_decisions
 from cytolens.images.file_names import compile_group, groups_in_names
 from cytolens.images.image_files import COLOURS
 from cytolens.images.preparation import (
@@ -20,7 +22,7 @@ from cytolens.images.preparation import (
     fit_size,
 )
 from cytolens.images.sources import CropImages
-from cytolens.records.cells import Cells, Preparation, Progress, Skipped
+from cytolens.records.cells import Cells, Decision, Preparation, Progress, Skipped
 
 FEWEST = 10  # cells in a class
 _LISTED = 20  # duplicates named one by one
@@ -54,6 +56,7 @@ class Choices:
     background: str | float | Sequence[float] = "border"
     pixel_size: float | None = None
     skip_bad: bool = False
+    relabel: str | Path | None = None
     progress: Progress | None = None
 
 
@@ -63,9 +66,11 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
     pixel_size = found.pixel_size if choices.pixel_size is None else float(choices.pixel_size)
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingError(f"pixel size {pixel_size} is not allowed; give a positive number of µm")
+    found, used, decisions = _decide(found, choices.relabel)
     labels, class_names, remarks = _choose_classes(found, choices.classes)
+    labels[~used] = -1
     found, group = _choose_group(found, choices.group, labels >= 0)
-    _check_counts(labels, class_names, source)
+    _check_counts(labels, class_names, source, decided=len(decisions))
 
     checked = check_crops(
         found.crops,
@@ -75,7 +80,7 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
     )
     kept = checked.kept
     skipped = (*found.skipped, *checked.skipped)
-    _check_counts(labels[kept], class_names, source, skipped=len(skipped))
+    _check_counts(labels[kept], class_names, source, skipped=len(skipped), decided=len(decisions))
     channels, channel_names, said = _choose_channels(found, checked, choices.channels)
     remarks += said + _duplicates(checked, labels[kept], found.names[kept], class_names)
     if skipped:
@@ -109,7 +114,21 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
         source=source,
         skipped=skipped,
         remarks=(*found.remarks, *said, *remarks),
+        decisions=decisions,
     )
+
+
+def _decide(
+    found: Found, path: str | Path | None
+) -> tuple[Found, NDArray[np.bool_], tuple[Decision, ...]]:
+    """With the labels that a person decided on; which cells (N,) are used; and what changed."""
+    if path is None:
+        return found, np.ones(len(found.labels), dtype=bool), ()
+    labels, used, decisions = apply_decisions(path, found.names, found.labels, found.class_names)
+    left_out = sum(decision.label is None for decision in decisions)
+    said = f"{len(decisions) - left_out} relabelled, {left_out} left out"
+    remark = f"decisions in '{path}': {said if decisions else 'none, all cells stay as they are'}"
+    return replace(found, labels=labels, remarks=(*found.remarks, remark)), used, decisions
 
 
 def _choose_group(
@@ -150,7 +169,12 @@ def _choose_classes(
 
 
 def _check_counts(
-    labels: NDArray[np.int64], class_names: tuple[str, ...], source: str, *, skipped: int = 0
+    labels: NDArray[np.int64],
+    class_names: tuple[str, ...],
+    source: str,
+    *,
+    skipped: int = 0,
+    decided: int = 0,
 ) -> None:
     if len(class_names) < 2:
         raise InputError(
@@ -162,6 +186,7 @@ def _check_counts(
         enough = [name for name, n in zip(class_names, counts) if n >= FEWEST]
         way = f"go on with --classes {' '.join(enough)}" if len(enough) > 1 else "add cells"
         left = f" after {skipped} unusable were left out" if skipped else ""
+        left += f" after {decided} decisions of --relabel" if decided else ""
         raise InputError(
             f"every class needs {FEWEST} cells or more, but {listed(few)}{left}; {way}"
         )

@@ -25,6 +25,7 @@ def read_cells(
     background: str | float | Sequence[float] = "border",
     pixel_size: float | None = None,
     skip_bad: bool = False,
+    relabel: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Cells:
     """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
@@ -48,6 +49,9 @@ def read_cells(
         of the crops, see `preparation.border_background`.
     pixel_size: µm, overrides what the files say.
     skip_bad: leave unusable images out, listed in ``skipped``, instead of raising.
+    relabel: a CSV with the columns ``name``, ``use`` and ``label``, such as the suspects.csv of a
+        run after a person has edited it: cells to leave out, and other classes. What changes is
+        listed in ``decisions``.
 
     Raises InputError for data that cannot be used, and SettingError for unknown names.
 
@@ -70,6 +74,7 @@ def read_cells(
         background=background,
         pixel_size=pixel_size,
         skip_bad=skip_bad,
+        relabel=relabel,
         progress=progress,
     )
     try:

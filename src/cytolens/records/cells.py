@@ -65,6 +65,15 @@ class Skipped:
 
 
 @record
+class Decision:
+    """What a person decided on a cell: another class, or to leave it out."""
+
+    name: str
+    given: str  # the class in the data
+    label: str | None  # the class now; None: left out
+
+
+@record
 class Cell:
     """One cell: its crop and what is known of it."""
 
@@ -110,6 +119,7 @@ class Cells:
     source: str = ""  # path, as given
     skipped: tuple[Skipped, ...] = ()
     remarks: tuple[str, ...] = ()  # how the data were understood; warnings
+    decisions: tuple[Decision, ...] = ()  # of a person, on single cells of the data
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def with_absolute_paths(settings: StudySettings) -> StudySettings:
-    """The same settings, with the files that speak of a network of the user's own by full path."""
+    """The same settings, with the files that the user names by full path."""
     paths = {
         name: str(Path(text).resolve())
-        for name in ("weights", "trained_on", "held_out")
+        for name in ("relabel", "weights", "trained_on", "held_out")
         if (text := getattr(settings, name)) and Path(text).is_file()
     }
     model = settings.model and resolve_factory(settings.model)

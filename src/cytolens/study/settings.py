@@ -1,5 +1,6 @@
 """Everything a study can be asked for, in one place; the command line is made from it."""
 
+from collections.abc import Iterable
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,12 @@ class StudySettings:
         None, CELLS, "µm per pixel; default: from the files, where they say"
     )
     skip_bad: bool = _setting(False, CELLS, "leave bad images out and list them in the report")
+    relabel: str | None = _setting(
+        None,
+        CELLS,
+        "the suspects.csv of a run, edited: use 'no' leaves a cell out, another label changes its "
+        "class",
+    )
     keep_together: bool = _setting(
         False, CELLS, "never put crops of the same cell (shifted, turned, next frame) in two parts"
     )
@@ -201,6 +208,13 @@ class StudySettings:
             usual = asdict(cls())
             stored = {name: value for name, value in stored.items() if value != usual[name]}
         return cls(**{**stored, **given})
+
+
+def of_held_stages(names: Iterable[str]) -> list[str]:
+    """Those settings that only the cells and the classifier have, which a finished run holds."""
+    panels = {setting.name: setting.metadata["panel"] for setting in fields(StudySettings)}
+    later = ("folds",)
+    return [n for n in names if panels.get(n) in (CELLS, CLASSIFIER) and n not in later]
 
 
 _CHOICES = {

@@ -14,7 +14,7 @@ from cytolens.records.cells import Progress
 from cytolens.store.lock import run_lock
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
-from cytolens.study.settings import StudySettings
+from cytolens.study.settings import StudySettings, of_held_stages
 from cytolens.study.stage import SOURCES, Stage, downstream, table
 
 if TYPE_CHECKING:
@@ -41,15 +41,20 @@ def run(
     """The whole study of ``data`` into the run folder ``out``; gives the path of the report.
 
     ``options`` are fields of StudySettings, e.g. ``classes=["G2", "Prophase"]``. Call again to go
-    on after an interruption. ``data=None`` goes on with the run ``out``, its cells and its
-    settings but for the ``options``. Raises CytolensError for anything the user can mend.
+    on after an interruption. ``data=None`` goes on with the run ``out``, its settings but for the
+    ``options``; its cells and its network are made again only where an option is about these, e.g.
+    ``relabel="suspects.csv"``. Raises CytolensError for anything the user can mend.
     Source: Webb et al. 2018, arXiv:1811.06488.
     """
     named = settings is not None or "model" in options or data is not None
     if settings is None and data is None:
         settings = StudySettings.of_run(RunFolder(Path(out)), **options)
     chosen = settings or StudySettings(**options)
-    study = Study(out, data, chosen, announce=announce, trust_model=named, remake=remake)
+    anew = of_held_stages(options) or "seed" in options
+    study = Study(
+        out, data, chosen,
+        announce=announce, trust_model=named, remake=remake, hold=False if anew else None,
+    )  # fmt: skip
     study.make("report")
     return study.folder.path / "report.html"
 

@@ -1,6 +1,6 @@
 """The chapter on the cells: example crops of every class."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -8,6 +8,7 @@ import numpy as np
 from cytolens.figures.cells import plot_cells
 from cytolens.records.cells import Cells
 from cytolens.report.chapter import Chapter, Drawing
+from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
 
 _SCALED = {
@@ -36,6 +37,20 @@ def result(results: Results) -> str:
     return f"{len(cells):,} crops of {height} × {width} px: {listed}."
 
 
+def tables(results: Results) -> Iterable[ReportTable]:
+    """What a person decided on single cells."""
+    decisions = () if results.cells is None else results.cells.decisions
+    if decisions:
+        rows = tuple((made.name, made.given, made.label or "left out") for made in decisions)
+        text = (
+            "A person decided this (--relabel); all else is as in the data. Where the network "
+            "pointed at these cells, it now agrees better with the labels than it would with those "
+            "of new cells."
+        )
+        header = ("cell", "was", "is")
+        yield ReportTable("Decisions on single cells", header, rows, text, 3, folded=True)
+
+
 def _caption(cells: Cells) -> str:
     text = (
         "Crops drawn at random from each class, not chosen. Look for what differs between the rows "
@@ -55,4 +70,4 @@ def _note(cells: Cells) -> str:
     )
 
 
-CHAPTER = Chapter("cells", "The cells", 10, figures, result=result)
+CHAPTER = Chapter("cells", "The cells", 10, figures, tables, result=result)

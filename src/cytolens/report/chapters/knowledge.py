@@ -17,6 +17,10 @@ from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
 
 _MOST_NAMED = 40  # suspects in the table
+_HAND_BACK = (
+    "To decide, edit suspects.csv in a spreadsheet: use 'no' leaves a cell out, another label "
+    "changes its class. Then hand it back: cytolens run RUN --relabel suspects.csv."
+)
 
 
 def figures(results: Results) -> Iterator[Drawing]:
@@ -196,7 +200,7 @@ def _suspects_table(found: Suspects, cells: Cells) -> ReportTable | None:
     )
     text = (
         f"The first {len(rows)} of {len(found.labels):,}; all of them are in suspects.csv. Log "
-        "odds of the likelier against the given class."
+        "odds of the likelier against the given class. " + _HAND_BACK
     )
     header = ("cell", "given", "likelier", "log odds")
     return ReportTable("Suspect labels", header, rows, text, 3, folded=True) if rows else None
@@ -214,7 +218,7 @@ def _odd_table(found: Suspects, cells: Cells) -> ReportTable | None:
     )
     text = (
         f"The first {len(rows)} of {len(found.odd):,}. Robust standard deviations beyond the "
-        "nearest class; 35 where there is nothing to compare."
+        "nearest class; 35 where there is nothing to compare. " + _HAND_BACK
     )
     header = ("cell", "class", "odd by", "how odd")
     return ReportTable("Odd cells", header, rows, text, 3, folded=True) if rows else None

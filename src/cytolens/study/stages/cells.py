@@ -29,17 +29,18 @@ def cells(
     background: str,
     pixel_size: float | None,
     skip_bad: bool,
+    relabel: str | None,
     limit: int | None,
     seed: int,
     progress: Progress,
 ) -> Cells:
-    """The crops, read and checked; all of them, or an even draw of ``limit``."""
+    """The crops, read and checked, as a person decided; all, or an even draw of ``limit``."""
     from cytolens.images.reading import read_cells
 
     found = read_cells(
         data, classes=classes, channels=channels, labels=labels, group=group, size=size,
         intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
-        progress=progress,
+        relabel=relabel, progress=progress,
     )  # fmt: skip
     if limit is None or limit >= len(found):
         return found
@@ -102,6 +103,7 @@ def properties_at(
 
 
 def _summary(cells: Cells) -> Summary:
+    left_out = sum(decision.label is None for decision in cells.decisions)
     counts = {name: int((cells.labels == i).sum()) for i, name in enumerate(cells.class_names)}
     entries = {
         "n": len(cells),
@@ -113,6 +115,8 @@ def _summary(cells: Cells) -> Summary:
         "group": cells.group_name,
         "groups": [] if cells.groups is None else sorted(set(cells.groups.tolist())),
         "skipped": [{"name": bad.name, "reason": bad.reason} for bad in cells.skipped],
+        "relabelled": len(cells.decisions) - left_out,
+        "left_out": left_out,
         "remarks": list(cells.remarks),
     }
     return Summary({"cells": entries})
@@ -133,9 +137,14 @@ def _summary_of_duplicates(duplicates: Duplicates, cells: Cells, split: Split) -
     return Summary({"duplicates": entries})
 
 
-def _seed_of_draw(settings: dict[str, Any]) -> dict[str, Any]:
-    """The seed counts only where cells are drawn."""
-    return settings if settings["limit"] is not None else {**settings, "seed": None}
+def _relevant(settings: dict[str, Any]) -> dict[str, Any]:
+    """The seed counts only where cells are drawn, a table of decisions by what it decides."""
+    from cytolens.images.decisions import asked_changes
+
+    seed = None if settings["limit"] is None else settings["seed"]
+    path = settings["relabel"]
+    relabel = None if path is None else sorted(asked_changes(path), key=str)
+    return {**settings, "seed": seed, "relabel": relabel}
 
 
 def _draw(cells: Rows, most: int, seed: int) -> Rows:
@@ -164,7 +173,7 @@ CELLS = Stage(
         lambda folder, name: folder.read_cells(),
     ),
     summary=_summary,
-    relevant=_seed_of_draw,
+    relevant=_relevant,
 )
 TOGETHER = Stage("together", "comparing crops before the split", together)
 DUPLICATES = Stage(

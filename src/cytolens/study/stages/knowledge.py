@@ -234,20 +234,42 @@ def _summary_of_suspects(suspects: Suspects, cells: Cells) -> Summary:
 
 
 def suspects_table(suspects: Suspects, cells: Cells) -> list[list[Any]]:
-    """Rows of suspects.csv: every suspect label, then every odd cell, the first the most."""
+    """Rows of suspects.csv: every suspect label, then every odd cell, the first the most.
+
+    Each cell has one row. ``use`` and ``label`` are for a person to change; ``given`` is the class
+    in the data. Earlier decisions on other cells come last: a table handed back has them all.
+    """
     voters = list(suspects.votes)
     table: list[list[Any]] = [
-        ["cell", "name", "list", "given", "suggested", "score", "reason", *voters]
+        ["cell", "name", "use", "label", "list", "given", "suggested", "score", "reason", *voters]
     ]
-    names, classes = cells.names, cells.class_names
+    names, classes = cells.names.tolist(), cells.class_names
+    decided = {decision.name: decision for decision in cells.decisions}
+    reasons = dict(zip(suspects.odd.tolist(), suspects.reasons))
+    blank = [""] * len(voters)
+
+    def about(cell: int, kind: str) -> list[Any]:
+        name, label = names[cell], classes[cells.labels[cell]]
+        given = decided[name].given if name in decided else label
+        return [cell, name, "yes", label, kind, given]
+
     for k, (cell, score) in enumerate(zip(suspects.labels, suspects.score)):
         votes = [f"{suspects.votes[voter][k]:.4f}" for voter in voters]
-        given, rather = classes[suspects.given[k]], classes[suspects.suggested[k]]
-        table.append([cell, names[cell], "label", given, rather, f"{score:.4f}", "", *votes])
+        rather = classes[suspects.suggested[k]]
+        table.append(
+            [*about(cell, "label"), rather, f"{score:.4f}", reasons.get(int(cell), ""), *votes]
+        )
+    doubted = set(suspects.labels.tolist())
     for cell, reason, score in zip(suspects.odd, suspects.reasons, suspects.oddness):
-        given = classes[cells.labels[cell]]
-        blank = [""] * len(voters)
-        table.append([cell, names[cell], "odd", given, "", f"{score:.4f}", reason, *blank])
+        if cell not in doubted:
+            table.append([*about(cell, "odd"), "", f"{score:.4f}", reason, *blank])
+    listed = {row[1] for row in table}
+    cell_of = {name: cell for cell, name in enumerate(names)}
+    for name in (name for name in decided if name not in listed):
+        given, label = decided[name].given, decided[name].label
+        use = "no" if label is None else "yes"
+        cell = cell_of.get(name, "")
+        table.append([cell, name, use, label or given, "decided", given, "", "", "", *blank])
     return table
 
 

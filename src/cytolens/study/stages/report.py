@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cytolens.errors import InputError
 from cytolens.records.cells import Progress
 from cytolens.store.csv_text import csv_text
 from cytolens.store.files import write_bytes, write_json, write_text
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from cytolens.store.cell_table import CellTable
 
 _FORMAT = 1  # of summary.json
+EDITED = "suspects.edited.csv"  # a person's edits that the report found and did not overwrite
 _WIDEST = 1024  # features of a layer that the ``cells.h5ad`` of every study takes in
 
 
@@ -90,9 +93,28 @@ def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> N
         if stale.stem not in value.figures:
             stale.unlink()
     write_cells(value.table, path / "cells.h5ad")
-    write_text(path / "suspects.csv", csv_text(value.suspects))
+    _write_suspects(path, csv_text(value.suspects))
     write_json(path / "summary.json", value.summary)
     write_text(path / "report.html", value.page)
+
+
+def _write_suspects(path: Path, text: str) -> None:
+    """Write suspects.csv; one that a person edited and has not handed back is kept beside it."""
+    table, new = path / "suspects.csv", path / "suspects.new.csv"
+    write_text(new, text)
+    if table.is_file() and not_handed_back(table, new):
+        table.replace(path / EDITED)
+    new.replace(table)
+
+
+def not_handed_back(edited: Path, table: Path) -> bool:
+    """Whether a table of decisions has one that ``table``, which repeats those made, has not."""
+    from cytolens.images.decisions import asked_changes
+
+    try:
+        return bool(asked_changes(edited) - asked_changes(table))
+    except InputError:  # no longer a table: that, too, is a person's
+        return True
 
 
 def complete(folder: RunFolder) -> bool:
