@@ -21,6 +21,7 @@ from cytolens.records.features import (
 )
 from cytolens.records.layers import Layer
 from cytolens.records.maps import Embedding
+from cytolens.records.separation import Gain
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 NAN = float("nan")
@@ -143,6 +144,26 @@ def make_separation(layers: tuple[Layer, ...]) -> dict[str, dict[str, Estimate]]
             ),
         }
     return made
+
+
+def make_gains(separation: dict[str, dict[str, Estimate]], half: float = 0.03) -> dict[str, Gain]:
+    """Differences of the probes in ``separation``, with intervals of that half width."""
+    probes = {name: found["probe_accuracy"] for name, found in separation.items()}
+    first = next(iter(probes.values()))
+
+    def ahead(probe: Estimate, other: Estimate) -> Estimate:
+        value = probe.value - other.value
+        if probe.no_interval is not None:
+            return Estimate(value, NAN, NAN, no_interval=probe.no_interval)
+        return Estimate(value, value - half, value + half)
+
+    gains: dict[str, Gain] = {}
+    previous = first
+    for name, probe in probes.items():
+        over = ahead(probe, first)
+        gains[name] = Gain(name, over, ahead(probe, previous), None, clear=over.low > 0)
+        previous = probe
+    return gains
 
 
 def make_complexity(layers: tuple[Layer, ...]) -> dict[str, dict[str, Estimate]]:

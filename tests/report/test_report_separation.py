@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_records import make_cells, make_layers, make_separation
+from made_records import make_cells, make_gains, make_layers, make_separation
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.separation import ClassSeparation, Onset, Pairs, Similarity
 from cytolens.report.chapter import MOST_WORDS
 from cytolens.report.chapters.separation import (
     figures,
+    gains_table,
     measures_table,
     onsets_table,
     pairs_note,
@@ -66,6 +67,30 @@ def names(stages: Stages) -> list[str]:
     drawings = list(figures(Results(stages)))
     assert all(len(drawing.caption.split()) <= MOST_WORDS for drawing in drawings)
     return [drawing.name for drawing in drawings]
+
+
+def test_the_caption_says_why_there_are_no_intervals(two: Stages) -> None:
+    def caption() -> str:
+        return next(one for one in figures(Results(two)) if one.name == "separation").caption
+
+    assert "with 95 % intervals" in caption()
+    two["separation"] = {
+        layer: {
+            key: replace(estimate, low=np.nan, high=np.nan, no_interval="2 groups")
+            for key, estimate in found.items()
+        }
+        for layer, found in two["separation"].items()
+    }
+    assert "95 %" not in caption()
+    assert "without intervals (2 groups)" in caption()
+
+
+def test_layers_are_compared_in_a_table(two: Stages) -> None:
+    table = gains_table(list(make_gains(two["separation"]).values()))
+    assert table is not None
+    assert table.rows[0][1] == "0.00 [\N{MINUS SIGN}0.03, 0.03]"
+    assert table.rows[-1][1] == "0.22 [0.19, 0.25] *"
+    assert gains_table([]) is None
 
 
 def test_for_two_classes_nothing_is_drawn_or_tabled_twice(two: Stages) -> None:

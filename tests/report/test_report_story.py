@@ -16,6 +16,7 @@ from made_records import (
     make_embedding,
     make_evaluation,
     make_explanation,
+    make_gains,
     make_history,
     make_images,
     make_layers,
@@ -136,6 +137,7 @@ def complete() -> dict[str, Any]:
         },
         "clusters": {name: make_clusters(shown, layer=name) for name in names},
         "separation": make_separation(layers),
+        "gains": make_gains(make_separation(layers)),
         "similarity": Similarity(
             names, *squares, np.full((4, 5), 0.5), np.full((5, 5), 0.6), 300
         ),
@@ -320,18 +322,20 @@ def test_the_headline_gives_interval_baseline_and_depth() -> None:
 def test_no_rise_of_separation_is_called_what_it_is() -> None:
     layers = complete()["layers"]
     flat = {layer.name: {"probe_accuracy": Estimate(0.6, 0.5, 0.7)} for layer in layers}
-    shown = results(separation=flat)
+    shown = results(separation=flat, gains=make_gains(flat))
     rise = rise_of_separation(shown)
     assert rise is not None
     assert rise.onset is None
     assert "At no depth" in " ".join(answer(shown))
     assert rise_of_separation(results(separation=None)) is None
+    assert rise_of_separation(results(gains=None)) is None
 
 
 def test_a_rise_over_two_groups_is_neither_claimed_nor_denied() -> None:
     layers = complete()["layers"]
     nothing = Estimate(0.6, np.nan, np.nan, no_interval="2 groups")
-    shown = results(separation={layer.name: {"probe_accuracy": nothing} for layer in layers})
+    unknown = {layer.name: {"probe_accuracy": nothing} for layer in layers}
+    shown = results(separation=unknown, gains=make_gains(unknown))
     text = " ".join(answer(shown))
     assert "0.60 (no interval: 2 groups)" in text
     assert "At no depth" not in text
@@ -344,9 +348,13 @@ def test_the_onset_is_where_nine_tenths_of_the_rise_is_reached() -> None:
         name: {"probe_accuracy": Estimate(value, value - 0.05, value + 0.05)}
         for name, value in values.items()
     }
-    rise = rise_of_separation(results(separation=separation))
+    rise = rise_of_separation(results(separation=separation, gains=make_gains(separation)))
     assert rise is not None
     assert (rise.onset, rise.onset_depth) == ("conv2", 2)
+    doubtful = make_gains(separation, half=0.5)  # the intervals of the layers are as narrow
+    rise = rise_of_separation(results(separation=separation, gains=doubtful))
+    assert rise is not None
+    assert rise.onset is None
 
 
 def test_a_network_at_chance_is_warned_of_first() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.records.cells import Cells
 from cytolens.records.layers import Activations, Layer
-from cytolens.study.stages.separation import PAIRS, SEPARATION, SIMILARITY
+from cytolens.study.stages.separation import GAINS, PAIRS, SEPARATION, SIMILARITY
 
 PLACE = ("", 0, "output")
 NAMES = ("input", "conv1", "logits")
@@ -42,6 +42,12 @@ def test_three_classes_are_told_apart_pair_by_pair_and_written_down() -> None:
     first, second, third = cells.class_names
     assert clear[first, second] == clear[first, third] == "conv1"
     assert clear[second, third] == "logits"
+    gains = GAINS.make(acts, before, cells, chosen, permutations=20, seed=0)
+    assert [name for name, gain in gains.items() if gain.clear] == ["conv1", "logits"]
+    told = GAINS.summarise({"gains": gains}).layers["logits"]["gain"]
+    assert told["clear"]
+    assert told["over_first"]["low"] > 0.2
+    json.dumps(told)
     found = {"pairs": pairs, "similarity": similarity}
     said = [stage.summarise(found) for stage in (PAIRS, SIMILARITY)]
     entries = {name: {**said[0].layers[name], **said[1].layers[name]} for name in NAMES}

@@ -3,6 +3,8 @@
 Needs no matplotlib.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from cytolens.numerics.estimates import Estimate
@@ -60,6 +62,18 @@ def format_range(estimate: Estimate) -> str:
     if not estimate.known:
         return "no interval"
     return f"95 % {format_number(estimate.low)} to {format_number(estimate.high)}"
+
+
+def with_intervals(reasons: Iterable[str | None]) -> str:
+    """``with 95 % intervals`` for a caption, unless each number has a reason why there is none.
+
+    >>> with_intervals([None, "2 groups"]), with_intervals(["2 groups"])
+    ('with 95 % intervals', 'without intervals (2 groups)')
+    """
+    known = set(reasons)
+    if None in known or not known:
+        return "with 95 % intervals"
+    return f"without intervals ({', '.join(sorted(map(str, known)))})"
 
 
 def format_interval(estimate: Estimate | None, digits: int = 2) -> str:

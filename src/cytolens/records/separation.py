@@ -26,6 +26,20 @@ class ClassSeparation:
 
 
 @record
+class Gain:
+    """How much better a linear probe separates the classes at a layer than at others.
+
+    Differences of balanced accuracy, paired: both layers answer for the same held-out cells.
+    """
+
+    layer: str
+    over_first: Estimate  # than at the first layer, the input where it was measured
+    over_previous: Estimate  # than at the layer before
+    over_untrained: Estimate | None  # than at the same layer before training
+    clear: bool  # over the first: above 0 once corrected for the number of layers
+
+
+@record
 class Onset:
     """From which depth on two classes, or a class and the rest, are separated."""
 

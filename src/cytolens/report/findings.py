@@ -12,52 +12,53 @@ from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.records.knowledge import Confounds
 from cytolens.records.maps import Embedding
+from cytolens.records.separation import Gain
 from cytolens.report.alarms import alarm_sentences
 from cytolens.report.leakage import leakage_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
 
-_PREFERRED = ("probe_accuracy", "knn_accuracy", "silhouette")
+_PROBE = "probe_accuracy"
 
 
 @dataclass(frozen=True)
 class Rise:
-    """How a measure of separation rises from the input to its best layer."""
+    """How well a linear probe separates the classes, from the input to its best layer."""
 
-    measure: str
     first: Estimate  # at the input, or the shallowest layer measured
     best: Estimate
     best_layer: str
+    gain: Estimate  # of the best layer over the first, paired
     onset: str | None  # first layer with nine tenths of the rise; None where there is no clear rise
     onset_depth: int
     depths: int
 
 
 def rise_of_separation(results: Results) -> Rise | None:
-    """The rise of the first measure at hand: linear probe, nearest neighbours, silhouette.
+    """The rise of the linear probe's balanced accuracy; None where fewer than two layers have it.
 
-    A rise is clear when the interval of the best layer lies above the value at the input.
+    It is clear where the best layer's gain over the first is, on the same cells and corrected for
+    the number of layers.
     """
-    measured = results.nested("separation", Estimate)
-    for measure in _PREFERRED:
-        found = [
-            (layer, measured[layer.name][measure])
-            for layer in results.layers
-            if measure in measured.get(layer.name, {})
-            and np.isfinite(measured[layer.name][measure].value)
-        ]
-        if len(found) < 2:
-            continue
-        first = found[0][1]
-        best_layer, best = max(found, key=lambda entry: entry[1].value)
-        goal = first.value + 0.9 * (best.value - first.value)
-        onset = next(layer for layer, estimate in found if estimate.value >= goal)
-        clear = best.low > first.value and best.value > first.value
-        return Rise(
-            measure, first, best, best_layer.name, onset.name if clear else None, onset.depth,
-            found[-1][0].depth,
-        )  # fmt: skip
-    return None
+    measured, gains = results.nested("separation", Estimate), results.by_layer("gains", Gain)
+    found = [
+        (layer, measured[layer.name][_PROBE])
+        for layer in results.layers
+        if layer.name in gains
+        and _PROBE in measured.get(layer.name, {})
+        and np.isfinite(measured[layer.name][_PROBE].value)
+    ]
+    if len(found) < 2:
+        return None
+    first = found[0][1]
+    best_layer, best = max(found, key=lambda entry: entry[1].value)
+    goal = first.value + 0.9 * (best.value - first.value)
+    onset = next(layer for layer, estimate in found if estimate.value >= goal)
+    gain = gains[best_layer.name]
+    return Rise(
+        first, best, best_layer.name, gain.over_first, onset.name if gain.clear else None,
+        onset.depth, found[-1][0].depth,
+    )  # fmt: skip
 
 
 def question(results: Results) -> str:
@@ -82,23 +83,24 @@ def answer(results: Results) -> tuple[str, ...]:
     sentences = [*_of_held_out_groups(results), *_of_the_network(results)]
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
-        start, best = format_number(rise.first.value), format_interval(rise.best)
+        start, best = format_number(rise.first.value), format_number(rise.best.value)
         sentences.append(
-            f"Along the network {_lower(rise.measure)} rises from {start} to {best} at "
-            f"{rise.best_layer}; nine tenths of that rise is reached at {rise.onset} (depth "
-            f"{rise.onset_depth} of {rise.depths})."
+            f"Along the network the balanced accuracy of a linear probe rises from {start} to "
+            f"{best} at {rise.best_layer}, by {format_interval(rise.gain)} on the same cells; nine "
+            f"tenths of that rise is reached at {rise.onset} (depth {rise.onset_depth} of "
+            f"{rise.depths})."
         )
-    elif rise is not None and rise.best.no_interval is not None:
+    elif rise is not None and rise.gain.no_interval is not None:
         sentences.append(
-            f"Along the network {_lower(rise.measure)} goes from {format_number(rise.first.value)} "
-            f"to {format_interval(rise.best)} at {rise.best_layer}: whether it rises in new groups "
-            "cannot be said."
+            "Along the network the balanced accuracy of a linear probe goes from "
+            f"{format_number(rise.first.value)} to {format_interval(rise.best)} at "
+            f"{rise.best_layer}: whether it rises in new groups cannot be said."
         )
     elif rise is not None:
         sentences.append(
-            "At no depth are the classes clearly better separated than at the input "
-            f"({_lower(rise.measure)} {format_number(rise.first.value)} there, at best "
-            f"{format_interval(rise.best)})."
+            "At no depth are the classes clearly better separated than at the input (balanced "
+            f"accuracy of a linear probe {format_number(rise.first.value)} there; at best "
+            f"{format_interval(rise.gain)} more on the same cells, at {rise.best_layer})."
         )
     return tuple(sentences)
 
@@ -189,7 +191,7 @@ def facts(results: Results) -> tuple[Fact, ...]:
         found.append(Fact("Mean of folds", format_number(mean.value), note))
     rise = rise_of_separation(results)
     if rise is not None and rise.onset is not None:
-        note = f"depth {rise.onset_depth} of {rise.depths}, by {_lower(rise.measure)}"
+        note = f"depth {rise.onset_depth} of {rise.depths}, by a linear probe"
         found.append(Fact("Classes come apart by", rise.onset, note))
     if results.cells is not None:
         counts = np.bincount(results.cells.labels, minlength=len(results.cells.class_names))

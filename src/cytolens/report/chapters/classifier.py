@@ -31,9 +31,8 @@ def figures(results: Results) -> Iterator[Drawing]:
         )  # fmt: skip
         title = f"How well it does on {results.test_cells}"
         caption = (
-            f"Of {test.n:,} cells{tested_groups(results)}; bars are 95 % intervals. Compare the "
-            "network with the "
-            "linear baseline: only what it has above that needs learnt features."
+            f"Of {test.n:,} cells{tested_groups(results)}; {_bars(test, folds)}. Compare the "
+            "network with the linear baseline: only what it has above that needs learnt features."
         )
         yield Drawing("measures", title, caption, plot, _measures_note(test, folds))
         names = _class_names(results, test)
@@ -137,10 +136,19 @@ def _measures_table(
     )
     header = ("measure", *(name for name, _ in columns))
     text = (
-        "With 95 % intervals. Network minus linear is paired: both on the same cells, so that what "
-        "is hard for both does not count."
+        "In brackets: 95 % intervals. Network minus linear is paired: both on the same cells, so "
+        "that what is hard for both does not count."
     )
     return ReportTable(f"Measures on {cells}", header, rows, text)
+
+
+def _bars(test: Evaluation, folds: Folds | None) -> str:
+    """What the bars are, and which are not there."""
+    nothing = {estimate.no_interval for estimate in test.measures.values()}
+    if None in nothing:
+        return "bars are 95 % intervals"
+    reason = f"of one network there are none: {', '.join(sorted(map(str, nothing)))}"
+    return reason if folds is None else f"bars are 95 % intervals ({reason})"
 
 
 def _folds_table(folds: Folds) -> ReportTable:

@@ -6,12 +6,17 @@ from functools import partial
 import numpy as np
 
 from cytolens.figures.depth import plot_separation
-from cytolens.figures.labels import format_interval, format_number, measure_name
+from cytolens.figures.labels import (
+    format_interval,
+    format_number,
+    measure_name,
+    with_intervals,
+)
 from cytolens.figures.pairs import MOST_ROWS, plot_pairs
 from cytolens.figures.similarity import plot_similarity
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.clusters import Clusters
-from cytolens.records.separation import Onset, Pairs, Similarity
+from cytolens.records.separation import Gain, Onset, Pairs, Similarity
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
@@ -26,11 +31,10 @@ def figures(results: Results) -> Iterator[Drawing]:
     several = pairs is not None and len(pairs.onsets) > 1 and bool(pairs.layers)
     if measured and results.layers:
         caption = (
-            "How far the classes come apart at each depth, with 95 % intervals, in the features "
-            f"of {results.test_cells}. Only the gap to the untrained network was learnt; the "
-            "rest comes "
-            "from the pixels and the architecture. On the wrong side of the dashed line (permuted "
-            "labels) nothing was found."
+            f"How far the classes come apart at each depth, {_with_intervals(measured)}, in the "
+            f"features of {results.test_cells}. Only the gap to the untrained network was learnt; "
+            "the rest comes from the pixels and the architecture. On the wrong side of the dashed "
+            "line (permuted labels) nothing was found."
         )
         plot = partial(plot_separation, measured, results.layers)
         title = "Separation of the classes, from the input to the logits"
@@ -59,8 +63,8 @@ def figures(results: Results) -> Iterator[Drawing]:
         note = (
             "Centred kernel alignment ignores rotation and scale. It is debiased, so that wide "
             "layers of few cells do not look alike. Below: each layer against the next, and "
-            "against itself before training, with 95 % intervals; the dashed line is the 95 % "
-            "limit with the cells of one layer permuted."
+            f"against itself before training, {with_intervals([found.no_interval])}; the dashed "
+            "line is the 95 % limit with the cells of one layer permuted."
         )
         plot = partial(plot_similarity, found)
         yield Drawing("similarity", "How alike the layers are", caption, plot, note)
@@ -70,6 +74,7 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
     """The layers, every measure of each, and from where on classes are apart."""
     yield _layers_table(results)
     yield measures_table(_separation(results))
+    yield gains_table(tuple(results.by_layer("gains", Gain).values()))
     pairs = results.read("pairs", Pairs)
     yield None if pairs is None else onsets_table(pairs.onsets)
 
@@ -144,6 +149,29 @@ def measures_table(measured: ByLayer) -> ReportTable | None:
     return ReportTable("Separation in numbers", header, rows, "", 2, folded=True) if rows else None
 
 
+def gains_table(gains: Sequence[Gain]) -> ReportTable | None:
+    """Layer against layer, on the same cells."""
+    if len(gains) < 2:
+        return None
+    rows = tuple(
+        (
+            gain.layer,
+            format_interval(gain.over_first) + (" *" if gain.clear else ""),
+            format_interval(gain.over_previous) if place else "–",
+            format_interval(gain.over_untrained),
+        )
+        for place, gain in enumerate(gains)
+    )
+    first = gains[0].layer
+    header = ("layer", f"than at {first}", "than at the layer before", "than untrained")
+    text = (
+        "By how much the balanced accuracy of a linear probe is higher. Paired: both answer for "
+        f"the same cells. A star: clearly better than at {first}, corrected for the number of "
+        "layers."
+    )
+    return ReportTable("Layer against layer", header, rows, text, 2, folded=True)
+
+
 def onsets_table(onsets: Sequence[Onset]) -> ReportTable | None:
     """From where on each class and each pair is apart; of two classes the text says it all."""
     if len(onsets) < 2:
@@ -169,6 +197,10 @@ def onsets_table(onsets: Sequence[Onset]) -> ReportTable | None:
         "Nine tenths: of the way from 0.5 to the best."
     )
     return ReportTable("Which classes come apart where", header, rows, text, folded=len(rows) > 12)
+
+
+def _with_intervals(measured: ByLayer) -> str:
+    return with_intervals([e.no_interval for found in measured.values() for e in found.values()])
 
 
 def _separation(results: Results) -> ByLayer:

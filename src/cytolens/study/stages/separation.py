@@ -8,7 +8,7 @@ import numpy as np
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.layers import Activations
-from cytolens.records.separation import ClassSeparation, Pairs, Similarity
+from cytolens.records.separation import ClassSeparation, Gain, Pairs, Similarity
 from cytolens.study.stage import Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
 
@@ -95,6 +95,28 @@ def pairs(
     return Pairs(found, find_onsets(list(found.values())))
 
 
+def gains(
+    activations: Activations,
+    untrained: Activations,
+    cells: Cells,
+    held_out: Rows,
+    *,
+    permutations: int,
+    seed: int,
+) -> dict[str, Gain]:
+    """Layer against layer: how much better the classes are told there, on the same cells."""
+    from cytolens.separation.gains import measure_gains
+
+    return measure_gains(
+        {name: activations.rows(name, held_out) for name in activations},
+        cells.labels[held_out],
+        groups=None if cells.groups is None else cells.groups[held_out],
+        untrained={name: untrained[name] for name in activations},
+        permutations=permutations,
+        rng=seed,
+    )
+
+
 def similarity(
     activations: Activations,
     untrained: Activations,
@@ -146,6 +168,19 @@ def _summary_of_pairs(pairs: Pairs) -> Summary:
     return Summary({"onsets": onsets}, layers)
 
 
+def _summary_of_gains(gains: Mapping[str, Gain]) -> Summary:
+    layers: dict[str, dict[str, Any]] = {}
+    for name, gain in gains.items():
+        known = {
+            "over_first": gain.over_first,
+            "over_previous": gain.over_previous,
+            "over_untrained": gain.over_untrained,
+        }
+        entries = {key: each.as_dict() for key, each in known.items() if each is not None}
+        layers[name] = {"gain": {**entries, "clear": gain.clear}}
+    return Summary(layers=layers)
+
+
 def _summary_of_similarity(similarity: Similarity) -> Summary:
     names = similarity.layers
     layers: dict[str, dict[str, Any]] = {}
@@ -170,6 +205,7 @@ SEPARATION = Stage(
     "separation", "measuring separation", separation, version=3, summary=_summary_of_separation
 )
 PAIRS = Stage("pairs", "measuring pairs of classes", pairs, version=2, summary=_summary_of_pairs)
+GAINS = Stage("gains", "comparing layer with layer", gains, summary=_summary_of_gains)
 SIMILARITY = Stage(
     "similarity", "comparing the layers", similarity, version=2, summary=_summary_of_similarity
 )
