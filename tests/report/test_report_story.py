@@ -74,6 +74,14 @@ FIGURES = [
     "modulated_conv1",
 ]
 
+BRIEF = [
+    "front_separation",
+    "front_map_thumbnails",
+    "front_knowledge",
+    "front_channels_conv2",
+    "front_suspects",
+]
+
 
 def _picture() -> bytes:
     buffer = BytesIO()
@@ -206,12 +214,16 @@ def test_the_chapters_come_in_the_order_of_the_story() -> None:
     ]  # fmt: skip
 
 
-def test_five_figures_come_first_and_are_not_shown_again() -> None:
-    content = tell(results(), dict.fromkeys(FIGURES, PICTURE))
-    front = [figure.name for figure in content.front]
-    assert front == ["separation", "map_thumbnails", "knowledge", "channels_conv2", "suspects"]
-    again = {figure.name for section in content.sections for figure in section.figures}
-    assert not again & set(front)
+def test_five_brief_figures_come_first_and_lead_to_the_whole_ones() -> None:
+    content = tell(results(), dict.fromkeys([*FIGURES, *BRIEF], PICTURE))
+    assert [figure.name for figure in content.front] == BRIEF
+    whole = {figure.name for section in content.sections for figure in section.figures}
+    assert {figure.whole for figure in content.front} <= whole
+    assert not any(figure.note for figure in content.front)
+    page = render_report(content)
+    for figure in content.front:
+        assert f'href="#figure-{figure.whole}"' in page
+        assert f'id="figure-{figure.whole}"' in page
     untold = [section.anchor for section in content.sections if not section.result]
     assert untold == ["clusters"]  # whose stability these made-up ones do not have
 
@@ -255,7 +267,8 @@ def test_a_study_becomes_a_page_from_end_to_end() -> None:
     maps = {"tsne": dict(list(complete()["maps"]["tsne"].items())[-2:])}
     shown = results(maps=maps)
     made = draw(shown)
-    assert list(made) == names(shown)
+    assert [name for name in made if name not in BRIEF] == names(shown)
+    assert set(BRIEF) <= set(made)
     pictures = {name: render(figure, dpi=60)[0] for name, figure in made.items()}
     page = render_report(tell(shown, pictures, title="G2 or Prophase?"))
     assert page.count("<figure") == len(made)
@@ -399,9 +412,9 @@ def test_the_note_of_the_map_counts_errors_and_names_the_channel_shown() -> None
 def test_channels_come_from_the_deepest_and_are_explained_once() -> None:
     content = tell(results(), dict.fromkeys(names(results()), PICTURE))
     chapter = next(s for s in content.sections if s.anchor == "channels")
-    assert [figure.name for figure in chapter.figures] == ["atlas", "channels_conv1"]
-    first = next(figure for figure in content.front if figure.name == "channels_conv2")
-    second = chapter.figures[1]
+    shown = [figure.name for figure in chapter.figures]
+    assert shown == ["atlas", "channels_conv2", "channels_conv1"]
+    first, second = chapter.figures[1:]
     assert "held-out cells" in first.note
     assert "held out from training" not in second.note
     assert second.caption.startswith("The same for the channels of conv1")

@@ -1,6 +1,7 @@
 """Cards: what a channel is for, with all that helps to name it in one row."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolens.figures.gallery import display_of_images
 from cytolens.figures.labels import format_number, shorten
-from cytolens.figures.style import FAINT, INK, SMALL, TRAINED, WIDTH, colours, styled
+from cytolens.figures.style import BRIEF_WIDTH, FAINT, INK, SMALL, TRAINED, WIDTH, colours, styled
 from cytolens.figures.tiles import (
     Display,
     canvas,
@@ -29,9 +30,25 @@ from cytolens.records.features import ChannelContext, FeatureImages
 _TILE = 0.92  # inches, of the feature image
 _BELOW = 0.48  # the same where several image channels are shown below each other
 _CROPS = 3  # best cells in a row
-_NAME, _IMAGE, _CELLS, _CLASSES, _CORRELATES = 0.1, 1.02, 2.06, 3.7, 5.02  # left edges, inches
 _OUTLINE = "#FFD320"  # of the receptive field: bright on dark crops, with a dark rim on bright ones
 _MOST = 4  # correlations
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Left edges of the columns of the cards, in inches."""
+
+    width: float  # of the whole figure
+    image: float
+    cells: float
+    classes: float
+    correlates: float | None
+    name: float = 0.1
+
+
+_FULL = _Places(WIDTH, 1.02, 2.06, 3.7, 5.02)
+_BRIEF = _Places(BRIEF_WIDTH, 0.9, 1.9, 3.45, None)
+_MOST_BRIEF = 2  # channels
 
 
 @styled
@@ -41,6 +58,7 @@ def plot_channel_cards(
     cells: Cells,
     *,
     whole_field: bool = False,
+    brief: bool = False,
 ) -> Figure:
     """A row per channel of a layer: what it is called for, with what speaks for it.
 
@@ -52,8 +70,10 @@ def plot_channel_cards(
 
     ``images`` are those of the layer, with the channels of ``contexts`` among them; ``cells`` those
     that the best cells are numbered in. Intensities: feature images in the range they were made
-    in, cells on one scale for all.
+    in, cells on one scale for all. ``brief``: the first two channels, without correlations.
     """
+    places = _BRIEF if brief else _FULL
+    contexts = contexts[:_MOST_BRIEF] if brief else contexts
     drawn = display_of_images(images, channel_names=cells.channel_names)
     of_cells = display_of_cells(cells)
     views = len(of_cells.views)
@@ -63,20 +83,21 @@ def plot_channel_cards(
     step = max(tile * views, _TILE) + 0.16
     plot = min(step - 0.39, 0.75)  # inches
     top = 0.62
-    figure, axes = canvas(WIDTH, top + len(contexts) * step + foot_height(of_cells) + 0.05)
-    _head(axes, images.layer, cells.class_names, whole_field=whole_field)
+    figure, axes = canvas(places.width, top + len(contexts) * step + foot_height(of_cells) + 0.05)
+    _head(axes, images.layer, cells.class_names, places, whole_field=whole_field)
     for row, context in enumerate(contexts):
         y = top + row * step
         if row:
-            axes.plot([0.1, WIDTH - 0.1], [y - 0.08] * 2, color="#E4E4E4", linewidth=0.6)
-        _name(axes, context, y, step)
-        _image(axes, images, context.channel, drawn, y, wide)
-        _best(axes, context, cells, of_cells, y, tile * views)
-        _by_class(_inset(figure, _CLASSES, y, 1.2, plot), context, cells.class_names)
-        _correlations(_inset(figure, _CORRELATES + 1.02, y, 0.68, plot), context)
+            axes.plot([0.1, places.width - 0.1], [y - 0.08] * 2, color="#E4E4E4", linewidth=0.6)
+        _name(axes, context, places.name, y)
+        _image(axes, images, context.channel, drawn, (places.image, y), wide)
+        _best(axes, context, cells, of_cells, places, y, tile * views)
+        _by_class(_inset(figure, places.classes, y, 1.2, plot), context, cells.class_names)
+        if places.correlates is not None:
+            _correlations(_inset(figure, places.correlates + 1.02, y, 0.68, plot), context)
     y = top + len(contexts) * step + 0.1
     x = put_bar(axes, 0.1, y, pixels=columns, tile=wide, pixel_size=cells.pixel_size)
-    put_intensity_scales(axes, max(x, _IMAGE), y, of_cells)
+    put_intensity_scales(axes, max(x, places.image), y, of_cells)
     return figure
 
 
@@ -86,25 +107,29 @@ def _inset(figure: Figure, x: float, y: float, width: float, height: float) -> A
     return figure.add_axes((x / w, 1 - (y + height) / h, width / w, height / h))
 
 
-def _head(axes: Axes, layer: str, class_names: Sequence[str], *, whole_field: bool) -> None:
+def _head(
+    axes: Axes, layer: str, class_names: Sequence[str], places: _Places, *, whole_field: bool
+) -> None:
     title = f"{shorten(layer, 18)}: what its channels are for"
     axes.text(0.1, 0.15, title, va="center", weight="bold", size=8.5)
     box = "the neuron sees the whole crop" if whole_field else "box: what the neuron sees"
     heads = (
-        (_NAME, "importance", "change of logits"),
-        (_IMAGE, "feature image", ""),
-        (_CELLS, "best cells", box),
-        (_CLASSES, "activation by class", ""),
-        (_CORRELATES, "correlates with", "rank correlation; grey: by chance"),
+        (places.name, "importance", "change of logits"),
+        (places.image, "feature image", ""),
+        (places.cells, "best cells", box),
+        (places.classes, "activation by class", ""),
+        (places.correlates, "correlates with", "rank correlation; grey: by chance"),
     )
     for x, text, note in heads:
+        if x is None:
+            continue
         axes.text(x, 0.37, text, va="center", size=SMALL + 0.5, color=INK)
         axes.text(x, 0.49, note, va="center", size=SMALL - 0.5, color="#777777")
-    put_classes(axes, class_names, 0.155, left=2.7, right=WIDTH - 0.1)
+    put_classes(axes, class_names, 0.155, left=2.7, right=places.width - 0.1)
 
 
-def _name(axes: Axes, context: ChannelContext, y: float, step: float) -> None:
-    axes.text(_NAME, y + 0.08, f"ch {context.channel}", va="center", weight="bold", size=8.5)
+def _name(axes: Axes, context: ChannelContext, x: float, y: float) -> None:
+    axes.text(x, y + 0.08, f"ch {context.channel}", va="center", weight="bold", size=8.5)
     others = len(context.members) - 1
     lines = [
         f"+ {others} alike" if others else "",
@@ -112,37 +137,50 @@ def _name(axes: Axes, context: ChannelContext, y: float, step: float) -> None:
         f"grad. × act. {format_number(context.importance)}",
     ]
     for place, line in enumerate(line for line in lines if line):
-        axes.text(
-            _NAME, y + 0.25 + 0.135 * place, line, va="center", size=SMALL - 0.5, color="#555555"
-        )
+        axes.text(x, y + 0.25 + 0.135 * place, line, va="center", size=SMALL - 0.5, color="#555555")
 
 
 def _image(
-    axes: Axes, images: FeatureImages, channel: int, drawn: Display, y: float, wide: float
+    axes: Axes,
+    images: FeatureImages,
+    channel: int,
+    drawn: Display,
+    place: tuple[float, float],
+    wide: float,
 ) -> None:
+    x, y = place
     found = np.flatnonzero(images.channels == channel)
     rows, columns = images.images.shape[-2:]
     tall = wide * rows / columns + 0.02
     if len(found) == 0 or images.dead[found[0]]:
-        put_dead(axes, _IMAGE, y, wide, tall * len(drawn.views) - 0.02)
+        put_dead(axes, x, y, wide, tall * len(drawn.views) - 0.02)
         return
     for view in range(len(drawn.views)):
-        put(axes, drawn.show(images.images[found[0]], view), _IMAGE, y + view * tall, wide)
+        put(axes, drawn.show(images.images[found[0]], view), x, y + view * tall, wide)
 
 
 def _best(
-    axes: Axes, context: ChannelContext, cells: Cells, drawn: Display, y: float, height: float
+    axes: Axes,
+    context: ChannelContext,
+    cells: Cells,
+    drawn: Display,
+    places: _Places,
+    y: float,
+    height: float,
 ) -> None:
     """The best cells in rows; a cell of several image channels as one tile below the other."""
     rows, columns = cells.shape[1:]
     views = len(drawn.views)
     per_row = _CROPS
     lines = 2 if views == 1 else 1
-    side = min((_CLASSES - _CELLS - 0.14) / per_row, height / lines * columns / rows) - 0.02
+    side = (
+        min((places.classes - places.cells - 0.14) / per_row, height / lines * columns / rows)
+        - 0.02
+    )
     tall = side * rows / columns
     chosen = context.best[: per_row * lines]
     for place, (crop, field) in enumerate(zip(cells.read(chosen), context.fields, strict=False)):
-        x = _CELLS + place % per_row * (side + 0.02)
+        x = places.cells + place % per_row * (side + 0.02)
         for view in range(views):
             top = y + (place // per_row if views == 1 else view) * (tall + 0.02)
             put(axes, drawn.show(crop, view), x, top, side)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cytolens.figures.labels import format_interval, format_number, measure_name
 from cytolens.figures.style import (
+    BRIEF_WIDTH,
     FAINT,
     SMALL,
     TRAINED,
@@ -29,7 +30,10 @@ ByLayer = Mapping[str, Mapping[str, Estimate]]
 
 @styled
 def plot_separation(
-    separation: Mapping[str, Estimate] | ByLayer, layers: Sequence[Layer] = ()
+    separation: Mapping[str, Estimate] | ByLayer,
+    layers: Sequence[Layer] = (),
+    *,
+    brief: bool = False,
 ) -> Figure:
     """How well the classes come apart at each depth: a panel per measure, from input to logits.
 
@@ -37,7 +41,7 @@ def plot_separation(
     order of the layers, which is otherwise that of ``separation``. Blue with its 95 % interval is
     the trained network, vermilion the same network untrained, grey dashed the 95 % limit of
     permuted labels (for the intrinsic dimension, which uses no labels, that of independent
-    features).
+    features). ``brief``: the linear probe alone, or the first measure there is.
 
     >>> from cytolens.numerics.estimates import Estimate
     >>> figure = plot_separation({"silhouette": Estimate(0.4, 0.3, 0.5, null=0.05)})
@@ -47,6 +51,8 @@ def plot_separation(
     """
     by_layer = _by_layer(separation)
     names = [layer.name for layer in layers] or list(by_layer)
+    if brief:
+        by_layer = {name: _first(found) for name, found in by_layer.items()}
     return _panels(names, by_layer, {key: f"({m.hint})" for key, m in MEASURES.items()})
 
 
@@ -79,11 +85,18 @@ def _by_layer(values: Mapping[str, Estimate] | ByLayer) -> ByLayer:
     return {"": one} if one else several
 
 
+def _first(found: Mapping[str, Estimate]) -> Mapping[str, Estimate]:
+    """The linear probe alone, or the first measure there is."""
+    key = "probe_accuracy" if "probe_accuracy" in found else next(iter(found), "")
+    return {key: found[key]} if key else {}
+
+
 def _panels(names: Sequence[str], values: ByLayer, notes: Mapping[str, str]) -> Figure:
     """A panel per measure, two in a row, over a common axis of layers; one left over is wide."""
     measures = list(dict.fromkeys(key for layer in values.values() for key in layer))
     rows = max(1, -(-len(measures) // 2))
-    figure = Figure(figsize=(WIDTH, 0.75 + 1.95 * rows), layout="constrained")
+    size = (WIDTH, 0.75 + 1.95 * rows) if len(measures) > 1 else (BRIEF_WIDTH, 2.3)
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.add_gridspec(rows, 2)
     for place, measure in enumerate(measures):
         alone = place == len(measures) - 1 and place % 2 == 0

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cytolens.figures.labels import format_number, shorten
-from cytolens.figures.style import INK, SMALL, WIDTH, styled
+from cytolens.figures.style import BRIEF_WIDTH, INK, SMALL, WIDTH, styled
 from cytolens.figures.tiles import canvas
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.knowledge import Knowledge
@@ -27,7 +27,9 @@ SECTIONS = {
 }  # fmt: skip
 MOST_ROWS = 44
 MOST_LAYERS = 16
+_BRIEF_LAYERS, _BRIEF_ROWS = 8, 8
 _LEFT, _RIGHT, _TOP, _ROW = 2.05, 0.1, 0.75, 0.175  # inches
+_BRIEF_LEFT = 1.6
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#FFFFFF", "#A6CBE3", "#0072B2"])
 _GREY = "#ECECEC"
 
@@ -61,26 +63,29 @@ def rows_of(knowledge: Knowledge) -> list[tuple[str, list[str]]]:
 
 
 @styled
-def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge) -> Figure:
+def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge, *, brief: bool = False) -> Figure:
     """How well every property can be read from every layer, R² or AUC, as shades and numbers.
 
     Shades go from guessing (R² 0, AUC 0.5) to all there is to know (1). Grey are numbers that are
     not clear of their null. Of more than 16 layers so many are shown, evenly spread, of more than
     44 properties those of the table that are read best. A triangle up marks where the trained
     network encodes clearly more than the untrained, a triangle down where clearly less. The class
-    stands first, for comparison.
+    stands first, for comparison. ``brief``: at most 8 layers, and the class and the 8 properties
+    that are read best at any of them.
     """
     names = [layer.name for layer in layers if layer.name in knowledge.layers]
-    if len(names) > MOST_LAYERS:
-        names = [names[k] for k in np.linspace(0, len(names) - 1, MOST_LAYERS).astype(int)]
-    sections = rows_of(knowledge)
+    most = _BRIEF_LAYERS if brief else MOST_LAYERS
+    if len(names) > most:
+        names = [names[k] for k in np.linspace(0, len(names) - 1, most).astype(int)]
+    sections = _best_rows(knowledge, names) if brief else rows_of(knowledge)
     count = sum(len(rows) for _, rows in sections)
     tall = _TOP + count * _ROW + 0.08 * len(sections) + 0.3
-    figure, axes = canvas(WIDTH, tall)
-    step = min((WIDTH - _LEFT - _RIGHT) / max(len(names), 1), 0.62)
+    wide, left = (BRIEF_WIDTH, _BRIEF_LEFT) if brief else (WIDTH, _LEFT)
+    figure, axes = canvas(wide, tall)
+    step = min((wide - left - _RIGHT) / max(len(names), 1), 0.62)
     for place, name in enumerate(names):
         axes.text(
-            _LEFT + (place + 0.5) * step, _TOP - 0.06, shorten(name, 14), rotation=40, ha="left",
+            left + (place + 0.5) * step, _TOP - 0.06, shorten(name, 14), rotation=40, ha="left",
             va="bottom", size=SMALL, rotation_mode="anchor",
         )  # fmt: skip
     y = _TOP
@@ -91,19 +96,34 @@ def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge) -> Figure:
             title = shorten(name.replace("_", " "), 24) + (" (AUC)" if measure == "auc" else "")
             weight = "bold" if name == CLASS else "normal"
             axes.text(
-                _LEFT - 0.08, y + _ROW / 2, title, ha="right", va="center", size=SMALL,
+                left - 0.08, y + _ROW / 2, title, ha="right", va="center", size=SMALL,
                 weight=weight,
             )  # fmt: skip
             for place, layer in enumerate(names):
                 estimate = knowledge.layers[layer][name]
-                _put(axes, estimate, measure, _LEFT + place * step, y, step)
+                _put(axes, estimate, measure, left + place * step, y, step)
             y += _ROW
         y += 0.08
     legend = (
         "▲ clearly above the untrained network, ▼ clearly below it; grey: not clear of the null"
     )
-    axes.text(_LEFT, y + 0.1, legend, va="center", size=SMALL, color="#555555")
+    aside = 0.08 if brief else left
+    axes.text(aside, y + 0.1, legend, va="center", size=SMALL, color="#555555")
     return figure
+
+
+def _best_rows(knowledge: Knowledge, layers: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """The class, and the properties that are read best, the best first: share of what there is."""
+
+    def share(name: str) -> float:
+        floor = 0.5 if knowledge.measures[name] == "auc" else 0.0
+        values = [knowledge.layers[layer][name].value for layer in layers]
+        return max((float(np.nan_to_num(v - floor)) / (1 - floor) for v in values), default=0.0)
+
+    others = [name for _, names in rows_of(knowledge) for name in names if name != CLASS]
+    best = sorted(others, key=share, reverse=True)[:_BRIEF_ROWS]
+    found = [("", [CLASS] if CLASS in knowledge.measures else []), ("", best)]
+    return [(section, names) for section, names in found if names]
 
 
 def _put(axes: Axes, estimate: Estimate, measure: str, x: float, y: float, step: float) -> None:

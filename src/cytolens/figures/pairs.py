@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cytolens.figures.labels import format_number, shorten
-from cytolens.figures.style import INK, SMALL, WIDTH, depth_axis, styled
+from cytolens.figures.style import BRIEF_WIDTH, INK, SMALL, WIDTH, depth_axis, styled
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.layers import Layer
 from cytolens.records.separation import ClassSeparation, Onset
 
 MOST_ROWS = 40  # more would not be legible on a page
+_MOST_BRIEF = 10
 
 
 @styled
@@ -20,23 +21,30 @@ def plot_pairs(
     layers: Sequence[Layer],
     separations: Mapping[str, ClassSeparation],
     onsets: Sequence[Onset],
+    *,
+    brief: bool = False,
 ) -> Figure:
     """Balanced accuracy of a linear probe, class (against the rest) or pair × layer.
 
     Rows are in the order of ``onsets``, the earliest first, at most 40 of them. Numbers are grey
     where the interval does not lie above the permuted labels; a frame marks the layer from which
-    on it always does.
+    on it always does. ``brief``: pairs only, at most 10.
     """
     names = [layer.name for layer in layers if layer.name in separations]
     blocks = [
         ("Each class against the rest", [o for o in onsets if len(o.classes) == 1]),
         ("Pair by pair", [o for o in onsets if len(o.classes) == 2]),
     ]
-    blocks = [(title, found[:MOST_ROWS]) for title, found in blocks if found]
+    blocks = blocks[1:] if brief and blocks[1][1] else blocks
+    most = _MOST_BRIEF if brief else MOST_ROWS
+    blocks = [(title, found[:most]) for title, found in blocks if found]
     heights = [max(len(found), 1) for _, found in blocks] or [1]
     figure = Figure(
-        figsize=(WIDTH, 0.9 + 0.26 * sum(heights) + 0.3 * len(heights)), layout="constrained"
-    )
+        figsize=(
+            BRIEF_WIDTH if brief else WIDTH, 0.9 + 0.26 * sum(heights) + 0.3 * len(heights)
+        ),
+        layout="constrained",
+    )  # fmt: skip
     grid = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)
     picture = None
     for place, (title, found) in enumerate(blocks):

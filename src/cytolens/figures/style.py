@@ -27,6 +27,9 @@ R = TypeVar("R")
 
 WIDTH = 7.2  # inches: a double column (183 mm)
 HALF_WIDTH = 3.55  # inches: a single column
+BRIEF_WIDTH = (
+    4.7  # inches: of figures with the most important only, two beside each other on a page
+)
 SMALL = 7.0  # points: the smallest type in any figure
 INK = "#222222"
 FAINT = "#8A8A8A"  # null, "none of them"

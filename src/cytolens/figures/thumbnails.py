@@ -8,7 +8,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cytolens.figures.labels import map_name, shorten
-from cytolens.figures.style import INK, SMALL, WIDTH, colours, styled
+from cytolens.figures.style import BRIEF_WIDTH, INK, SMALL, WIDTH, colours, styled
 from cytolens.figures.tiles import Display, canvas, display_of_cells, put_bar, put_classes
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding
@@ -18,6 +18,8 @@ Layout = tuple[NDArray[np.int64], NDArray[np.int64]]
 _TALLEST = 6.2  # inches, of the whole map
 _PART = 4.3  # inches, of the part
 _GRID = (22, 22)
+_BRIEF_GRID = (13, 16)
+_BRIEF_TALLEST = 3.3  # inches
 _PART_GRID = 12
 
 
@@ -29,6 +31,7 @@ def plot_thumbnails(
     *,
     part: bool = True,
     view: int = 0,
+    brief: bool = False,
 ) -> Figure:
     """The cells themselves on the map at two zooms, none hiding another, framed by class.
 
@@ -37,6 +40,7 @@ def plot_thumbnails(
     `embedding.layout.most_mixed_part`), in which every cell, or as many as there is room for, has
     a square of its own near its place. ``part=False`` leaves it out, as does ``layout``: (indices
     of cells, their places (n, 2) as column and row of a grid), as `thumbnail_layout` gives.
+    ``brief``: the whole map alone, smaller, with fewer cells.
 
     Of several image channels the one at ``view`` is shown, which the title names; red, green and
     blue in colour. The scale bar is in µm where the pixel size is known, else in pixels.
@@ -47,26 +51,29 @@ def plot_thumbnails(
             thumbnail_layout,  # only where it is needed: it is heavy
         )
 
-        index, places = thumbnail_layout(embedding.coordinates, grid=_GRID)
-        window = _window(embedding, cells) if part else None
+        index, places = thumbnail_layout(
+            embedding.coordinates, grid=_BRIEF_GRID if brief else _GRID
+        )
+        window = _window(embedding, cells) if part and not brief else None
     else:
         index, places = np.asarray(layout[0]), np.asarray(layout[1], dtype=np.int64)
         window = None
     first = places.min(axis=0) if len(places) else np.zeros(2, dtype=np.int64)
     columns, rows = (places.max(axis=0) - first + 1).tolist() if len(places) else (1, 1)
     _, height, width = cells.shape
-    step = min(WIDTH / columns, _TALLEST / rows * width / height, 1.0)  # inches, of a tile
+    wide, tallest = (BRIEF_WIDTH, _BRIEF_TALLEST) if brief else (WIDTH, _TALLEST)
+    step = min(wide / columns, tallest / rows * width / height, 1.0)  # inches, of a tile
     tall = step * height / width
     top, below = 0.55, 0.3
     whole = rows * tall
     total = top + whole + below + (0 if window is None else _PART * height / width + 0.45)
-    figure, axes = canvas(WIDTH, total)
+    figure, axes = canvas(wide, total)
     name = "" if len(drawn.views) == 1 else f", {shorten(drawn.views[view], 20)}"
     method = map_name(embedding.method)
     title = f"{method} of {shorten(embedding.layer, 28)}: {len(index):,} of {len(cells):,} cells"
     axes.text(0.05, 0.13, title + name, va="center", weight="bold", size=8.5)
-    put_classes(axes, cells.class_names, 0.36, left=0.0, right=WIDTH - 0.05)
-    left = (WIDTH - columns * step) / 2
+    put_classes(axes, cells.class_names, 0.36, left=0.0, right=wide - 0.05)
+    left = (wide - columns * step) / 2
     _tiles(axes, cells, drawn, index, places - first, (left, top, step, tall), rows, view)
     pixels = width + 2 * _edge(cells) + 1
     put_bar(axes, 0.05, top + whole + 0.15, pixels=pixels, tile=step, pixel_size=cells.pixel_size)

@@ -24,7 +24,8 @@ class Drawing:
     plot: "Callable[[], Figure]"
     note: str = ""  # how it was measured, shown on demand
     half: bool = False  # two of these share a row
-    front: int = 0  # its place among the figures that answer the question; 0: in its chapter
+    front: int = 0  # its place among the figures that answer the question; 0: in its chapter only
+    brief: "Callable[[], Figure] | None" = None  # a smaller drawing of it, for that place
     fold: str = ""  # figures that follow each other under the same heading are shown on demand
 
 

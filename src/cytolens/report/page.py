@@ -30,6 +30,7 @@ class ReportFigure:
     note: str = ""  # how it was measured, folded
     half: bool = False  # two of these share a row
     fold: str = ""  # figures that follow each other under the same heading are shown on demand
+    whole: str = ""  # the figure of which this is the most important part
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import cytolens
 from cytolens.report import chapters, findings
-from cytolens.report.chapter import Chapter
+from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportContent, ReportFigure, Section, shrink_to_fit
 from cytolens.report.results import Results
 
@@ -20,6 +20,8 @@ PAPER = (
     "The method: E. Webb, C. Lei, C.-J. Huang, H. Kobayashi, H. Mikami, K. Goda. Exploring the "
     "Deep Feature Space of a Cell Classification Neural Network. arXiv:1811.06488 (2018)."
 )
+
+FRONT = "front_"  # begins the names of the figures at the top
 
 
 @cache
@@ -32,8 +34,13 @@ def find_chapters() -> tuple[Chapter, ...]:
 
 def draw(results: Results) -> "dict[str, Figure]":
     """Every figure of the report by name, in the order of the story."""
-    drawings = [one for chapter in find_chapters() for one in chapter.figures(results)]
-    return {drawing.name: drawing.plot() for drawing in drawings}
+    drawn: dict[str, Figure] = {}
+    for chapter in find_chapters():
+        for drawing in chapter.figures(results):
+            drawn[drawing.name] = drawing.plot()
+            if drawing.front and drawing.brief is not None:
+                drawn[FRONT + drawing.name] = drawing.brief()
+    return drawn
 
 
 def tell(
@@ -47,18 +54,18 @@ def tell(
     front: list[tuple[int, ReportFigure]] = []
     sections: list[Section] = []
     for chapter in find_chapters():
-        shown = [
-            (one.front, ReportFigure(one.name, fitted[one.name], one.title, one.caption, one.note,
-                                     one.half, one.fold))
-            for one in chapter.figures(results)
-            if one.name in fitted
-        ]  # fmt: skip
-        front += [entry for entry in shown if entry[0]]
-        figures = tuple(figure for place, figure in shown if not place)
+        figures: list[ReportFigure] = []
+        for one in chapter.figures(results):
+            if FRONT + one.name in fitted:
+                front.append((one.front, _figure(one, fitted, brief=True)))
+            if one.name in fitted:
+                figures.append(_figure(one, fitted))
         tables = tuple(table for table in chapter.tables(results) if table is not None)
-        if shown or tables:
+        if figures or tables:
             result, text = chapter.told(results)
-            sections.append(Section(chapter.anchor, chapter.title, result, text, figures, tables))
+            sections.append(
+                Section(chapter.anchor, chapter.title, result, text, tuple(figures), tables)
+            )
     cells = results.cells
     version = results.versions.get("cytolens", cytolens.__version__)
     return ReportContent(
@@ -75,6 +82,16 @@ def tell(
         citations=(f"The software: the cytolens founders. cytolens {version} (2026).", PAPER),
         created=f"Written by cytolens {version} on {date.today().isoformat()}.",
         summary=results.summary,
+    )
+
+
+def _figure(one: Drawing, pictures: Mapping[str, bytes], *, brief: bool = False) -> ReportFigure:
+    """The figure as the page shows it; at the top without its note, which its chapter has."""
+    if brief:
+        name = FRONT + one.name
+        return ReportFigure(name, pictures[name], one.title, one.caption, whole=one.name)
+    return ReportFigure(
+        one.name, pictures[one.name], one.title, one.caption, one.note, one.half, one.fold
     )
 
 

@@ -123,7 +123,8 @@ def _cards(
     title = f"What the channels of {name} are for"
     return Drawing(
         f"channels_{file_name(name)}", title, caption, plot, note,
-        front=4 if first else 0, fold="" if first else "Cards of the other layers",
+        front=4 if first else 0, brief=partial(plot, brief=True),
+        fold="" if first else "Cards of the other layers",
     )  # fmt: skip
 
 

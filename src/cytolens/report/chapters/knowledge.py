@@ -36,7 +36,10 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_knowledge, results.layers, knowledge)
         title = "What can be read from each layer"
-        yield Drawing("knowledge", title, caption, plot, _knowledge_note(knowledge), front=3)
+        yield Drawing(
+            "knowledge", title, caption, plot, _knowledge_note(knowledge),
+            front=3, brief=partial(plot, brief=True),
+        )  # fmt: skip
     cells = results.cells
     if suspects is not None and cells is not None and len(suspects.labels) + len(suspects.odd):
         caption = (
@@ -53,7 +56,10 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_suspects, suspects, cells)
         title = "Suspect labels and odd cells"
-        yield Drawing("suspects", title, caption, plot, note.strip(), front=5)
+        yield Drawing(
+            "suspects", title, caption, plot, note.strip(),
+            front=5, brief=partial(plot, brief=True),
+        )  # fmt: skip
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:

@@ -140,7 +140,9 @@ def _main_map(
     )
     plot = partial(plot_thumbnails, embedding, cells)
     title = f"The cells on the map of {layer}"
-    yield Drawing("map_thumbnails", title, caption, plot, note, front=2)
+    yield Drawing(
+        "map_thumbnails", title, caption, plot, note, front=2, brief=partial(plot, brief=True)
+    )
 
 
 def _by_depth(

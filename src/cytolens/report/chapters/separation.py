@@ -39,8 +39,9 @@ def figures(results: Results) -> Iterator[Drawing]:
         plot = partial(plot_separation, measured, results.layers)
         title = "Separation of the classes, from the input to the logits"
         yield Drawing(
-            "separation", title, caption, plot, separation_note(results), front=0 if several else 1
-        )
+            "separation", title, caption, plot, separation_note(results),
+            front=0 if several else 1, brief=partial(plot, brief=True),
+        )  # fmt: skip
     if pairs is not None and pairs.layers and results.layers:
         caption = (
             "Balanced accuracy of a linear probe for each pair of classes, and for each class "
@@ -50,7 +51,10 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         plot = partial(plot_pairs, results.layers, pairs.layers, pairs.onsets)
         title = "Which classes come apart where"
-        yield Drawing("pairs", title, caption, plot, pairs_note(pairs), front=int(several))
+        yield Drawing(
+            "pairs", title, caption, plot, pairs_note(pairs),
+            front=int(several), brief=partial(plot, brief=True),
+        )  # fmt: skip
     found = results.read("similarity", Similarity)
     if found is not None and len(found.layers) > 1:
         caption = (
