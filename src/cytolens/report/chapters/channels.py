@@ -107,9 +107,9 @@ def _cards(
     plot = partial(plot_channel_cards, contexts, images, cells, whole_field=whole)
     caption = (
         "Each row is a channel: how much the decision rests on it, its feature image, the cells "
-        "that drive it most, its activation by class, and the properties it correlates with. A "
-        "correlation outside the grey band suggests a name; but brightness, size and focus "
-        "correlate with many other properties."
+        "that drive it most, and its activation by class. On the right stand the properties it "
+        "correlates with: one outside the grey band suggests a name; but brightness, size and "
+        "focus correlate with many other properties."
     )
     if not first:
         caption = (
