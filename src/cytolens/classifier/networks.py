@@ -60,7 +60,8 @@ class CellNet(nn.Module):
         self.gather = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.pre_softmax = _named(linear=nn.Linear(channels, pre_softmax), relu=nn.ReLU())
         self.logits = nn.Linear(pre_softmax, n_classes)
-        self.reset_parameters()
+        if not self.logits.weight.is_meta:  # where there is nothing to draw, and trying is slow
+            self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, class) of crops (N, C, H, W)."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytolens.activations.capture import network_of
+from cytolens.activations.layers import resolve_layer
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
@@ -108,8 +109,11 @@ def measure_kept(
     gains = modulated.gain[chosen]
     nothing = apply_gain(whole, np.zeros_like(gains), background=background)
 
+    shape = (whole.shape[1], whole.shape[2], whole.shape[3])
+    layer = resolve_layer(network, shape, images.layer)
+
     def activation(crops: NDArray[np.float32]) -> NDArray[np.floating]:
-        maps = capture_maps(network, crops, images.layer)
+        maps = capture_maps(network, crops, layer)
         return maps[np.arange(len(crops)), images.channels[chosen]].mean(axis=(1, 2))
 
     none, full = activation(nothing), activation(whole)

@@ -7,10 +7,12 @@ from torch import nn
 from cytolens.classifier.model import Classifier
 from cytolens.features.duplicates import DUPLICATE, group_duplicates
 from cytolens.features.importance import measure_ablation, measure_importance
-from cytolens.numerics.estimates import Estimate, Rng, bootstrap, spearman
+from cytolens.numerics.estimates import Estimate, Rng, estimate_from, generator, spearman
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import ChannelRanking
 from cytolens.records.layers import Layer
+
+_RESAMPLES = 1000
 
 
 def rank_channels(
@@ -63,7 +65,6 @@ def _agreement(
     if len(a) < 3:
         return Estimate(float("nan"), float("nan"), float("nan"))
 
-    def correlation(rows: NDArray[np.int64]) -> float:
-        return float(spearman(a[rows][None], b[rows][None])[0])
-
-    return bootstrap(correlation, len(a), rng=rng)
+    rows = generator(rng).integers(0, len(a), size=(_RESAMPLES, len(a)))
+    value = float(spearman(a[None], b[None])[0])
+    return estimate_from(value, spearman(a[rows], b[rows]), grouped=False)

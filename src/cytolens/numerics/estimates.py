@@ -18,6 +18,7 @@ from cytolens.numerics.intervals import (
 from cytolens.numerics.resampling import left_in, parts_of
 
 Rng = int | np.random.Generator | None
+_AT_ONCE = 1_000_000  # numbers drawn
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,15 @@ def mean_of(values: ArrayLike, *, resamples: int = 1000, rng: Rng = None) -> Est
     known = known[np.isfinite(known)]
     if len(known) < 2:
         return Estimate(float(known.mean()) if len(known) else np.nan, np.nan, np.nan)
-    return bootstrap(lambda rows: known[rows].mean(), len(known), resamples=resamples, rng=rng)
+    draw, step = generator(rng), max(1, _AT_ONCE // len(known))
+    sizes = [min(step, resamples - start) for start in range(0, resamples, step)]
+    drawn = np.concatenate(
+        [
+            known[draw.integers(0, len(known), size=(size, len(known)))].mean(axis=1)
+            for size in sizes
+        ]
+    )
+    return estimate_from(float(known.mean()), drawn, grouped=False)
 
 
 def mean_of_both(
