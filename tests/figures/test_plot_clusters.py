@@ -85,6 +85,22 @@ def test_the_parts_of_classes_have_names_effects_and_their_own_images(n: int):
     assert render(figure)[0]
 
 
+def test_an_image_that_is_like_other_cells_is_not_shown_and_that_is_said():
+    cells = make_cells(100, classes=3)
+    found, images = [parts(cells, 2, 0)], make_images(count=2)
+
+    def drawn(own: list[float]) -> tuple[int, list[str]]:
+        figure = plot_class_parts(found, cells, images, np.array(own))
+        return len(figure.axes[0].images), texts(figure)
+
+    both, written = drawn([0.8, 0.6])
+    assert "80 % its own" in written
+    one, written = drawn([0.8, 0.2])
+    assert both - one == 1
+    assert {"none", "20 % its own"} <= set(written)
+    assert "not judged" in drawn([np.nan, 0.9])[1]
+
+
 def test_parts_are_lettered_beyond_the_alphabet():
     assert [letter(k) for k in (0, 25, 26, 53)] == ["a", "z", "a1", "b2"]
 

@@ -14,6 +14,7 @@ from cytolens.properties.measurement import (
     PROPERTIES,
     measure_cells,
 )
+from cytolens.properties.wholeness import find_regions
 
 SIDE = 48
 Y, X = np.mgrid[:SIDE, :SIDE].astype(float)
@@ -177,7 +178,12 @@ def test_checks_are_known_of_every_crop_and_tell_what_is_wrong_with_it() -> None
     crops = [100 + 700 * shape + rng.normal(0, 6, shape.shape) for shape in (two, empty)]
     _, checks = measure_cells(cells_of([*crops, flat]))
     assert set(checks) == set(CHECKS)
-    assert checks["second"][0] == pytest.approx(49 / 64, abs=0.05)
+    assert checks["radius"][0] == pytest.approx(8, abs=1.5)
+    assert checks["second_radius"][0] == pytest.approx(7, abs=1.5)
+    assert checks["second_radius"][2] == 0
+    assert checks["all_parts"][0] == pytest.approx(np.pi * (8**2 + 7**2), rel=0.15)
+    assert checks["faint_area"][1] == checks["speck"][1] == 0
+    assert checks["contact"].tolist() == [0, checks["contact"][1], 0]
     assert checks["separability"][1] < 0.7 < checks["separability"][0]
     assert checks["peak"][2] == 4095
     assert checks["plateau"][2] > 0.9 > checks["plateau"][0]
@@ -193,3 +199,14 @@ def test_where_a_cell_lies_and_how_much_was_padded_is_known() -> None:
     assert found["crop_size"].tolist() == [48 * 48, 36 * 40]
     assert found["padding_share"] == pytest.approx([0, 1 - 36 * 40 / 48**2])
     assert found["background"] == pytest.approx([100, 100])
+
+
+def test_what_was_taken_for_the_cell_is_what_was_drawn() -> None:
+    rng = np.random.default_rng(0)
+    shapes = [ellipse(9, 9), ellipse(12, 6), ellipse(8, 8, at=(0, -12)) | ellipse(7, 7, at=(0, 12))]
+    shapes.append(np.zeros((SIDE, SIDE), dtype=bool))
+    cells = cells_of([100 + 700 * shape + rng.normal(0, 6, shape.shape) for shape in shapes])
+    found = find_regions(cells, np.arange(4), like=np.arange(4))
+    for region, shape in zip(found[:3], np.array(shapes)):
+        assert (region & shape).sum() / (region | shape).sum() > 0.85
+    assert not found[3].any()

@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from cytolens.figures.gallery import display_of_images
 from cytolens.figures.labels import format_number, shorten
-from cytolens.figures.style import BRIEF_WIDTH, FAINT, INK, SMALL, TRAINED, WIDTH, colours, styled
+from cytolens.figures.style import (
+    BRIEF_WIDTH,
+    FAINT,
+    INK,
+    OUTLINE,
+    SMALL,
+    TRAINED,
+    WIDTH,
+    colours,
+    styled,
+)
 from cytolens.figures.tiles import (
     Display,
     canvas,
@@ -30,7 +40,6 @@ from cytolens.records.features import ChannelContext, FeatureImages
 _TILE = 0.92  # inches, of the feature image
 _BELOW = 0.48  # the same where several image channels are shown below each other
 _CROPS = 3  # best cells in a row
-_OUTLINE = "#FFD320"  # of the receptive field: bright on dark crops, with a dark rim on bright ones
 _MOST = 4  # correlations
 
 
@@ -192,7 +201,7 @@ def _outline(axes: Axes, field: NDArray[np.float64], x: float, y: float, scale: 
     top, left, height, width = (float(value) * scale for value in field)
     axes.add_patch(
         Rectangle(
-            (x + left, y + top), width, height, fill=False, edgecolor=_OUTLINE, linewidth=0.8,
+            (x + left, y + top), width, height, fill=False, edgecolor=OUTLINE, linewidth=0.8,
             path_effects=[withStroke(linewidth=1.6, foreground="#00000099")],
         )
     )  # fmt: skip

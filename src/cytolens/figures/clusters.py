@@ -111,13 +111,15 @@ def plot_class_parts(
     parted: Sequence[ClassParts],
     cells: Cells,
     images: FeatureImages | None = None,
+    own: NDArray[np.float64] | None = None,
     *,
     most: int = 6,
 ) -> Figure:
     """The parts of each class: name and the effects behind it, stability, cells, feature image.
 
     ``cells`` are the mapped ones. ``images`` are matched in order to the parts of those classes
-    that have several. Of each class the ``most`` largest parts are shown.
+    that have several. An image is shown only where most of the cells that are like it are of its
+    part: ``own`` (K,) is their share. Of each class the ``most`` largest parts are shown.
     """
     drawn = display_of_cells(cells)
     look_at = None if images is None else _image_display(images, drawn)
@@ -159,7 +161,17 @@ def plot_class_parts(
             at = place + k
             several = found.n > 1 and images is not None and at < len(images.images)
             if several and images is not None and look_at is not None:
-                _image(axes, image_at, y + _HEAD, images, at, look_at)
+                share = np.nan if own is None else float(own[at])
+                if share > 0.5:
+                    _image(axes, image_at, y + _HEAD, images, at, look_at)
+                note = "not judged" if np.isnan(share) else f"{100 * share:.0f} % its own"
+                below = _TILE * cells.shape[1] / cells.shape[2] + 0.07 if share > 0.5 else 0.2
+                lines = [note] if share > 0.5 else ["none", note]
+                for line, text in enumerate(lines):
+                    axes.text(
+                        image_at, y + _HEAD + below + line * _LINE, text, va="center",
+                        size=SMALL - 0.5, color=_GREY,
+                    )  # fmt: skip
             y += step
         place += found.n if found.n > 1 else 0
         y += 0.06

@@ -35,6 +35,7 @@ INK = "#222222"
 FAINT = "#8A8A8A"  # null, "none of them"
 TRAINED = "#0072B2"
 UNTRAINED = "#D55E00"
+OUTLINE = "#FFD320"  # around what is meant in a crop
 
 # Okabe & Ito 2008, ordered so that the first two are far apart; its yellow is darkened to be seen
 # on white, and two more of like lightness contrast are added for up to ten classes.

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cytolens.figures.labels import shorten
-from cytolens.figures.style import BRIEF_WIDTH, SMALL, WIDTH, colours, styled
+from cytolens.figures.style import BRIEF_WIDTH, OUTLINE, SMALL, WIDTH, colours, styled
 from cytolens.figures.tiles import canvas, display_of_cells, foot_height, put, put_bar
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Suspects
@@ -25,8 +25,8 @@ def plot_suspects(
 
     Under a doubted cell stand its given and its suggested class, and a bar per depth: the
     probability that probe and neighbours there give to its own class; the line is one half.
-    Under an odd cell stands the reason. ``cells`` are all cells of the study. ``brief``: the first
-    of each in one row, without votes.
+    Under an odd cell stands the reason, and a line bounds what was taken for the cell. ``cells``
+    are all cells of the study. ``brief``: the first of each in one row, without votes.
     """
     if brief:
         return _brief(suspects, cells)
@@ -51,6 +51,7 @@ def plot_suspects(
         for place, image in enumerate(cells.read(odd[start : start + _COLUMNS])):
             x, k = 0.1 + place * _TILE, start + place
             put(axes, drawn.show(image), x, y, _PICTURE)
+            _outline(axes, suspects, k, x, y, _PICTURE)
             _reasons(axes, suspects, k, x, y + picture)
         y += picture + 0.42
     put_bar(axes, 0.1, y, pixels=width, tile=_PICTURE, pixel_size=cells.pixel_size)
@@ -83,6 +84,7 @@ def _brief(suspects: Suspects, cells: Cells) -> Figure:
             if below is not None:
                 below(axes, suspects, cells, k, x, y + picture)
             else:
+                _outline(axes, suspects, k, x, y, side)
                 _reasons(axes, suspects, k, x, y + picture)
             x += step
     put_bar(axes, 0.05, y + picture + 0.42, pixels=width, tile=side, pixel_size=cells.pixel_size)
@@ -103,6 +105,17 @@ def _reasons(axes: Axes, suspects: Suspects, k: int, x: float, y: float) -> None
     """Below an odd cell: why it is odd."""
     for line, text in enumerate(suspects.reasons[k].split(", ")[:2]):
         axes.text(x, y + 0.09 + 0.12 * line, text, va="center", size=SMALL - 1)
+
+
+def _outline(axes: Axes, suspects: Suspects, k: int, x: float, y: float, width: float) -> None:
+    """A line around what was taken for the cell in the crop of an odd cell."""
+    if suspects.outlined is None or k >= len(suspects.outlined):
+        return
+    inside = np.pad(suspects.outlined[k], 1)
+    step = width / suspects.outlined.shape[2]
+    across, down = (start + (np.arange(n) - 0.5) * step for start, n in zip((x, y), inside.T.shape))
+    if inside.any():
+        axes.contour(across, down, inside, levels=[0.5], colors=[OUTLINE], linewidths=0.8)
 
 
 def _heading(axes: Axes, y: float, text: str, shown: int, total: int) -> float:

@@ -15,8 +15,6 @@ from cytolens.properties.regions import (
     Floats,
     Mosaic,
     eroded,
-    find_channel,
-    largest_parts,
     medians,
     moments,
     otsu,
@@ -27,6 +25,7 @@ from cytolens.properties.shape import (
     measure_shape,
     measure_texture_and_hull,
 )
+from cytolens.properties.wholeness import CHECKS, Look, check_crops, find_look, smoothed
 from cytolens.records.cells import Cells, Progress
 
 PROPERTIES: Mapping[str, str] = {
@@ -56,15 +55,6 @@ the pixel size for µm².
 
 OF_THE_CROP = ("total_brightness", "background", "focus", *list(PROPERTIES)[-4:])
 """Properties that are known even of a crop in which no cell was found."""
-
-CHECKS: Mapping[str, str] = {
-    "separability": "Otsu's η: 0.64 for noise alone, 1 for two levels",
-    "cut": "share of the crop's frame that the cell touches",
-    "second": "area of the second largest part over that of the largest",
-    "peak": "highest intensity",
-    "plateau": "share of the cell's pixels that have it",
-}
-"""Checks of whether a crop shows one whole cell; known for every crop."""
 
 _LEAST_PIXELS = 20  # smaller regions show the Gaussian and the grid more than the cell
 _LEAST_SEPARABILITY = 0.7  # Otsu's η; a cut through pure noise has 2/π, through a ramp 3/4
@@ -106,14 +96,15 @@ def measure_cells(
     Memory: one ``batch`` of crops. Raises SettingError for a channel that the cells do not have.
     """
     names = cells.channel_names
-    index, sign = find_channel(cells, channel)
+    look = find_look(cells, channel)
+    index = look.channel
     others = {f"brightness_{name}": k for k, name in enumerate(names) if k != index}
     measured = {name: np.full(len(cells), np.nan) for name in (*PROPERTIES, *others, *CHECKS)}
     for start in range(0, len(cells), batch):
         rows = slice(start, min(start + batch, len(cells)))
         crops = cells.images.read_raw(rows).astype(np.float64)
         masks = np.asarray(cells.images.masks(rows))
-        found, checks, regions = _measure(crops[:, index], masks, sign)
+        found, checks, regions = _measure(crops[:, index], masks, look)
         for name, k in others.items():
             over = moments(crops[:, k], regions)[0] - medians(crops[:, k], masks & ~regions)
             found[name] = np.where(np.isnan(found["area"]), np.nan, over)
@@ -129,27 +120,18 @@ def measure_cells(
 
 
 def _measure(
-    crops: Floats, masks: NDArray[np.bool_], sign: float
+    crops: Floats, masks: NDArray[np.bool_], look: Look
 ) -> tuple[dict[str, Floats], dict[str, Floats], NDArray[np.bool_]]:
     """Properties of a batch of crops (n, H, W) but for their size, checks, and the regions."""
     mosaic = Mosaic(*crops.shape)
-    smooth = np.asarray(ndimage.gaussian_filter(crops, (0, BLUR, BLUR)))
-    inner = eroded(masks)
-    threshold, separability = otsu(sign * smooth, masks)
-    regions, second = largest_parts(mosaic, (sign * smooth > threshold[:, None, None]) & masks)
+    sign = look.sign
+    smooth = sign * smoothed(crops)
+    threshold, separability = otsu(smooth, masks)
+    bright = (smooth > threshold[:, None, None]) & masks
+    checks, regions = check_crops(mosaic, sign * crops, masks, bright, separability, look.contrast)
     area = regions.sum((1, 2)).astype(np.float64)
-    frame = masks & ~inner
-    cut = (regions & frame).sum((1, 2)) / np.maximum(frame.sum((1, 2)), 1)
-    ok = (separability >= _LEAST_SEPARABILITY) & (area >= _LEAST_PIXELS) & (cut <= _MOST_CUT)
-    peak = np.where(regions, sign * crops, -np.inf).max((1, 2))
-    checks = {
-        "separability": separability,
-        "cut": cut,
-        "second": second / np.maximum(area, 1),
-        "peak": sign * np.where(np.isfinite(peak), peak, np.nan),
-        "plateau": (regions & (sign * crops == peak[:, None, None])).sum((1, 2))
-        / np.maximum(area, 1),
-    }
+    ok = (separability >= _LEAST_SEPARABILITY) & (area >= _LEAST_PIXELS)
+    ok &= checks["cut"] <= _MOST_CUT
     ground = medians(crops, masks & ~regions)
     regions &= ok[:, None, None]
     mean, deviation = moments(crops, regions)
@@ -158,6 +140,9 @@ def _measure(
     with np.errstate(invalid="ignore", divide="ignore"):
         unevenness = deviation / over
     shape = measure_shape(mosaic, regions, masks)
+    inner = ndimage.gaussian_filter(eroded(masks).astype(float), (0, BLUR, BLUR))
+    focus, powers = measure_focus(light * inner)
+    checks |= powers
     contrast, entropy, solidity = measure_texture_and_hull(mosaic, crops, regions, mean, deviation)
     values = {
         "area": area,
@@ -169,9 +154,7 @@ def _measure(
         "unevenness": unevenness,
         "texture_contrast": contrast,
         "texture_entropy": entropy,
-        "focus": measure_focus(
-            light * ndimage.gaussian_filter(inner.astype(float), (0, BLUR, BLUR))
-        ),
+        "focus": focus,
         "off_centre": np.hypot(shape["offset_x"], shape["offset_y"]),
         "offset_x": shape["offset_x"],
         "offset_y": shape["offset_y"],

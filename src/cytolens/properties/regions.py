@@ -23,7 +23,7 @@ def find_channel(cells: Cells, channel: int | str | None) -> tuple[int, float]:
     Decided on 64 crops, evenly spread; the channel by the median of Otsu's separability.
     """
     names = cells.channel_names
-    chosen = np.unique(np.linspace(0, len(cells) - 1, min(64, len(cells))).astype(np.int64))
+    chosen = evenly(len(cells))
     crops = cells.images.read_raw(chosen).astype(np.float64)
     masks = np.asarray(cells.images.masks(chosen))
     if channel is None:
@@ -34,6 +34,11 @@ def find_channel(cells: Cells, channel: int | str | None) -> tuple[int, float]:
     else:
         index = names.index(choose("channel", str(channel), names))
     return index, -1.0 if _is_dark(crops[:, index], masks) else 1.0
+
+
+def evenly(n: int, most: int = 64) -> NDArray[np.int64]:
+    """At most so many of ``n`` places, evenly spread, in order."""
+    return np.unique(np.linspace(0, n - 1, min(most, n)).astype(np.int64))
 
 
 def _is_dark(crops: Floats, masks: NDArray[np.bool_]) -> bool:

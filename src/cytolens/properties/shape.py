@@ -76,8 +76,12 @@ def measure_texture_and_hull(
     return contrast, entropy, solidity
 
 
-def measure_focus(crops: Floats) -> Floats:
-    """Power of fine over that of coarse detail (n,), NaN where there is no detail."""
+def measure_focus(crops: Floats) -> tuple[Floats, dict[str, Floats]]:
+    """Power of fine over that of coarse detail (n,), NaN where there is no detail.
+
+    And each of the three powers (n,) that it rests on: "fine", "coarse" and "noise"; the noise is
+    taken off the first two.
+    """
     height, width = crops.shape[1:]
     power = np.abs(np.fft.rfft2(crops)) ** 2
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
@@ -88,4 +92,5 @@ def measure_focus(crops: Floats) -> Floats:
 
     noise = between(0.4, 1)
     coarse, fine = between(0.05, 0.12) - noise, between(0.12, 0.2) - noise
-    return np.divide(fine, coarse, out=np.full(len(crops), np.nan), where=coarse > 0)
+    focus = np.divide(fine, coarse, out=np.full(len(crops), np.nan), where=coarse > 0)
+    return focus, {"fine": fine, "coarse": coarse, "noise": noise}

@@ -134,3 +134,6 @@ class Populations:
     classes: tuple[ClassParts, ...]  # each class clustered on its own
     images: FeatureImages | None  # of these parts, in their order; None where none can be made
     flow: ClusterFlow  # of clusters from layer to layer
+    own: NDArray[np.float64] | None = (
+        None  # (K,), share of the cells most like an image of its part
+    )

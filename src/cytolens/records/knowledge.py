@@ -67,6 +67,7 @@ class Suspects:
     reasons: tuple[str, ...]  # (O,)
     oddness: NDArray[np.float64]  # (O,), robust standard deviations from the others
     remarks: tuple[str, ...] = ()  # what could not be checked, and why
+    outlined: NDArray[np.bool_] | None = None  # (o, H, W), the cell as found in the first odd crops
 
 
 @record

@@ -59,7 +59,9 @@ def figures(results: Results) -> Iterator[Drawing]:
     if populations is None:
         return
     if populations.classes:
-        plot = partial(plot_class_parts, populations.classes, cells, populations.images)
+        plot = partial(
+            plot_class_parts, populations.classes, cells, populations.images, populations.own
+        )
         title = f"The parts of each class at {populations.layer}"
         caption = _parts_caption(populations.classes)
         note = _parts_note(images=populations.images is not None)
@@ -187,7 +189,12 @@ def _parts_note(*, images: bool) -> str:
         "all properties reaches as much by chance."
     )
     if images:
-        text += " Feature images point from the mean of the class towards that of the part."
+        text += (
+            " Feature images point from the mean of the class towards that of the part. One is "
+            "shown only where most of the 15 cells that are most like it, of as many cells of each "
+            "part and in texture statistics that had no part in its making, are of its part; below "
+            "it stands their share."
+        )
     return text
 
 

@@ -45,7 +45,8 @@ def figures(results: Results) -> Iterator[Drawing]:
         caption = (
             f"Of {len(suspects.judged):,} cells, those whose neighbours in the features mostly "
             "have another label, the clearest first; and odd cells, which differ from all classes "
-            "by far. A suspect label may be wrong, or the cell may only look like the other class."
+            "by far, with a line around what was taken for the cell. A suspect label may be wrong, "
+            "or the cell may only look like the other class."
         )
         note = (
             "Below each suspect stand the given and the likelier class, and bars for the "

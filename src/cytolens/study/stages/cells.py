@@ -181,4 +181,4 @@ DUPLICATES = Stage(
 )
 MAPPED = Stage("mapped", "choosing the cells on the maps", mapped, keep=None)
 HELD_OUT = Stage("held_out", "choosing held-out cells", held_out, keep=None)
-PROPERTIES = Stage("properties", "measuring the cells", properties, version=3)
+PROPERTIES = Stage("properties", "measuring the cells", properties, version=4)

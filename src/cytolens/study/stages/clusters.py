@@ -93,12 +93,25 @@ def populations(
             )
             parts.append(found)
     progress(steps - 1, steps, "feature images")
+    images = _images(network, features, parts, some, layer, ascents)
+    own = None
+    if images is not None and ascents.prior is not None:
+        from cytolens.features.belonging import share_of_own
+
+        members = [
+            found.cells[found.clusters.labels == k]
+            for found in parts
+            if found.clusters.n > 1
+            for k in range(found.clusters.n)
+        ][: len(images.images)]
+        own = share_of_own(images.images, members, some, ascents.prior, rng=seed)
     return Populations(
         layer=layer.name,
         described=described,
         classes=tuple(parts),
-        images=_images(network, features, parts, some, layer, ascents),
+        images=images,
         flow=measure_flow({name: clusters[name] for name in activations}, rng=seed),
+        own=own,
     )
 
 
@@ -239,6 +252,6 @@ POPULATIONS = Stage(
     "populations",
     "describing the clusters",
     populations,
-    version=2,
+    version=3,
     summary=_summary_of_populations,
 )

@@ -1,6 +1,7 @@
 """What else the network knows: properties by depth, confounds, suspect labels and odd cells."""
 
 import re
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ CLASS = "class"  # what the class itself is called among the properties
 _FILE_NAME = "file name"
 _FEW = 10  # whole numbers of so few values in the table are categories: plates, days
 _MOST_LISTED = 100  # suspects in summary.json, of each list
+_MOST_OUTLINED = 16  # odd cells, the first
 _BATCHES = {
     "plate", "batch", "day", "date", "donor", "patient", "well", "run", "slide", "operator",
     "replicate", "experiment", "instrument",
@@ -128,10 +130,11 @@ def suspects(
     on.
     """
     from cytolens.knowledge.suspects import find_suspects
+    from cytolens.properties.wholeness import find_regions
 
     judged, probabilities = properties.cells, evaluation.probabilities
     inner = [layer.name for layer in activations.layers[:-1] if layer.kind != "input"]
-    return find_suspects(
+    found = find_suspects(
         {name: activations.rows(name, judged) for name in inner or list(activations)},
         cells.labels[judged],
         judged=judged,
@@ -141,6 +144,8 @@ def suspects(
         rng=seed,
         progress=progress,
     )
+    shown = found.odd[:_MOST_OUTLINED]
+    return replace(found, outlined=find_regions(cells, shown, like=judged))
 
 
 def nuisances_of(properties: Properties, cells: Cells) -> tuple[Columns, tuple[str, ...]]:
@@ -287,5 +292,6 @@ SUSPECTS = Stage(
     "suspects",
     "looking for suspect labels and odd cells",
     suspects,
+    version=2,
     summary=_summary_of_suspects,
 )
