@@ -2,19 +2,23 @@
 
 import re
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 from made_records import NAN, make_cells, make_layers
+from PIL import Image
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Decision
-from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
+from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Properties, Suspects
 from cytolens.report.alarms import MOST_ALARMS, alarm_sentence, alarm_sentences
 from cytolens.report.chapters import cells as chapter_on_cells
 from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
-from cytolens.report.findings import warnings
+from cytolens.report.findings import leads, warnings
+from cytolens.report.page import render_report
 from cytolens.report.results import Results
+from cytolens.report.story import tell
 
 ALARM = Alarm(
     nuisance="crop_size",
@@ -151,3 +155,25 @@ def test_what_a_person_decided_is_listed_and_how_to_decide_is_said() -> None:
     found = [one for one in tables(Results({"cells": cells, "suspects": suspects})) if one]
     assert all("--relabel suspects.csv" in one.caption for one in found)
     assert len(found) == 2
+
+
+def test_an_alarm_leads_to_the_crops_at_its_ends() -> None:
+    properties = Properties(np.arange(30), {"crop_size": np.arange(30.0)}, {})
+    plate = replace(ALARM, nuisance="plate", same_as=())
+    found = results(ALARM, plate, properties=properties)
+    (drawing,) = figures(found)
+    assert drawing.name == "alarm_crop_size"
+    assert drawing.fold
+    assert drawing.plot().axes
+    assert leads(found)[warnings(found)[0]] == drawing.name
+    buffer = BytesIO()
+    Image.new("RGB", (40, 20)).save(buffer, format="png")
+    page = render_report(tell(found, {drawing.name: buffer.getvalue()}))
+    assert page.count('href="#figure-alarm_crop_size"') == 1  # a plate has no ends
+    assert 'id="figure-alarm_crop_size"' in page
+
+
+def test_what_is_measured_off_the_cell_is_not_called_biology() -> None:
+    text = alarm_sentence(replace(ALARM, nuisance="darkest", kind="off the cell"), results())
+    assert "no biology by itself" in text
+    assert "It may be biology" not in text

@@ -161,6 +161,15 @@ def find_confounds(
         and (at_chance or max(alone[name].value, strongest) - chance >= NEARLY * (lowest - chance))
     }
     by_class = _encoded(other_way, features, untrained, group, None, draw, all_of_them=at_chance)
+    beside = {TOGETHER, *off_cell}
+    kinds = {
+        name: "artefact"
+        if name in artefacts
+        else "off the cell"
+        if name in beside
+        else "may be biology"
+        for name in alone
+    }
     alarms: list[Alarm] = []
     for name in candidates:
         heard = encoded.get(name) or by_class.get(name)
@@ -170,10 +179,8 @@ def find_confounds(
             at_hand[name], seen, answers, groups=group, alike=alike_in_all,
             resamples=resamples, rng=draw,
         )  # fmt: skip
-        kind = "artefact" if name in artefacts else "may be biology"
-        alarms.append(Alarm(name, kind, merged[name], alone[name], *heard, *fixed))
+        alarms.append(Alarm(name, kinds[name], merged[name], alone[name], *heard, *fixed))
     joined = _joined(alarms, scores, off_cell, y, groups, draw)
-    kinds = {name: "artefact" if name in artefacts else "may be biology" for name in alone}
     return Confounds(alone, kinds, joined, left_out | names_it, len(y))
 
 

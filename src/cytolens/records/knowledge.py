@@ -29,7 +29,7 @@ class Alarm:
     """A nuisance that predicts the label, and that the network encodes."""
 
     nuisance: str
-    kind: str  # "artefact", or "may be biology"
+    kind: str  # "artefact", "off the cell" or "may be biology"
     same_as: tuple[str, ...]  # nuisances that order the cells as this one does
     label_from_nuisance: Estimate  # balanced accuracy on held-out cells
     encoded_at: str  # the layer that it is read from best
@@ -47,7 +47,7 @@ class Confounds:
     """How well each nuisance alone predicts the label, and which of them are alarming."""
 
     nuisances: Mapping[str, Estimate]  # balanced accuracy; null: of the largest among all of them
-    kinds: Mapping[str, str]  # "artefact" or "may be biology", by nuisance
+    kinds: Mapping[str, str]  # as `Alarm.kind`, by nuisance
     alarms: tuple[Alarm, ...]  # the strongest first
     left_out: Mapping[str, str]  # nuisances that could not be judged, and why
     n: int  # cells

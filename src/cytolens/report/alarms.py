@@ -13,6 +13,12 @@ from cytolens.report.results import Results
 READ_BY = {"r2": "R²", "auc": "AUC"}
 """How well a property is read, by the key of the measure."""
 
+_KINDS = {
+    "artefact": "No biology of the cell should be behind it.",
+    "off the cell": "It is measured off the cell: no biology by itself, though the cell's size or "
+    "halo may reach it.",
+    "may be biology": "It may be biology, if these classes are meant to differ in it.",
+}
 MOST_ALARMS = 5  # at the top of the report
 _FEW_MATCHED = 0.05  # of the cells, which cannot speak for the rest
 _IN_WORDS = {
@@ -48,6 +54,17 @@ def alarm_sentences(results: Results) -> tuple[str, ...]:
             "knows."
         )
     return tuple(sentences)
+
+
+def shown_alarms(results: Results) -> list[Alarm]:
+    """The alarms that have a sentence and a figure of their own, in the order of the sentences."""
+    found = results.read("confounds", Confounds)
+    return [] if found is None else separate(found.alarms)[:MOST_ALARMS]
+
+
+def figure_of(alarm: Alarm) -> str:
+    """The name of the figure that shows an alarm's nuisance."""
+    return "alarm_" + "".join(c if c.isalnum() else "_" for c in alarm.nuisance)
 
 
 def separate(alarms: Sequence[Alarm]) -> list[Alarm]:
@@ -99,16 +116,11 @@ def alarm_sentence(alarm: Alarm, results: Results) -> str:
         encodes = (
             "The network is no better than chance, so that it does not show whether it encodes it"
         )
-    kind = (
-        "No biology of the cell should be behind it."
-        if alarm.kind == "artefact"
-        else "It may be biology, if these classes are meant to differ in it."
-    )
     return (
         f"{name[:1].upper()}{name[1:]}{same} alone predicts the class: balanced accuracy "
         f"{format_interval(alarm.label_from_nuisance)}{chance}. {encodes} "
         f"({READ_BY[alarm.measure]} {format_interval(alarm.encoded)} at "
-        f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {kind}"
+        f"{alarm.encoded_at}{untrained}). {_verdict(alarm, results)} {_KINDS[alarm.kind]}"
         f"{_answering(alarm, results)}{_way_to_split(alarm, results)}"
     )
 

@@ -13,7 +13,7 @@ from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedN
 from cytolens.records.knowledge import Confounds
 from cytolens.records.maps import Embedding
 from cytolens.records.separation import Gain
-from cytolens.report.alarms import alarm_sentences
+from cytolens.report.alarms import alarm_sentences, figure_of, shown_alarms
 from cytolens.report.leakage import leakage_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
@@ -210,6 +210,11 @@ def warnings(results: Results) -> tuple[str, ...]:
         *_about_the_cells(results),
         *_about_the_network(results),
     )
+
+
+def leads(results: Results) -> dict[str, str]:
+    """The figures that warnings lead to, by the warning."""
+    return dict(zip(alarm_sentences(results), map(figure_of, shown_alarms(results))))
 
 
 def _about_the_training(results: Results) -> list[str]:

@@ -75,6 +75,7 @@ class ReportContent:
     answer: tuple[str, ...]  # what came out, as sentences
     facts: tuple[Fact, ...] = ()
     warnings: tuple[str, ...] = ()  # what to keep in mind before believing the answer
+    leads: Mapping[str, str] = field(default_factory=dict[str, str])  # figures, by their warning
     remarks: tuple[str, ...] = ()  # how the data were read
     skipped: tuple[tuple[str, str], ...] = ()  # (file, reason)
     front: tuple[ReportFigure, ...] = ()  # the figures that answer the question

@@ -74,6 +74,7 @@ def tell(
         answer=findings.answer(results),
         facts=findings.facts(results),
         warnings=findings.warnings(results),
+        leads={text: name for text, name in findings.leads(results).items() if name in fitted},
         remarks=() if cells is None else cells.remarks,
         skipped=() if cells is None else tuple((bad.name, bad.reason) for bad in cells.skipped),
         front=tuple(figure for _, figure in sorted(front, key=lambda entry: entry[0])),

@@ -5,13 +5,22 @@ from functools import partial
 
 import numpy as np
 
+from cytolens.figures.extremes import plot_extremes
 from cytolens.figures.knowledge import CLASS, is_clear, plot_knowledge
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.figures.suspects import plot_suspects
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
-from cytolens.records.knowledge import Confounds, Knowledge, Suspects
-from cytolens.report.alarms import MOST_ALARMS, READ_BY, alarm_sentence, readable, separate
+from cytolens.records.knowledge import Confounds, Knowledge, Properties, Suspects
+from cytolens.report.alarms import (
+    MOST_ALARMS,
+    READ_BY,
+    alarm_sentence,
+    figure_of,
+    readable,
+    separate,
+    shown_alarms,
+)
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
@@ -61,6 +70,30 @@ def figures(results: Results) -> Iterator[Drawing]:
             "suspects", title, caption, plot, note.strip(),
             front=5, brief=partial(plot, brief=True),
         )  # fmt: skip
+    yield from _alarms(results)
+
+
+def _alarms(results: Results) -> Iterator[Drawing]:
+    """The crops at the ends of what each alarm is about, and the map coloured by it."""
+    cells, measured = results.cells, results.read("properties", Properties)
+    if cells is None or measured is None:
+        return
+    embedding = results.main_maps.get(results.main_layer or "")
+    for alarm in shown_alarms(results):
+        values = {**measured.values, **measured.acquisition}.get(alarm.nuisance)
+        if values is None or np.ndim(values) != 1:
+            continue
+        of_all = np.full(len(cells), np.nan)
+        of_all[measured.cells] = values
+        name = readable(alarm.nuisance)
+        caption = (
+            f"The crops of each class with the least and the most of {name}, with its value, and "
+            "the map coloured by it. If the ends look alike but for the cell, it is the cell that "
+            "differs; if they differ off the cell, so may all that the network has learnt."
+        )
+        plot = partial(plot_extremes, name, of_all, cells, embedding, results.mapped)
+        title = f"An alarm: {name}"
+        yield Drawing(figure_of(alarm), title, caption, plot, fold="What the alarms are about")
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:

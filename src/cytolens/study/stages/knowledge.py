@@ -286,7 +286,7 @@ KNOWLEDGE = Stage(
     summary=_summary_of_knowledge,
 )
 CONFOUNDS = Stage(
-    "confounds", "looking for confounds", confounds, version=5, summary=_summary_of_confounds
+    "confounds", "looking for confounds", confounds, version=6, summary=_summary_of_confounds
 )
 SUSPECTS = Stage(
     "suspects",
