@@ -15,15 +15,15 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from cytolens.figures.atlas import plot_atlas
-from cytolens.figures.channels import _OUTLINE, plot_channel_cards
+from cytolens.figures.channels import plot_channel_cards
 from cytolens.figures.gallery import plot_feature_gallery
-from cytolens.figures.style import colours, render
+from cytolens.figures.style import OUTLINE, colours, render
 from cytolens.numerics.estimates import Estimate
 
 
 def outlines(figure) -> list[Rectangle]:
     patches = figure.axes[0].patches
-    return [p for p in patches if to_hex(p.get_edgecolor()) == _OUTLINE.lower()]
+    return [p for p in patches if to_hex(p.get_edgecolor()) == OUTLINE.lower()]
 
 
 def tiles(axes) -> list[np.ndarray]:

@@ -210,3 +210,4 @@ def test_what_was_taken_for_the_cell_is_what_was_drawn() -> None:
     for region, shape in zip(found[:3], np.array(shapes)):
         assert (region & shape).sum() / (region | shape).sum() > 0.85
     assert not found[3].any()
+    assert find_regions(cells, np.arange(0), like=np.arange(4)).shape == (0, SIDE, SIDE)

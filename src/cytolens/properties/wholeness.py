@@ -181,6 +181,8 @@ def find_regions(cells: Cells, chosen: NDArray[np.int64], *, like: NDArray[np.in
     largest one's area. Of a crop with nothing brighter than a twentieth of the usual cell there is
     none. Channel and contrast are those of the cells ``like`` (m,), as when they were measured.
     """
+    if not len(chosen):
+        return np.zeros((0, *cells.shape[1:]), dtype=bool)
     look = find_look(cells.subset(like))
     crops = look.sign * cells.images.read_raw(chosen).astype(np.float64)[:, look.channel]
     masks = np.asarray(cells.images.masks(chosen))
