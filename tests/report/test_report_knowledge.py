@@ -11,7 +11,7 @@ from PIL import Image
 
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Decision
-from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Properties, Suspects
+from cytolens.records.knowledge import Alarm, Confounds, Equalised, Knowledge, Properties, Suspects
 from cytolens.report.alarms import MOST_ALARMS, alarm_sentence, alarm_sentences
 from cytolens.report.chapters import cells as chapter_on_cells
 from cytolens.report.chapters.knowledge import confounds_table, figures, sentences, tables
@@ -72,6 +72,34 @@ def test_the_verdict_goes_by_what_is_left(fixed: Estimate, matched: float, words
     text = alarm_sentences(results(alarm))[0]
     assert words in text
     assert "No biology" in text
+
+
+@pytest.mark.parametrize(
+    ("anew", "change", "words"),
+    [
+        (Estimate(0.52, 0.45, 0.6), Estimate(-0.3, -0.4, -0.2), "not clearly better than guessing"),
+        (Estimate(0.7, 0.6, 0.8), Estimate(-0.15, -0.2, -0.1), "part of the performance is lost"),
+        (Estimate(0.84, 0.8, 0.9), Estimate(-0.01, -0.1, 0.1), "no clear loss"),
+        (Estimate(0.7, NAN, NAN, no_interval="1 group"), Estimate(-0.1, NAN, NAN), "hint"),
+    ],
+)
+def test_what_remains_in_crops_made_alike_is_the_last_of_the_alarms_and_is_shown(
+    anew: Estimate, change: Estimate, words: str
+) -> None:
+    shown = np.array([0, 1, 2, 3])
+    crops = make_cells(40).read(shown)
+    before, again = Estimate(0.85, 0.8, 0.9), Estimate(0.51, 0.4, 0.6)
+    found = Equalised(np.arange(20), 2, 600, before, again, anew, change, shown, crops)
+    told = results(ALARM, equalised=found)
+    text = alarm_sentences(told)[-1]
+    assert words in text
+    assert all(part in text for part in ("0.85", "0.51", f"{anew.value:.2f}", "20 test cells"))
+    assert leads(told)[text] == "equalised"
+    measured = Properties(np.arange(40), {}, {})
+    drawn = {one.name: one for one in figures(results(ALARM, equalised=found, properties=measured))}
+    buffer = BytesIO()
+    drawn["equalised"].plot().savefig(buffer)
+    assert Image.open(buffer).width > 500
 
 
 def test_many_alarms_are_listed_in_few_lines_and_the_chapter_says_where_there_is_none() -> None:

@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.file_names import name_parts
 from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import label_from_nuisance
 from cytolens.knowledge.oddness import find_odd
 from cytolens.numerics.auc import area_under_curve
+from cytolens.numerics.estimates import Estimate
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Decision
-from cytolens.records.knowledge import Confounds, Properties, Suspects
+from cytolens.records.knowledge import Alarm, Confounds, Properties, Suspects
 from cytolens.simulation.simulate import simulate
 from cytolens.store.csv_text import csv_text
 from cytolens.study.stages import knowledge as knowing
@@ -111,6 +113,30 @@ def test_properties_of_some_cells_are_those_measured_with_what_came_along() -> N
     assert found["area (given)"].tolist() == [7, 20]
     assert found["area"].tolist() == measured.values["area"][[2, 15]].tolist()
     assert "note" not in found
+
+
+def test_an_artefact_that_is_all_there_is_to_learn_is_gone_from_crops_made_alike() -> None:
+    crops = simulate(240, size=48, rng=0).images[:, 0].astype(float)
+    labels = np.random.default_rng(0).integers(0, 2, 240)
+    crops[labels == 1] += 60
+    cells = cells_from_arrays(np.clip(crops, 0, 4095).astype(np.uint16), labels)
+    made = train(cells, settings=TrainingSettings(epochs=6), rng=0)
+    one = Estimate(0.9, 0.8, 1.0, 0.6)
+    alarm = Alarm("background", "off the cell", (), one, "conv1", one, "r2", one, one, 0.0)
+    rest = (cells, made.model, made.split, None)
+    settings = {"epochs": 6, "seed": 0, "device": None, "progress": lambda *_: None}
+    alarming = Confounds({}, {}, (alarm,), {}, 240)
+    found = knowing.equalised(alarming, *rest, equalised=200, **settings)
+    assert found is not None
+    assert found.before.value > 0.9
+    assert abs(found.trained_anew.value - 0.5) < 0.15
+    assert found.change.high < 0
+    assert np.isin(found.cells, made.split.test).all()
+    assert found.n_trained <= 200
+    assert found.crops.shape == (len(found.shown), *cells.shape)
+    assert knowing.equalised(alarming, *rest, equalised=0, **settings) is None
+    quiet = Confounds({}, {}, (), {}, 240)
+    assert knowing.equalised(quiet, *rest, equalised=200, **settings) is None
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Image sources: prepared crops, read in batches when they are asked for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.crops import Crops
 from cytolens.images.preparation import measured_masks, pad_or_crop, prepare
-from cytolens.records.cells import Index, Preparation
+from cytolens.records.cells import Cells, Index, Preparation
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,12 @@ class ArrayImages:
     def masks(self, index: Index) -> NDArray[np.bool_]:
         """(n, H, W), True where measured, False where padded."""
         return measured_masks(self.sizes[index], self.preparation.size)
+
+
+def with_crops(cells: Cells, raw: NDArray[Any]) -> Cells:
+    """The same cells with other crops (N, C, H, W) in the files' intensities, measured all over."""
+    sizes = np.tile(raw.shape[2:], (len(raw), 1)).astype(np.int64)
+    return replace(cells, images=ArrayImages(raw, sizes, cells.preparation), original_sizes=sizes)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ ACQUISITION: Mapping[str, str] = {
 """Every measure by name, with its meaning: per image channel, so (n,) or (n, C)."""
 
 _FAR = 3  # px around the cell that are left out: its halo
-_LEAST_SEPARABILITY = 0.7  # Otsu's η; below it there is no cell to leave out
+LEAST_SEPARABILITY = 0.7  # Otsu's η; below it there is no cell to leave out
 _FEWEST = 24  # pixels that a number rests on
 _CORNER = 4  # px
 _PERIOD = 8  # px, of the blocks of JPEG
@@ -60,7 +60,7 @@ def measure_acquisition(
         rows = slice(start, min(start + batch, len(cells)))
         crops = cells.images.read_raw(rows).astype(np.float64)
         masks = np.asarray(cells.images.masks(rows))
-        near = _near_cell(sign * crops[:, index], masks)
+        near = cell_regions(sign * crops[:, index], masks)
         regions = [masks & ~one for one in near]
         parts.append([_measure(channel, masks, *regions) for channel in crops.swapaxes(0, 1)])
         if progress is not None:
@@ -76,13 +76,13 @@ def measure_acquisition(
     return found
 
 
-def _near_cell(
-    crops: Floats, masks: NDArray[np.bool_]
+def cell_regions(
+    crops: Floats, masks: NDArray[np.bool_], *, least: float = LEAST_SEPARABILITY
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The cell (n, H, W), and with 3 px around it; nothing where no cell stands out."""
+    """The cell (n, H, W), and with 3 px around it; nothing where Otsu's η lies below ``least``."""
     smooth = np.asarray(ndimage.gaussian_filter(crops, (0, BLUR, BLUR)))
     threshold, separability = otsu(smooth, masks)
-    there = (separability >= _LEAST_SEPARABILITY)[:, None, None]
+    there = (separability >= least)[:, None, None]
     bright = (smooth > threshold[:, None, None]) & masks & there
     inside = largest_parts(Mosaic(*crops.shape), bright)[0]  # a bright mark is no cell
     wide = ndimage.maximum_filter(inside.astype(np.uint8), (0, 2 * _FAR + 1, 2 * _FAR + 1))
@@ -120,11 +120,8 @@ def _residue(crops: Floats, outside: NDArray[np.bool_]) -> dict[str, Floats]:
     right, down = np.diff(crops, axis=2), np.diff(crops, axis=1)
     beside = outside[:, :, 1:] & outside[:, :, :-1]
     below = outside[:, 1:] & outside[:, :-1]
-    mixed = np.abs(np.diff(right, axis=1)) / 2
-    square = beside[:, 1:] & beside[:, :-1]
-    count = square.sum((1, 2))
+    noise = noise_of(crops, outside)
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = _mean(mixed, square) * np.sqrt(np.pi / 2)
         steps = np.maximum(
             np.where(beside, np.abs(right), 0).max((1, 2)),
             np.where(below, np.abs(down), 0).max((1, 2)),
@@ -132,7 +129,19 @@ def _residue(crops: Floats, outside: NDArray[np.bool_]) -> dict[str, Floats]:
         spikes = steps / np.maximum(noise, 0.3)
         stripes = np.log((_mean(down**2, below) + 0.1) / (_mean(right**2, beside) + 0.1))
     found = {"noise": noise, "spikes": spikes, "stripes": stripes}
-    return {name: np.where(count < _FEWEST, np.nan, values) for name, values in found.items()}
+    return {name: np.where(np.isfinite(noise), values, np.nan) for name, values in found.items()}
+
+
+def noise_of(crops: Floats, outside: NDArray[np.bool_]) -> Floats:
+    """S.d. from pixel to pixel of crops (n, H, W) where they are ``outside`` of the cell (n,).
+
+    NaN where fewer than 24 squares of four pixels lie there.
+    """
+    mixed = np.abs(np.diff(np.diff(crops, axis=2), axis=1)) / 2
+    beside = outside[:, :, 1:] & outside[:, :, :-1]
+    square = beside[:, 1:] & beside[:, :-1]
+    spread = _mean(mixed, square) * np.sqrt(np.pi / 2)
+    return np.where(square.sum((1, 2)) < _FEWEST, np.nan, spread)
 
 
 def _parts_of_border(

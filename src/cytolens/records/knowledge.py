@@ -54,6 +54,24 @@ class Confounds:
 
 
 @record
+class Equalised:
+    """What is left when crops are alike in all but the cell: asked again, and trained anew.
+
+    Balanced accuracies on test cells, ``cells``, as the network's split has them.
+    """
+
+    cells: NDArray[np.int64]  # (n,), the test cells
+    n_classes: int
+    n_trained: int  # cells that the new network was trained on
+    before: Estimate  # of the network, on the crops as they are
+    asked_again: Estimate  # of the same, on crops made alike
+    trained_anew: Estimate  # of a reference network trained on such crops, on others of them
+    change: Estimate  # trained anew minus before, paired
+    shown: NDArray[np.int64]  # (k,), cells whose crops are kept, to be shown
+    crops: NDArray[np.float32]  # (k, C, H, W), prepared
+
+
+@record
 class Suspects:
     """Cells that deserve a second look: doubtful labels, and odd cells; the strongest first."""
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.images.file_names import pattern_of_part
-from cytolens.records.knowledge import Alarm, Confounds
+from cytolens.records.knowledge import Alarm, Confounds, Equalised
 from cytolens.report.results import Results
 
 READ_BY = {"r2": "R²", "auc": "AUC"}
@@ -53,7 +53,33 @@ def alarm_sentences(results: Results) -> tuple[str, ...]:
             f"To a lesser degree also {others} alone: see the chapter on what else the network "
             "knows."
         )
+    made_alike = results.read("equalised", Equalised)
+    if made_alike is not None:
+        sentences.append(what_remains(made_alike))
     return tuple(sentences)
+
+
+def what_remains(found: Equalised) -> str:
+    """What a network learns from crops that are alike in all but the cell."""
+    anew, before = found.trained_anew, found.before
+    if anew.no_interval is not None:
+        verdict = "without an interval that is no more than a hint."
+    elif anew.least <= 1 / found.n_classes:
+        verdict = (
+            "that is not clearly better than guessing: what raised the alarms may be all that "
+            "there is to learn here."
+        )
+    elif found.change.most < 0:
+        verdict = "the cell itself tells the classes, but part of the performance is lost."
+    else:
+        verdict = "no clear loss: the cell itself tells the classes."
+    return (
+        "What remains when crops are made alike in ground, border, position, brightness, sharpness "
+        f"and noise: a network trained on such crops reaches a balanced accuracy of "
+        f"{format_interval(anew)} instead of {format_number(before.value)} on {len(found.cells):,} "
+        f"test cells; {verdict} The network of this study, which has never seen such crops, has "
+        f"{format_number(found.asked_again.value)} on them."
+    )
 
 
 def shown_alarms(results: Results) -> list[Alarm]:

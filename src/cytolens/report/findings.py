@@ -10,10 +10,10 @@ from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
-from cytolens.records.knowledge import Confounds
+from cytolens.records.knowledge import Confounds, Equalised
 from cytolens.records.maps import Embedding
 from cytolens.records.separation import Gain
-from cytolens.report.alarms import alarm_sentences, figure_of, shown_alarms
+from cytolens.report.alarms import alarm_sentences, figure_of, shown_alarms, what_remains
 from cytolens.report.leakage import leakage_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
@@ -214,7 +214,9 @@ def warnings(results: Results) -> tuple[str, ...]:
 
 def leads(results: Results) -> dict[str, str]:
     """The figures that warnings lead to, by the warning."""
-    return dict(zip(alarm_sentences(results), map(figure_of, shown_alarms(results))))
+    found = dict(zip(alarm_sentences(results), map(figure_of, shown_alarms(results))))
+    made_alike = results.read("equalised", Equalised)
+    return found if made_alike is None else found | {what_remains(made_alike): "equalised"}
 
 
 def _about_the_training(results: Results) -> list[str]:

@@ -107,6 +107,12 @@ class StudySettings:
         "about a quarter of an hour's work at most (groups × cells, up to 8192, × pixels "
         "≤ 3 × 10⁷); not with --quick or --model",
     )
+    equalised: int = _setting(
+        4000,
+        CLASSIFIER,
+        "where there is an alarm, train once more on at most this many crops made alike in all but "
+        "the cell; 0 for not",
+    )
     # Activations
     layers: list[str] = _setting([], DEPTH, "layers to look at; default: all")
     reduction: str = _setting(
@@ -213,7 +219,7 @@ class StudySettings:
 def of_held_stages(names: Iterable[str]) -> list[str]:
     """Those settings that only the cells and the classifier have, which a finished run holds."""
     panels = {setting.name: setting.metadata["panel"] for setting in fields(StudySettings)}
-    later = ("folds",)
+    later = ("folds", "equalised")
     return [n for n in names if panels.get(n) in (CELLS, CLASSIFIER) and n not in later]
 
 
@@ -230,6 +236,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "pixel_size": (1e-6, 1e6),
     "limit": (40, float("inf")),
     "epochs": (1, 10_000),
+    "equalised": (0, 1_000_000),
     "map_cells": (50, 10_000_000),
     "n_clusters": (2, 100),
     "halves": (2, 1000),
@@ -247,6 +254,7 @@ _QUICK: dict[str, Any] = {
     "limit": 400,
     "epochs": 6,
     "folds": "none",
+    "equalised": 0,
     "methods": ["tsne"],
     "map_cells": 400,
     "permutations": 20,

@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 
+from cytolens.figures.equalised import plot_equalised
 from cytolens.figures.extremes import plot_extremes
 from cytolens.figures.knowledge import CLASS, is_clear, plot_knowledge
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.figures.suspects import plot_suspects
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
-from cytolens.records.knowledge import Confounds, Knowledge, Properties, Suspects
+from cytolens.records.knowledge import Confounds, Equalised, Knowledge, Properties, Suspects
 from cytolens.report.alarms import (
     MOST_ALARMS,
     READ_BY,
@@ -94,6 +95,22 @@ def _alarms(results: Results) -> Iterator[Drawing]:
         plot = partial(plot_extremes, name, of_all, cells, embedding, results.mapped)
         title = f"An alarm: {name}"
         yield Drawing(figure_of(alarm), title, caption, plot, fold="What the alarms are about")
+    made_alike = results.read("equalised", Equalised)
+    if made_alike is not None:
+        caption = (
+            "Each cell on the same even ground, in the middle, equally bright, equally sharp and "
+            "equally noisy, and what lies off it replaced. What a network still learns from such "
+            "crops, it learns from the cell."
+        )
+        note = (
+            f"Trained on {made_alike.n_trained:,} crops, judged on {len(made_alike.cells):,} that "
+            "are none of them. Brightness and texture finer than 2 px are lost too, also where "
+            "they are biology, so less may be left than the cell tells. The network of the study "
+            "has never seen such crops; what it loses may be for want of habit."
+        )
+        plot = partial(plot_equalised, made_alike, cells)
+        title = "Crops made alike in all but the cell"
+        yield Drawing("equalised", title, caption, plot, note, fold="What the alarms are about")
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:

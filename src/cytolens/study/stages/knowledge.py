@@ -3,18 +3,21 @@
 import re
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.images.file_names import name_parts
-from cytolens.records.cells import Cells, Progress
+from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Predictions
-from cytolens.records.knowledge import Confounds, Knowledge, Properties, Suspects
+from cytolens.records.knowledge import Confounds, Equalised, Knowledge, Properties, Suspects
 from cytolens.records.layers import Activations
 from cytolens.study.stage import Stage, Summary
 from cytolens.study.stages.cells import Rows, properties_at
+
+if TYPE_CHECKING:
+    from cytolens.classifier.model import Classifier
 
 Columns = dict[str, NDArray[Any]]
 
@@ -23,6 +26,7 @@ _FILE_NAME = "file name"
 _FEW = 10  # whole numbers of so few values in the table are categories: plates, days
 _MOST_LISTED = 100  # suspects in summary.json, of each list
 _MOST_OUTLINED = 16  # odd cells, the first
+_MOST_SHOWN = 8  # equalised crops of each class
 _BATCHES = {
     "plate", "batch", "day", "date", "donor", "patient", "well", "run", "slide", "operator",
     "replicate", "experiment", "instrument",
@@ -112,6 +116,78 @@ def confounds(
         off_cell=(*properties.acquisition, *_ARTEFACTS),
         rng=seed,
     )
+
+
+def equalised(
+    confounds: Confounds,
+    cells: Cells,
+    network: "Classifier",
+    split: Split,
+    together: Duplicates | None,
+    *,
+    equalised: int,
+    epochs: int | None,
+    seed: int,
+    device: str | None,
+    progress: Progress,
+) -> Equalised | None:
+    """The network on crops that are alike in all but the cell, and one trained on such crops.
+
+    None where there is no alarm. A network of the user's is asked again; the one that is trained is
+    the reference network, on the split of the study, or where that trains nothing on a fresh one.
+    """
+    if not confounds.alarms or not equalised:
+        return None
+    from cytolens.classifier.evaluation import compare, evaluate
+    from cytolens.classifier.model import predict
+    from cytolens.classifier.splitting import split_cells
+    from cytolens.classifier.training import TrainingSettings, train
+    from cytolens.images.sources import with_crops
+    from cytolens.properties.equalising import equalise
+
+    if len(np.unique(cells.labels[split.train])) < len(cells.class_names):
+        pairs = None if together is None else together.pairs
+        split = split_cells(cells, together=pairs, rng=seed)
+    parts = _drawn(split, equalised, seed)
+    rows = np.sort(np.concatenate(list(parts.values())))
+    chosen = cells.subset(rows)
+    alike = with_crops(chosen, equalise(chosen, rng=seed, progress=progress))
+    places = {name: np.searchsorted(rows, part) for name, part in parts.items()}
+    made = train(
+        alike,
+        split=Split(**places),
+        settings=TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs),
+        rng=seed,
+        device=device,
+        progress=progress,
+    )
+    test, judged = parts["test"], alike.subset(places["test"])
+    labels = cells.labels[test]
+    groups = None if cells.groups is None else cells.groups[test]
+    before = predict(network, cells.subset(test), device=device)
+    anew = predict(made.model, judged, device=device)
+    key = "balanced_accuracy"
+    as_it_is, again, trained = (
+        evaluate(answers, labels, groups=groups, rng=seed).measures[key]
+        for answers in (before, predict(network, judged, device=device), anew)
+    )
+    change = compare(anew, before, labels, groups=groups, rng=seed)[key]
+    shown = np.concatenate([np.flatnonzero(labels == k)[:_MOST_SHOWN] for k in np.unique(labels)])
+    return Equalised(
+        test, len(cells.class_names), len(parts["train"]), as_it_is, again, trained, change,
+        test[shown], judged.read(shown),
+    )  # fmt: skip
+
+
+def _drawn(split: Split, most: int, seed: int) -> dict[str, Rows]:
+    """The parts of a split, each drawn in the same proportion, to at most so many cells."""
+    parts = {name: getattr(split, name) for name in ("train", "validation", "test")}
+    share = min(1.0, most / max(sum(map(len, parts.values())), 1))
+    draw = np.random.default_rng(seed)
+    return {
+        name: np.sort(draw.permutation(part)[: max(round(share * len(part)), 1)])
+        for name, part in parts.items()
+    }
 
 
 def suspects(
@@ -210,6 +286,23 @@ def _summary_of_confounds(confounds: Confounds) -> Summary:
     )
 
 
+def _summary_of_equalised(equalised: Equalised | None) -> Summary:
+    if equalised is None:
+        return Summary({"equalised": None})
+    return Summary(
+        {
+            "equalised": {
+                "n": len(equalised.cells),
+                "n_trained": equalised.n_trained,
+                "before": equalised.before.as_dict(),
+                "asked_again": equalised.asked_again.as_dict(),
+                "trained_anew": equalised.trained_anew.as_dict(),
+                "change": equalised.change.as_dict(),
+            }
+        }
+    )
+
+
 def _summary_of_suspects(suspects: Suspects, cells: Cells) -> Summary:
     doubted = zip(suspects.labels, suspects.given, suspects.suggested, suspects.score)
     strange = zip(suspects.odd, suspects.reasons, suspects.oddness)
@@ -287,6 +380,12 @@ KNOWLEDGE = Stage(
 )
 CONFOUNDS = Stage(
     "confounds", "looking for confounds", confounds, version=6, summary=_summary_of_confounds
+)
+EQUALISED = Stage(
+    "equalised",
+    "asking again with crops alike in all but the cell",
+    equalised,
+    summary=_summary_of_equalised,
 )
 SUSPECTS = Stage(
     "suspects",
