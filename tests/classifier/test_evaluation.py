@@ -8,6 +8,7 @@ from torch import nn
 
 from cytolens.classifier.evaluation import compare, evaluate, mean_over_folds, measure
 from cytolens.classifier.model import predict
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import InputError
 from cytolens.numerics.estimates import bootstrap
@@ -172,3 +173,20 @@ def test_a_network_is_evaluated_on_cells_with_their_labels_and_groups(spots):
         assert found.measures == by_hand.measures
         assert found.note == by_hand.note
     assert module.training
+
+
+def test_a_network_that_was_moved_for_its_predictions_can_be_trained_again(spots, monkeypatch):
+    """A move gives a module new weights; made in inference mode they could never be trained."""
+
+    def move(module, *_):
+        for part in module.modules():
+            for name, weight in list(part.named_parameters(recurse=False)):
+                setattr(part, name, nn.Parameter(weight.clone(), weight.requires_grad))
+        return module
+
+    classifier = train(spots, settings=TrainingSettings(epochs=1), rng=0).model
+    expected = predict(classifier, spots)
+    monkeypatch.setattr(nn.Module, "to", move)
+    assert np.array_equal(predict(classifier, spots, device="cpu"), expected)
+    classifier.network.requires_grad_(True)
+    classifier.network(torch.from_numpy(spots.read(slice(0, 4)))).sum().backward()

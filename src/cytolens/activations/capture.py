@@ -210,6 +210,20 @@ def evaluating(model: nn.Module) -> Generator[nn.Module, None, None]:
             parameter.requires_grad_(wanted)
 
 
+@contextmanager
+def on_device(model: nn.Module, target: torch.device) -> Generator[None, None, None]:
+    """Within the block the network is on ``target``; afterwards where it was.
+
+    Not to be entered in inference mode: weights moved there could never ask for a gradient again.
+    """
+    home = device_of(model)
+    try:
+        model.to(target)
+        yield
+    finally:
+        model.to(home)
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the network's first weight lives; the CPU for a network without weights."""
     weight = next(model.parameters(), None)

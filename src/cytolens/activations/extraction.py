@@ -17,6 +17,7 @@ from cytolens.activations.capture import (
     device_of,
     evaluating,
     network_of,
+    on_device,
 )
 from cytolens.activations.layers import find_layers
 from cytolens.activations.reduction import n_features, reduce_activations, reduction_named
@@ -75,37 +76,55 @@ def extract(
         layer.name: make(layer.name, (n, _width(layer, reduction)), np.dtype(np.float32))
         for layer in chosen
     }
+    inputs = [layer for layer in chosen if layer.kind == "input"]  # the crops, as they come
     by_place: dict[Place, list[Layer]] = {}
     for layer in chosen:
-        by_place.setdefault(layer.activation, []).append(layer)
+        if layer not in inputs:
+            by_place.setdefault(layer.activation, []).append(layer)
 
     with ExitStack() as stack:
         writer = stack.enter_context(_writing(arrays))
 
+        found: list[tuple[str, Tensor]] = []  # of one batch, on the device
+
         def consume(place: Place, value: Tensor) -> None:
             for layer in by_place[place]:
-                how = "flat" if layer.kind == "input" else reduction
-                rows = reduce_activations(value, reduction=how).float().cpu().numpy()
-                if layer.kind != "input" and not np.isfinite(rows).all():
-                    raise ModelError(
-                        f"layer '{layer.name}' gives numbers that are not finite; check the"
-                        " network's weights and the cells' intensities"
-                    )
-                writer.add(layer.name, rows)
+                found.append((layer.name, reduce_activations(value, reduction=reduction).float()))
 
-        stack.enter_context(_on_device(network, target))
+        stack.enter_context(on_device(network, target))
         stack.enter_context(evaluating(network))
         layout = stack.enter_context(_fast_layout(network, cells.shape, by_place, target))
         stack.enter_context(capture(network, by_place, stop_at_last=True, consume=consume))
         stack.enter_context(torch.inference_mode())
         done = 0
         for images in _ahead(batch for _, batch in cells.batches(batch_size)):
-            network(torch.from_numpy(images).to(target, memory_format=layout))
+            if by_place:
+                network(torch.from_numpy(images).to(target, memory_format=layout))
+            for name, rows in _together(found):
+                if not np.isfinite(rows).all():
+                    raise ModelError(
+                        f"layer '{name}' gives numbers that are not finite; check the"
+                        " network's weights and the cells' intensities"
+                    )
+                writer.add(name, rows)
+            found.clear()
+            for layer in inputs:
+                writer.add(layer.name, images.reshape(len(images), -1))
             done += len(images)
             if progress is not None:
                 progress(done, n, "activations")
         writer.flush()
     return Activations(layers=chosen, features=arrays, reduction=reduction)
+
+
+def _together(found: list[tuple[str, Tensor]]) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Rows (n, F) by layer, brought to the CPU at once: every trip waits for all computed."""
+    if found:
+        joined = torch.cat([rows for _, rows in found], dim=1).cpu().numpy()
+        first = 0
+        for name, rows in found:
+            yield name, joined[:, first : first + rows.shape[1]]
+            first += rows.shape[1]
 
 
 def _choose_layers(
@@ -201,17 +220,6 @@ def _rows_per_write(array: Any) -> int:
         if lengths:
             return int(lengths[0])
     return 4096
-
-
-@contextmanager
-def _on_device(model: nn.Module, target: torch.device) -> Generator[None, None, None]:
-    """Within the block the network is on ``target``; afterwards where it was."""
-    home = device_of(model)
-    try:
-        model.to(target)
-        yield
-    finally:
-        model.to(home)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations.capture import device_of, evaluating
+from cytolens.activations.capture import device_of, evaluating, on_device
 from cytolens.classifier.networks import seeded
 from cytolens.errors import ModelError
 from cytolens.numerics.estimates import Rng, generator
@@ -45,17 +45,12 @@ def predict(
             f"these cells are {cells.shape}; read them with the size and channels it was made for"
         )
     network = classifier.network
-    where = device_of(network)
-    chosen = where if device is None else torch.device(device)
+    chosen = device_of(network) if device is None else torch.device(device)
     probabilities = np.empty((len(cells), len(classifier.class_names)), dtype=np.float32)
-    with evaluating(network), torch.inference_mode():
-        network.to(chosen)
-        try:
-            for rows, crops in cells.batches(batch_size):
-                logits = network(torch.from_numpy(crops).to(chosen))
-                probabilities[rows] = logits.float().softmax(1).cpu().numpy()
-        finally:
-            network.to(where)
+    with on_device(network, chosen), evaluating(network), torch.inference_mode():
+        for rows, crops in cells.batches(batch_size):
+            logits = network(torch.from_numpy(crops).to(chosen))
+            probabilities[rows] = logits.float().softmax(1).cpu().numpy()
     return probabilities
 
 

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from cytolens.numerics.neighbours import Neighbours
 
 Float = TypeVar("Float", np.float32, np.float64)
-_BISECTIONS = 40
+BISECTIONS = 40
 
 
 def neighbour_affinities(distances: NDArray[Float], perplexity: float) -> NDArray[Float]:
@@ -27,7 +27,7 @@ def neighbour_affinities(distances: NDArray[Float], perplexity: float) -> NDArra
     wanted = np.log(min(perplexity, 0.9 * distances.shape[1]))
     low = np.full((len(distances), 1), -10.0, dtype=distances.dtype)  # of log2 of the precision
     high = np.full_like(low, 40.0)
-    for _ in range(_BISECTIONS):
+    for _ in range(BISECTIONS):
         middle = (low + high) / 2
         precision = np.exp2(middle)
         weights = np.exp(-precision * excess)

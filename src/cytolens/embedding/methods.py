@@ -99,10 +99,16 @@ def tsne(features: NDArray[np.float32], start: Start) -> Made:
         )
     reduced = reduce_features(features)
     wanted = int(3 * perplexity)
+    on_gpu = start.device if start.device not in (None, "cpu") else None
     found = start.neighbours
     if found is None or found.indices.shape[1] < wanted:
-        found = find_neighbours(reduced, max(wanted, NEIGHBOURS))
-    joint = joint_affinities(found.nearest(wanted), perplexity)
+        found = _neighbours(reduced, max(wanted, NEIGHBOURS), on_gpu)
+    if on_gpu is None:
+        joint = joint_affinities(found.nearest(wanted), perplexity)
+    else:
+        from cytolens.embedding.on_gpu import joint_affinities_on
+
+        joint = joint_affinities_on(found.nearest(wanted), perplexity, on_gpu)
     if start.settled and start.coordinates is not None:
         jitter = 1e-3 * start.rng.standard_normal((n, 2))  # parts cells that coincide
         places, phases = start.coordinates + jitter, CHAINED if n <= FEW else CHAINED_MANY
@@ -125,6 +131,14 @@ def tsne(features: NDArray[np.float32], start: Start) -> Made:
             "reduced_to": reduced.shape[1] if reduced is not features else None,
         },
     )
+
+
+def _neighbours(features: NDArray[np.float32], k: int, on_gpu: str | None) -> Neighbours:
+    if on_gpu is None:
+        return find_neighbours(features, k)
+    from cytolens.embedding.on_gpu import find_neighbours_on
+
+    return find_neighbours_on(features, k, on_gpu)
 
 
 def pca(features: NDArray[np.float32], start: Start) -> Made:

@@ -10,7 +10,7 @@ Methods 16 (there with polynomials and four inverse transforms); splines with th
 deconvolution, Essmann et al. 1995, J. Chem. Phys. 103; the optimiser, Policar, Strazar & Zupan
 2024, J. Stat. Software 109 (openTSNE), whose maps the tests compare with.
 
-The only file of this room that needs torch; `methods.tsne` loads it on first use.
+This file and `on_gpu` alone of this room need torch; `methods.tsne` loads them on first use.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,6 +33,7 @@ interpolation, on a grid of 2.25 times fewer points."""
 
 FEWEST_POINTS = 64  # of the grid along a side: small maps get a finer grid
 BLOCK = 131_072  # pairs at a time on a CPU: few calls, and what they compute stays in its cache
+BLOCK_ON_GPU = 1 << 24  # pairs at a time on a GPU: few calls, and little padding
 PAIRS_PER_THREAD = 1_000_000  # fewer are not worth waking a thread for
 MOMENTUM = 0.8
 LONGEST_STEP = 5.0  # of one cell in one iteration, in the map's units
@@ -40,6 +41,15 @@ SMALLEST = 1e-4
 """Root mean square distance from the centre below which a map is enlarged to this. Exaggeration
 shrinks a map of weak structure without end, and in float32 it would never grow back. So small a map
 moves by linear forces, to 1e-8: its size means nothing, and only its shape goes on."""
+
+
+@dataclass(frozen=True)
+class SparseRows:
+    """A sparse matrix by rows, on a device."""
+
+    starts: Tensor  # (N + 1,), int64, where each row starts
+    columns: Tensor  # (entries,), int64
+    values: Tensor  # (entries,), float32
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Phase:
 
 
 def optimise(
-    joint: csr_matrix,
+    joint: csr_matrix | SparseRows,
     start: NDArray[np.floating],
     phases: Sequence[Phase],
     *,
@@ -61,7 +71,7 @@ def optimise(
 ) -> tuple[NDArray[np.float32], float]:
     """The map (N, 2) that gradient descent finds from ``start`` (N, 2), and its KL divergence.
 
-    ``joint``: symmetric affinities of sum 1. Learning rate N / exaggeration (Belkina et al.
+    ``joint``: symmetric affinities of sum 1, (N, N). Learning rate N / exaggeration (Belkina et al.
     2019, Nature Communications 10), with gains and momentum 0.8, in float32. ``callback`` is
     called every ten iterations: those done, in all, and the places (N, 2). On a CPU the same start
     and threads give the same bytes; on a GPU sums on the grid come in any order.
@@ -71,7 +81,7 @@ def optimise(
     attraction, repulsion = _Attraction(joint, place), _Repulsion(place)
     gains = torch.ones_like(y)
     count, done = sum(phase.iterations for phase in phases), 0
-    threads = min(threads, 1 + len(joint.data) // PAIRS_PER_THREAD)
+    threads = min(threads, 1 + attraction.pairs // PAIRS_PER_THREAD)
     # Each worker is one thread; the transforms between their turns take as many.
     pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
     with limited_threads(threads), pool as workers:
@@ -110,24 +120,26 @@ class _Attraction:
     rectangles: sums then run along rows, and each cell is written once.
     """
 
-    def __init__(self, joint: csr_matrix, device: torch.device) -> None:
-        block = BLOCK if device.type == "cpu" else 1 << 30
-        degrees = np.diff(joint.indptr)
-        order = np.argsort(degrees, kind="stable")
+    def __init__(self, joint: csr_matrix | SparseRows, device: torch.device) -> None:
+        block = BLOCK if device.type == "cpu" else BLOCK_ON_GPU
+        rows = joint if isinstance(joint, SparseRows) else _rows(joint, device)
+        self.pairs = len(rows.values)
+        degrees = rows.starts.diff()
+        order = degrees.argsort(stable=True)
+        ascending = degrees[order].clamp(min=1).cpu().numpy()
         self._blocks: list[tuple[Tensor, Tensor, Tensor]] = []  # cells (r,), their (r w,), p (r, w)
         first = 0
         while first < len(order):
-            sizes = np.maximum(degrees[order[first : first + block]], 1)
+            sizes = ascending[first : first + block]
             room = np.arange(1, len(sizes) + 1) * sizes <= block
             last = first + max(1, int(room.argmin()) if not room.all() else len(room))
             cells, width = order[first:last], int(sizes[last - first - 1])
-            at = joint.indptr[cells][:, None] + np.arange(width)
-            real = np.arange(width) < degrees[cells][:, None]
-            at = np.where(real, at, 0)
-            others = np.where(real, joint.indices[at], cells[:, None]).astype(np.int32)
-            p = np.where(real, joint.data[at], 0).astype(np.float32)
-            parts = (cells, others.ravel(), p)
-            self._blocks.append(tuple(torch.from_numpy(part).to(device) for part in parts))  # pyright: ignore[reportArgumentType]
+            columns = torch.arange(width, device=device)
+            real = columns < degrees[cells][:, None]
+            at = torch.where(real, rows.starts[cells][:, None] + columns, 0)
+            others = torch.where(real, rows.columns[at], cells[:, None]).int()
+            p = torch.where(real, rows.values[at], 0)
+            self._blocks.append((cells, others.view(-1), p))
             first = last
         self._one = torch.ones((), device=device)
         self._largest = max((len(others) for _, others, _ in self._blocks), default=0)
@@ -165,6 +177,15 @@ class _Attraction:
             squared = away.square().sum(dim=0)
             spent += float((torch.xlogy(p, p) + p * torch.log1p(squared)).sum(dtype=torch.float64))
         return spent
+
+
+def _rows(joint: csr_matrix, device: torch.device) -> SparseRows:
+    parts = (
+        joint.indptr.astype(np.int64),
+        joint.indices.astype(np.int64),
+        joint.data.astype(np.float32),
+    )
+    return SparseRows(*(torch.from_numpy(part).to(device) for part in parts))
 
 
 class _Repulsion:

@@ -32,7 +32,8 @@ from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import FeatureImages
 from cytolens.records.layers import Layer
 
-PIXELS_AT_ONCE = {"cpu": 16 * 48**2, "cuda": 2**18}
+PIXELS_AT_ONCE = 16 * 48**2  # on a CPU: what is computed stays in its cache
+BYTES_PER_PIXEL = 4096  # of an image, on a GPU: about what the layers of a ResNet-18 take, twice
 """Image pixels optimised in one batch: on a CPU memory that is used again stays in the cache."""
 
 
@@ -313,8 +314,10 @@ def _variant_names(targets: Sequence[str], variants: int) -> tuple[str, ...]:
 
 def _batch_size(pixels: int, device: torch.device) -> int:
     """Images of that many pixels to optimise at once; eight large ones share the weights' cost."""
-    at_once = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cuda"])
-    return max(1, at_once // pixels, min(8, 2**19 // pixels))
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return max(1, free // (2 * BYTES_PER_PIXEL * pixels))
+    return max(1, PIXELS_AT_ONCE // pixels, min(8, 2**19 // pixels))
 
 
 def _focus(task: _Task) -> Focus | None:
