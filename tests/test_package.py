@@ -32,6 +32,7 @@ ROOMS = sorted(
 )
 COMPUTE = {
     "cytolens.embedding.tsne",  # makes a map
+    "cytolens.embedding.on_gpu",  # the same on a GPU
     "cytolens.study.place",  # runs the network on new cells
 }
 """Files that load torch, and are loaded themselves only where something is computed."""

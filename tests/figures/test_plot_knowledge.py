@@ -1,5 +1,7 @@
 """The heat map of properties by depth, and the suspects' thumbnails."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_records import NAN, make_cells, make_layers
@@ -25,6 +27,10 @@ def made(names: list[str], depth: int = 5, *, value: float = 0.6) -> Knowledge:
         counts=dict.fromkeys(names, 60),
         by_cells=(),
         left_out={},
+        gains={
+            layer.name: dict.fromkeys(names, Estimate(0.3, 0.1, 0.5))
+            for layer in make_layers(depth)
+        },
     )
 
 
@@ -50,6 +56,26 @@ def test_the_class_stands_first_and_properties_in_sections() -> None:
     shown = texts(plot_knowledge(make_layers(5), made(names)))
     assert "class (AUC)" in shown
     assert "0.60" in shown
+
+
+def test_a_triangle_needs_a_difference_that_is_clear_and_an_interval() -> None:
+    known = made(["area", "focus"])
+    layers = make_layers(5)
+    drawn = {}
+    for name, gain in {
+        "up": Estimate(0.3, 0.1, 0.5),
+        "down": Estimate(-0.3, -0.5, -0.1),
+        "unclear": Estimate(0.3, -0.1, 0.5),
+        "two groups": Estimate(0.3, NAN, NAN, no_interval="2 groups"),
+    }.items():
+        gains = {layer.name: dict.fromkeys(["area", "focus"], gain) for layer in layers}
+        shown = texts(plot_knowledge(layers, replace(known, gains=gains)))
+        drawn[name] = {mark for mark in "▲▼" if mark in shown}
+    assert drawn == {"up": {"▲"}, "down": {"▼"}, "unclear": set(), "two groups": set()}
+    gains = {layer.name: {"area": gain} for layer in layers}
+    assert not any(
+        "▲" in text for text in texts(plot_knowledge(layers, replace(known, gains=gains)))
+    )
 
 
 def test_numbers_that_are_not_clear_of_the_null_or_of_guessing_are_grey() -> None:

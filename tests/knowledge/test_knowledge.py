@@ -143,6 +143,19 @@ def test_the_untrained_network_stands_beside_and_lengths_must_agree() -> None:
         untrained={"a": depths(value, 4)["layer0"]}, rng=0, resamples=50,
     )  # fmt: skip
     assert found.layers["a"]["p"].untrained == pytest.approx(0, abs=0.05)
+    ahead, alone = found.gain("a", "p"), found.layers["a"]["p"]
+    assert ahead is not None
+    assert alone.untrained is not None
+    assert ahead.value == pytest.approx(alone.value - alone.untrained)
+    assert ahead.low > 0
+    same = measure_knowledge(
+        {"a": depths(value, 4)["layer1"]}, {"p": value},
+        untrained={"a": depths(value, 4)["layer1"]}, rng=0, resamples=50,
+    ).gain("a", "p")  # fmt: skip
+    assert same is not None
+    assert (same.low, same.high) == pytest.approx(
+        (0, 0), abs=1e-9
+    )  # paired: nothing is left of what both have
     with pytest.raises(InputError, match="lengths must agree"):
         measure_knowledge(depths(value, 0), {"p": value[:-1]})
     with pytest.raises(InputError, match="groups"):

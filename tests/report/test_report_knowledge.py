@@ -137,6 +137,7 @@ def test_the_chapter_has_a_figure_of_each_and_nothing_of_nothing() -> None:
     known = Knowledge(
         {layer.name: read for layer in make_layers(3)}, {"size": "r2", "class": "auc"},
         {"size": 40, "class": 40}, ("donor",), {"lobes": "the same for all cells"},
+        {layer.name: {"size": Estimate(0.4, 0.2, 0.6)} for layer in make_layers(3)},
     )  # fmt: skip
     suspects = Suspects(
         np.arange(40), np.array([3]), np.array([0]), np.array([1]), np.array([1.5]),

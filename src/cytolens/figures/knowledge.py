@@ -68,8 +68,8 @@ def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge, *, brief: bool
 
     Shades go from guessing (R² 0, AUC 0.5) to all there is to know (1). Grey are numbers that are
     not clear of their null. Of more than 16 layers so many are shown, evenly spread, of more than
-    44 properties those of the table that are read best. A triangle up marks where the trained
-    network encodes clearly more than the untrained, a triangle down where clearly less. The class
+    44 properties those of the table that are read best. A triangle up marks where the interval of
+    `Knowledge.gain` lies above zero, a triangle down where below. The class
     stands first, for comparison. ``brief``: at most 8 layers, and the class and the 8 properties
     that are read best at any of them.
     """
@@ -101,12 +101,13 @@ def plot_knowledge(layers: Sequence[Layer], knowledge: Knowledge, *, brief: bool
             )  # fmt: skip
             for place, layer in enumerate(names):
                 estimate = knowledge.layers[layer][name]
-                _put(axes, estimate, measure, left + place * step, y, step)
+                gain = knowledge.gain(layer, name)
+                _put(axes, estimate, gain, measure, left + place * step, y, step)
             y += _ROW
         y += 0.08
-    legend = (
-        "▲ clearly above the untrained network, ▼ clearly below it; grey: not clear of the null"
-    )
+    legend = "grey: not clear of the null"
+    if knowledge.compared:
+        legend = f"▲ clearly above the untrained network, ▼ clearly below it; {legend}"
     aside = 0.08 if brief else left
     axes.text(aside, y + 0.1, legend, va="center", size=SMALL, color="#555555")
     return figure
@@ -126,7 +127,10 @@ def _best_rows(knowledge: Knowledge, layers: Sequence[str]) -> list[tuple[str, l
     return [(section, names) for section, names in found if names]
 
 
-def _put(axes: Axes, estimate: Estimate, measure: str, x: float, y: float, step: float) -> None:
+def _put(
+    axes: Axes, estimate: Estimate, gain: Estimate | None, measure: str, x: float, y: float,
+    step: float,
+) -> None:  # fmt: skip
     clear = is_clear(estimate, measure)
     share = 2 * estimate.value - 1 if measure == "auc" else estimate.value
     share = float(np.clip(np.nan_to_num(share), 0, 1))
@@ -141,7 +145,6 @@ def _put(axes: Axes, estimate: Estimate, measure: str, x: float, y: float, step:
         x + step / 2 - 0.01 - aside, y + _ROW / 2, shown, ha="center", va="center", size=SMALL,
         color=ink,
     )  # fmt: skip
-    before = estimate.untrained
-    if clear and before is not None and not estimate.low <= before <= estimate.high:
-        mark = "▲" if estimate.low > before else "▼"
+    if clear and gain is not None and gain.known and not gain.low <= 0 <= gain.high:
+        mark = "▲" if gain.low > 0 else "▼"
         axes.text(x + step - 0.03, y + _ROW / 2, mark, ha="right", va="center", size=4.5, color=ink)

@@ -72,9 +72,10 @@ def measure_knowledge(
     for it cells are held out, and ``Knowledge.by_cells`` names it. Each number has a 95 %
     interval over cells, or over groups, of the held-out answers; ``null``,
     the 95 % limit under permutation within or among groups (`permuted_labels`); and ``untrained``
-    where features of the network before training are given. With ``within`` (N,), e.g. the
-    class, values are permuted among the cells that share it: what goes beyond ``null`` is then
-    known beyond what the class alone says.
+    where features of the network before training are given. ``Knowledge.gains`` are then the
+    differences between the two, paired: on the same draws of the cells or groups. With ``within``
+    (N,), e.g. the class, values are permuted among the cells that share it: what goes beyond
+    ``null`` is then known beyond what the class alone says.
 
     NaN, infinite, empty and masked values leave a cell out of that property alone. A property
     that is constant, or known for fewer than 20 cells, is named in ``left_out`` with the reason.
@@ -105,6 +106,7 @@ def measure_knowledge(
     )  # fmt: skip
     blocks = _blocks(targets, group, alone, folds, resamples, draw)
     found: dict[str, dict[str, Estimate]] = {}
+    gains: dict[str, dict[str, Estimate]] = {}
     with limited_threads(threads, cells=len(chosen)):
         for done, (layer, given) in enumerate(features.items()):
             if progress is not None:
@@ -114,15 +116,21 @@ def measure_knowledge(
             if untrained is not None and layer in untrained:
                 before = checked_features(np.asarray(untrained[layer])[chosen], name=layer)
             read: dict[str, Estimate] = {}
+            gained: dict[str, Estimate] = {}
             for block in blocks:
-                read.update(_read(rows, before, block))
+                of_block, ahead = _read(rows, before, block)
+                read |= of_block
+                gained |= ahead
             found[layer] = {target.name: read[target.name] for target in targets}
+            if before is not None:
+                gains[layer] = {target.name: gained[target.name] for target in targets}
     return Knowledge(
         layers=found,
         measures={target.name: "auc" if target.values else "r2" for target in targets},
         counts={target.name: int(target.known.sum()) for target in targets},
         by_cells=tuple(t.name for t in targets if t.by_cells and group is not None),
         left_out=left_out,
+        gains=gains,
     )
 
 
@@ -255,21 +263,27 @@ def _blocks(
 
 def _read(
     features: NDArray[np.float32], untrained: NDArray[np.float32] | None, block: _Block
-) -> dict[str, Estimate]:
-    """The estimates of a block's targets at one layer."""
+) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    """The estimates of a block's targets at one layer, and how far they are above the untrained."""
     answers = _answers(features[block.known], block, nulls=True)
     before = None if untrained is None else _answers(untrained[block.known], block, nulls=False)
     found: dict[str, Estimate] = {}
+    gains: dict[str, Estimate] = {}
     for place, target in enumerate(block.targets):
         judge = _judge_category if target.values else _judge_number
         value, nulls, resampled = judge(answers[place], target, block)
+        start = None
+        if before is not None:
+            start, _, drawn = judge(before[place], target, block)
+            gains[target.name] = estimate_from(
+                value - start, resampled - drawn, grouped=block.over_groups
+            )
         found[target.name] = estimate_from(
             value, resampled,
             grouped=block.over_groups, within=SHARE if target.values else AT_MOST_ONE,
-            null=null_limit(nulls),
-            untrained=None if before is None else judge(before[place], target, block)[0],
+            null=null_limit(nulls), untrained=start,
         )  # fmt: skip
-    return found
+    return found, gains
 
 
 def _answers(features: NDArray[np.float32], block: _Block, *, nulls: bool) -> list[Floats]:

@@ -22,6 +22,18 @@ class Knowledge:
     counts: Mapping[str, int]  # cells whose value is known, by property
     by_cells: tuple[str, ...]  # properties for which cells, not groups, were held out
     left_out: Mapping[str, str]  # properties that could not be judged, and why
+    gains: Mapping[str, Mapping[str, Estimate]] = field(  # over the untrained network, paired
+        default_factory=dict[str, Mapping[str, Estimate]]
+    )
+
+    def gain(self, layer: str, name: str) -> Estimate | None:
+        """How much better a property is read than before training; None where that is unknown."""
+        return self.gains.get(layer, {}).get(name)
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything can be said of what training has changed."""
+        return any(one.known for gained in self.gains.values() for one in gained.values())
 
 
 @record

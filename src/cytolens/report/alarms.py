@@ -74,10 +74,10 @@ def what_remains(found: Equalised) -> str:
     else:
         verdict = "no clear loss: the cell itself tells the classes."
     return (
-        "What remains when crops are made alike in ground, border, position, brightness, sharpness "
-        f"and noise: a network trained on such crops reaches a balanced accuracy of "
-        f"{format_interval(anew)} instead of {format_number(before.value)} on {len(found.cells):,} "
-        f"test cells; {verdict} The network of this study, which has never seen such crops, has "
+        f"On crops made alike in all but the cell a new network reaches {format_interval(anew)} "
+        f"instead of {format_number(before.value)}: {verdict} (Balanced accuracies on "
+        f"{len(found.cells):,} test cells; ground, border, position, brightness, sharpness and "
+        "noise are made alike.) The network of this study, which has never seen such crops, has "
         f"{format_number(found.asked_again.value)} on them."
     )
 

@@ -37,12 +37,15 @@ def figures(results: Results) -> Iterator[Drawing]:
     """Properties by depth, and the cells that deserve a second look."""
     knowledge, suspects = results.read("knowledge", Knowledge), results.read("suspects", Suspects)
     if knowledge is not None and knowledge.measures and results.layers:
+        changed = (
+            "Triangles mark what training has changed; the rest comes from the pixels and the "
+            "architecture."
+        )
         caption = (
             f"How well a linear probe reads each property of {results.test_cells}: R² of a "
-            "number (0: "
-            "guessing), AUC of a category (0.5: guessing). Triangles mark what training has "
-            "changed; the rest comes from the pixels and the architecture. That a property can be "
-            "read does not mean that the decision uses it."
+            "number (0: guessing), AUC of a category (0.5: guessing). "
+            f"{changed if knowledge.compared else 'What training has changed cannot be said.'} "
+            "That a property can be read does not mean that the decision uses it."
         )
         plot = partial(plot_knowledge, results.layers, knowledge)
         title = "What can be read from each layer"
@@ -204,13 +207,14 @@ def confounds_table(found: Confounds) -> ReportTable | None:
 def _gained(knowledge: Knowledge) -> list[tuple[str, str, Estimate]]:
     """Properties that training made readable, each at the layer of its largest gain; most first."""
     gained = [
-        (estimate.value - estimate.untrained, name, layer, estimate)
+        (gain.value, name, layer, estimate)
         for layer, read in knowledge.layers.items()
         for name, estimate in read.items()
         if name != CLASS
-        and estimate.untrained is not None
         and is_clear(estimate, knowledge.measures[name])
-        and estimate.low > estimate.untrained
+        and (gain := knowledge.gain(layer, name)) is not None
+        and gain.known
+        and gain.low > 0
     ]
     best: dict[str, tuple[str, str, Estimate]] = {}
     for _, name, layer, estimate in sorted(gained, key=lambda entry: -entry[0]):
@@ -221,9 +225,14 @@ def _gained(knowledge: Knowledge) -> list[tuple[str, str, Estimate]]:
 def _knowledge_note(knowledge: Knowledge) -> str:
     text = (
         "R² 0 is no better than the mean of other cells. Grey: the 95 % interval is not clear of "
-        "what permuted values give. A triangle up: the trained network encodes it clearly better "
-        "than the untrained one; a triangle down: clearly worse. "
+        "what permuted values give. "
     )
+    if knowledge.compared:
+        text += (
+            "A triangle up: the trained network encodes it better than the untrained one, by a "
+            "difference whose 95 % interval, on the same cells, lies above zero; a triangle down: "
+            "below. "
+        )
     most = max(knowledge.counts.values(), default=0)
     scarce = {name: n for name, n in knowledge.counts.items() if n < 0.9 * most}
     if scarce:

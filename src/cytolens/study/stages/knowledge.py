@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.images.file_names import name_parts
+from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Predictions
 from cytolens.records.knowledge import Confounds, Equalised, Knowledge, Properties, Suspects
@@ -253,13 +254,21 @@ def _summary_of_knowledge(knowledge: Knowledge) -> Summary:
         layers={
             layer: {
                 "knows": {
-                    name: {"measure": knowledge.measures[name], **estimate.as_dict()}
+                    name: {
+                        "measure": knowledge.measures[name],
+                        **estimate.as_dict(),
+                        **_gain(knowledge.gain(layer, name)),
+                    }
                     for name, estimate in found.items()
                 }
             }
             for layer, found in knowledge.layers.items()
         }
     )
+
+
+def _gain(estimate: Estimate | None) -> dict[str, Any]:
+    return {} if estimate is None else {"gain": estimate.as_dict()}
 
 
 def _summary_of_confounds(confounds: Confounds) -> Summary:
@@ -375,7 +384,7 @@ KNOWLEDGE = Stage(
     "knowledge",
     "reading properties from the layers",
     knowledge,
-    version=2,
+    version=3,
     summary=_summary_of_knowledge,
 )
 CONFOUNDS = Stage(
