@@ -91,9 +91,10 @@ def plot_channel_cards(
     tile = wide * rows / columns + (0.02 if views > 1 else 0.0)
     step = max(tile * views, _TILE) + 0.16
     plot = min(step - 0.39, 0.75)  # inches
-    top = 0.62
+    key = 0.17 if brief and len(cells.class_names) > 2 else 0.0  # a line for the classes alone
+    top = 0.62 + key
     figure, axes = canvas(places.width, top + len(contexts) * step + foot_height(of_cells) + 0.05)
-    _head(axes, images.layer, cells.class_names, places, whole_field=whole_field)
+    _head(axes, images.layer, cells.class_names, places, key, whole_field=whole_field)
     for row, context in enumerate(contexts):
         y = top + row * step
         if row:
@@ -117,8 +118,9 @@ def _inset(figure: Figure, x: float, y: float, width: float, height: float) -> A
 
 
 def _head(
-    axes: Axes, layer: str, class_names: Sequence[str], places: _Places, *, whole_field: bool
-) -> None:
+    axes: Axes, layer: str, class_names: Sequence[str], places: _Places, key: float, *,
+    whole_field: bool,
+) -> None:  # fmt: skip
     title = f"{shorten(layer, 18)}: what its channels are for"
     axes.text(0.1, 0.15, title, va="center", weight="bold", size=8.5)
     box = "the neuron sees the whole crop" if whole_field else "box: what the neuron sees"
@@ -132,9 +134,10 @@ def _head(
     for x, text, note in heads:
         if x is None:
             continue
-        axes.text(x, 0.37, text, va="center", size=SMALL + 0.5, color=INK)
-        axes.text(x, 0.49, note, va="center", size=SMALL - 0.5, color="#777777")
-    put_classes(axes, class_names, 0.155, left=2.7, right=places.width - 0.1)
+        axes.text(x, 0.37 + key, text, va="center", size=SMALL + 0.5, color=INK)
+        axes.text(x, 0.49 + key, note, va="center", size=SMALL - 0.5, color="#777777")
+    left = 0.05 if key else 2.7
+    put_classes(axes, class_names, 0.155 + key, left=left, right=places.width - 0.1)
 
 
 def _name(axes: Axes, context: ChannelContext, x: float, y: float) -> None:

@@ -13,7 +13,7 @@ from cytolens.records.layers import Layer
 from cytolens.records.separation import ClassSeparation, Onset
 
 MOST_ROWS = 40  # more would not be legible on a page
-_MOST_BRIEF = 10
+_MOST_BRIEF = 7
 
 
 @styled
@@ -28,7 +28,7 @@ def plot_pairs(
 
     Rows are in the order of ``onsets``, the earliest first, at most 40 of them. Numbers are grey
     where the interval does not lie above the permuted labels; a frame marks the layer from which
-    on it always does. ``brief``: pairs only, at most 10.
+    on it always does. ``brief``: pairs only, of at most 7 the last to come apart.
     """
     names = [layer.name for layer in layers if layer.name in separations]
     blocks = [
@@ -37,6 +37,9 @@ def plot_pairs(
     ]
     blocks = blocks[1:] if brief and blocks[1][1] else blocks
     most = _MOST_BRIEF if brief else MOST_ROWS
+    if brief and blocks and len(blocks[0][1]) > most:
+        found = blocks[0][1]
+        blocks = [(f"The last {most} of {len(found)} pairs to come apart", found[-most:])]
     blocks = [(title, found[:most]) for title, found in blocks if found]
     heights = [max(len(found), 1) for _, found in blocks] or [1]
     figure = Figure(

@@ -97,4 +97,4 @@ def _lines(axes: Axes, found: Similarity, letter: str, *, controlled: bool) -> N
     axes.set_ylabel("alignment (CKA)")
     depth_axis(axes, found.layers)
     ruled(axes)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 0.06))
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.3), ncol=2, columnspacing=1.2)

@@ -174,12 +174,12 @@ def put_classes(axes: Axes, names: Sequence[str], y: float, *, left: float, righ
     room, letter, gap = right - left, 0.058, 0.28
     able = max(int(room / (gap + 4 * letter)), 1)
     shown = list(names) if len(names) <= able else list(names)[: able - 1]
+    rest = [f"+ {len(names) - len(shown)}"] if len(shown) < len(names) else []
     length = 20
-    while length > 4 and sum(gap + letter * min(len(n), length) for n in shown) > room:
+    while length > 4 and sum(gap + letter * min(len(n), length) for n in [*shown, *rest]) > room:
         length -= 1
     entries = [(shorten(name, length), tint) for name, tint in zip(shown, tints, strict=False)]
-    if len(shown) < len(names):
-        entries.append((f"+ {len(names) - len(shown)}", "#FFFFFF"))
+    entries += [(text, "#FFFFFF") for text in rest]
     x = right - sum(gap + letter * len(text) for text, _ in entries)
     for text, tint in entries:
         axes.add_patch(Rectangle((x + 0.06, y - 0.045), 0.09, 0.09, facecolor=tint))

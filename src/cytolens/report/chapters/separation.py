@@ -44,9 +44,9 @@ def figures(results: Results) -> Iterator[Drawing]:
         )  # fmt: skip
     if pairs is not None and pairs.layers and results.layers:
         caption = (
-            "Balanced accuracy of a linear probe for each pair of classes, and for each class "
-            "against the rest; 0.5 is chance. From the orange bar on, two classes are clearly "
-            "apart at every depth; rows are sorted by it. Grey numbers are not clearly above "
+            "Balanced accuracy of a linear probe for pairs of classes; 0.5 is chance. In the whole "
+            "figure also each class against the rest. From the orange bar on, two classes are "
+            "clearly apart at every depth; rows are sorted by it. Grey numbers are not clearly above "
             "permuted labels."
         )
         plot = partial(plot_pairs, results.layers, pairs.layers, pairs.onsets)
