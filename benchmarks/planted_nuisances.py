@@ -9,15 +9,18 @@ of the seeds at least one nuisance tells the label beyond the limit for the larg
 many cells and on as many as `--quick` has. Clean: the same without a nuisance, on each seed; and
 simulated classes with their own labels. With `--networks` so many small networks are trained for
 each nuisance, and the alarms are read: which was raised, how the network does, and how it does
-with the nuisance held fixed.
+with the nuisance held fixed. With `--first-looks` the same crops are studied from files with
+`--quick`, as far as the alarms.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 
 from cytolens.activations.extraction import extract
@@ -33,7 +36,9 @@ from cytolens.records.cells import Cells
 from cytolens.records.classifier import Predictions
 from cytolens.records.knowledge import Confounds, Properties
 from cytolens.simulation.simulate import simulate
+from cytolens.study.settings import StudySettings
 from cytolens.study.stages.knowledge import confounds, nuisances_of
+from cytolens.study.study import Study
 from nuisances import PLANTS, plant
 
 QUICK = 400  # cells that --quick has
@@ -153,12 +158,33 @@ def clean_networks(seeds: int, n: int, epochs: int) -> Iterator[str]:
         yield f"| simulated classes | {seed} | {names or 'silent'} |"
 
 
+def first_look(name: str, crops: Crops, seed: int) -> Iterator[str]:
+    """The alarms of `cytolens run --quick`, from files to alarms; each nuisance, and nothing."""
+    for nuisance in (*PLANTS, "nothing"):
+        draw = np.random.default_rng(seed)
+        labels = draw.integers(0, 2, len(crops))
+        with tempfile.TemporaryDirectory() as folder:
+            for k, (crop, label) in enumerate(zip(crops, labels)):
+                shown = plant(nuisance, crop, draw) if label and nuisance in PLANTS else crop
+                path = Path(folder) / "cells" / "ab"[label] / f"{'ab'[label]}{k}.tif"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                tifffile.imwrite(path, np.moveaxis(shown, 0, -1).squeeze())
+            study = Study(
+                Path(folder) / "run", Path(folder) / "cells", StudySettings(quick=True, seed=seed)
+            )
+            found: Confounds = study["confounds"]
+            right = study["evaluation"].test.measures["balanced_accuracy"].value
+        names = ", ".join(alarm.nuisance for alarm in found.alarms[:3]) or "none"
+        yield f"| {name} | {nuisance} | {seed} | {right:.2f} | {len(found.alarms)}: {names} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--cells", type=int, default=600)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--networks", type=int, default=0)
+    parser.add_argument("--first-looks", type=int, default=0)
     parser.add_argument("--clean-networks", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--only", nargs="*", default=[])
@@ -179,6 +205,12 @@ def main() -> None:
         for one in chosen:
             for seed in range(args.networks):
                 for line in with_network(*one, args.epochs, seed):
+                    print(line, flush=True)
+    if args.first_looks:
+        print("\n| cells | planted | seed | network, --quick | alarms |\n|---|---|---|---|---|")
+        for name, crops, _ in chosen:
+            for seed in range(args.first_looks):
+                for line in first_look(name, crops, seed):
                     print(line, flush=True)
     if args.clean_networks:
         print("\n| cells | seed | alarms |\n|---|---|---|")

@@ -46,7 +46,7 @@ def figures(results: Results) -> Iterator[Drawing]:
         caption = (
             "Balanced accuracy of a linear probe for pairs of classes; 0.5 is chance. In the whole "
             "figure also each class against the rest. From the orange bar on, two classes are "
-            "clearly apart at every depth; rows are sorted by it. Grey numbers are not clearly above "
+            "clearly apart at every depth; rows are sorted by it. Grey numbers are not above "
             "permuted labels."
         )
         plot = partial(plot_pairs, results.layers, pairs.layers, pairs.onsets)
