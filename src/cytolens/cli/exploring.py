@@ -1,0 +1,49 @@
+"""The verb that opens a run in the browser."""
+
+import webbrowser
+from pathlib import Path
+
+import typer
+
+from cytolens.cli import terminal
+
+
+def add_verbs(app: typer.Typer) -> None:
+    """Add ``explore`` to the application."""
+    app.command("explore")(explore)
+
+
+def explore(
+    run: Path = typer.Argument(help="the folder of a finished run", metavar="RUN"),
+    export: Path | None = typer.Option(
+        None, help="write one HTML file to mail instead, which needs no server", metavar="FILE"
+    ),
+    port: int = typer.Option(8400, help="the next free one is taken where it is in use"),
+    host: str = typer.Option(
+        "127.0.0.1", help="this machine alone; any other address needs the token that is printed"
+    ),
+    browser: bool = typer.Option(True, help="open the browser"),
+) -> None:
+    """Look around in a run: its maps, cells and channels, in the browser."""
+    from cytolens.explorer.of_run import RunContent
+    from cytolens.study.finished_run import open_run
+
+    with terminal.announce("reading the run"):
+        shown = RunContent(open_run(run))
+    if export is not None:
+        from cytolens.explorer.page import write_export
+
+        with terminal.announce("writing the page"):
+            write_export(export, shown.content)
+        terminal.print_line(str(export))
+        return
+    from cytolens.explorer.server import Server
+
+    server = Server(shown, host=host, port=port)
+    if server.moved:
+        terminal.print_remark(f"port {port} is in use; {server.port} is taken instead")
+    terminal.print_line(server.address)
+    terminal.print_remark("Ctrl-C ends it")
+    if browser:
+        webbrowser.open(server.address)
+    server.run()

@@ -1,0 +1,351 @@
+"""The content of the page from a finished run: nothing is computed that the run holds."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.errors import RunError
+from cytolens.explorer.content import Content
+from cytolens.explorer.pictures import as_bytes
+from cytolens.figures.style import FAINT, UNTRAINED, colours
+from cytolens.figures.tiles import Display, display_of_cells
+from cytolens.numerics.estimates import Estimate
+from cytolens.numerics.neighbours import find_neighbours
+from cytolens.records.cells import Cells
+from cytolens.records.features import ChannelContext, FeatureImages
+from cytolens.records.layers import Layer
+from cytolens.store.cell_table import CellTable, observations
+from cytolens.study.export import parts
+from cytolens.study.finished_run import FinishedRun
+from cytolens.study.stages.cells import properties_at
+
+NEIGHBOURS = 8
+_NEEDED = ("cells", "classifier", "layers", "activations", "maps")
+_WIDEST = 4096  # channels of a layer whose activations are offered as colours
+_FEW_CELLS = 50_000  # up to which the nearest neighbours of all cells are found at once
+_ROLES = {
+    "class": "class", "prediction": "prediction", "correct": "error", "confidence": "confidence",
+    "probability": "confidence", "entropy": "confidence", "part": "part",
+}  # fmt: skip
+_TITLES = {
+    "correct": "right or wrong", "probability": "probability of its class",
+    "entropy": "entropy (bits)", "part": "part of the split", "label_doubt": "doubt of the label",
+    "odd": "odd because",
+}  # fmt: skip
+
+
+class RunContent:
+    """A finished run as content; results are read when the page asks for them."""
+
+    def __init__(self, run: FinishedRun) -> None:
+        """Raises RunError where the run is not finished."""
+        missing = [stage for stage in _NEEDED if not run.folder.has(stage)]
+        if missing:
+            path = run.folder.path
+            raise RunError(
+                f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
+                f"cytolens run {path}"
+            )
+        self.run = run
+        self.mapped: NDArray[np.int64] = run["mapped"]
+        self.cells: Cells = run.cells.subset(self.mapped)
+        self.drawn: Display = display_of_cells(run.cells)
+        self.layers: tuple[Layer, ...] = run.layers
+        self.main_layer: str = run["main_layer"]
+        self.content = Content(run.folder.path.resolve().name, len(self.mapped))
+        self._describe()
+        self._columns()
+        self._maps()
+        self._crops()
+        self._layers()
+        self._galleries()
+
+    def features(self, layer: str) -> NDArray[np.float32]:
+        """Features (N, F) of the cells on the maps."""
+        return self.run.activations.rows(layer, self.mapped)
+
+    def held(self, stage: str) -> Any:
+        """The result of a stage, or None where the run does not have it."""
+        return self.run[stage] if self.run.folder.has(stage) else None
+
+    def crop(self, cell: int) -> NDArray[np.uint8]:
+        """One crop (C, H, W) at its full size, as bytes between black and white."""
+        return as_bytes(self.cells.read(np.array([cell])), self.drawn)[0]
+
+    def _describe(self) -> None:
+        cells = self.cells
+        self.content.manifest |= {
+            "classes": list(cells.class_names),
+            "class_colours": colours(len(cells.class_names)),
+            "pixel_size": cells.pixel_size,
+            "group": cells.group_name,
+            "main_layer": self.main_layer,
+            "all_cells": len(self.run.cells),
+        }
+        names = [" ".join(name.split()) for name in cells.names.tolist()]
+        self.content.add("names", lambda: np.frombuffer("\n".join(names).encode(), dtype=np.uint8))
+        self.content.add("cells", lambda: self.mapped.astype(np.uint32))
+
+    def _columns(self) -> None:
+        """All that is known of each cell, under the names that ``cells.h5ad`` has."""
+        run, cells = self.run, self.cells
+        properties: dict[str, NDArray[Any]] = {}
+        if run.folder.has("properties"):
+            measured = properties_at(run["properties"], run.cells, self.mapped)
+            properties = {k: v for k, v in measured.items() if k not in cells.covariates}
+        evaluation, clusters = self.held("evaluation"), self.held("clusters") or {}
+        table = CellTable(
+            cells=cells,
+            features={},
+            layer=self.main_layer,
+            probabilities=None if evaluation is None else evaluation.probabilities[self.mapped],
+            parts=parts(run.cells, run["split"], run["classifier"].seen)[self.mapped],
+            clusters=clusters,
+            columns={**properties, **self._doubts()},
+        )
+        for key, column in observations(table).items():
+            name = str(key)
+            role = self._role(name, clusters, properties)
+            title = _TITLES.get(name, name)
+            if name.startswith("cluster_"):
+                title = f"cluster at {name.removeprefix('cluster_')}"
+            if column.dtype == "category":
+                categories = [str(entry) for entry in column.cat.categories]
+                codes = column.cat.codes.to_numpy()
+                self.content.add_category(
+                    name, codes, categories, title=title.replace("_", " "), role=role,
+                    tints=self._tints(name, categories),
+                )  # fmt: skip
+            elif column.dtype.kind in "biuf":
+                self.content.add_number(
+                    name, column.to_numpy(np.float64), title=title.replace("_", " "), role=role
+                )
+
+    def _role(self, name: str, clusters: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+        if name in _ROLES:
+            return _ROLES[name]
+        if name.startswith("cluster_") and name.removeprefix("cluster_") in clusters:
+            return "cluster"
+        if name == (self.cells.group_name or "group") and self.cells.groups is not None:
+            return "group"
+        if name in properties or name in ("height_px", "width_px"):
+            return "property"
+        return "doubt" if name in ("label_doubt", "odd") else "covariate"
+
+    def _tints(self, name: str, categories: list[str]) -> list[str]:
+        if name in ("class", "prediction"):
+            return colours(len(categories))
+        if name == "correct":
+            return [FAINT, UNTRAINED]
+        tints = colours(len(categories), first=len(self.cells.class_names))
+        return [FAINT if entry == "none" else tint for entry, tint in zip(categories, tints)]
+
+    def _doubts(self) -> dict[str, NDArray[Any]]:
+        found = self.held("suspects")
+        if found is None:
+            return {}
+        doubt = np.full(len(self.run.cells), np.nan)
+        doubt[found.labels] = found.score
+        odd = dict(zip(found.odd.tolist(), found.reasons))
+        return {
+            "label_doubt": doubt[self.mapped],
+            "odd": np.array([odd.get(int(cell), "none") for cell in self.mapped]),
+        }
+
+    def _maps(self) -> None:
+        for method, by_layer in self.run.maps.items():
+            for layer, found in by_layer.items():
+                quality = {k: round(float(v), 4) for k, v in found.quality.items()}
+                self.content.add_map(method, layer, found.coordinates, quality=quality)
+
+    def _crops(self) -> None:
+        shape = self.cells.shape
+        kept: dict[tuple[int, int], NDArray[np.uint8]] = {}
+
+        def read(rows: slice) -> NDArray[np.uint8]:
+            key = (rows.start, rows.stop)
+            if key not in kept:  # the channels of a sheet are asked for one after another
+                kept.clear()
+                kept[key] = as_bytes(self.cells.read(rows), self.drawn)
+            return kept[key]
+
+        self.content.add_sheets(
+            read, shape, channel_names=self.drawn.views, colour=self.drawn.colour
+        )
+
+    def _layers(self) -> None:
+        separation, complexity = self.held("separation") or {}, self.held("complexity")
+        ranking = self.held("ranking") or {}
+        activations = self.run.activations
+        small = len(self.mapped) <= _FEW_CELLS
+        for layer in self.layers:
+            name = layer.name
+            entry: dict[str, Any] = {
+                "name": name, "kind": layer.kind, "depth": layer.depth, "shape": list(layer.shape),
+                "receptive_field": layer.receptive_field,
+                "separation": _estimates(separation.get(name, {})),
+                "complexity": _estimates(complexity.layers.get(name, {}) if complexity else {}),
+                "channels": 0, "neighbours": False,
+            }  # fmt: skip
+            if name in ranking:
+                entry["importance"] = _numbers(ranking[name].importance)
+            stored = activations.features.get(name)
+            if stored is not None and layer.kind != "input":
+                width = int(stored.shape[1])
+                if width == layer.channels and width <= _WIDEST:
+                    entry["channels"] = width
+                    self._add_activations(name, width)
+            if stored is not None and small and len(self.mapped) > 1:
+                entry["neighbours"] = True
+                self.content.add(f"neighbours/{name}", lambda name=name: self._neighbours(name))
+            self.content.manifest["layers"].append(entry)
+
+    def _add_activations(self, layer: str, width: int) -> None:
+        shown = {int(c) for c in self._contexts(layer)}
+        read: dict[str, NDArray[np.float32]] = {}
+
+        def column(channel: int) -> NDArray[np.float32]:
+            if "all" not in read:
+                read["all"] = self.features(layer)
+            return np.ascontiguousarray(read["all"][:, channel])
+
+        for channel in range(width):
+            self.content.add(
+                f"activation/{layer}/{channel}",
+                lambda channel=channel: column(channel),
+                exported=channel in shown,
+            )
+
+    def _neighbours(self, layer: str) -> NDArray[np.uint32]:
+        return find_neighbours(self.features(layer), NEIGHBOURS).indices.astype(np.uint32)
+
+    def _contexts(self, layer: str) -> dict[int, ChannelContext]:
+        found = (self.held("channels") or {}).get(layer, ())
+        return {int(context.channel): context for context in found}
+
+    def _galleries(self) -> None:
+        """Feature images as pictures, and what is known of the channels that they show."""
+        features, modulated = self.held("features"), self.held("modulated")
+        channels: dict[str, dict[str, Any]] = {}
+        if features is not None:
+            for images in features.channels:
+                self._add_images("feature image", images)
+                channels[images.layer] = self._about_channels(images)
+            for kind, found in (
+                ("without a prior", features.unconstrained),
+                ("before training", features.untrained),
+            ):
+                for images in found:
+                    self._add_images(kind, images)
+            for kind, images in (("class", features.classes), ("cluster", features.clusters)):
+                if images is not None:
+                    self._add_images(kind, images)
+        if modulated is not None:
+            for images in modulated.galleries:
+                self._add_images("modulated image", images)
+            self._explanations(modulated.explanations)
+        self.content.manifest["channels"] = channels
+
+    def _add_images(self, kind: str, images: Any) -> None:
+        drawn = self.drawn
+        if not len(images.images) or images.images.shape[1] != len(drawn.limits):
+            return
+        about: dict[str, Any] = {
+            "kind": kind, "layer": images.layer, "targets": list(images.targets),
+        }  # fmt: skip
+        if isinstance(images, FeatureImages):
+            about["indices"] = [int(channel) for channel in images.channels]
+        self.content.add_gallery(
+            f"{kind}/{images.layer}", as_bytes(images.images, drawn), colour=drawn.colour, **about
+        )
+        maps = getattr(images, "activation_maps", None)
+        if kind == "feature image" and maps is not None and maps.ndim == 3 and maps[0].size > 1:
+            peak = maps.max(axis=(1, 2), keepdims=True)
+            shown = np.round(255 * maps / np.where(peak > 0, peak, 1)).astype(np.uint8)
+            about |= {"kind": "activation map"}
+            self.content.add_gallery(
+                f"activation map/{images.layer}", shown[:, None], colour=False, **about
+            )
+
+    def _about_channels(self, images: FeatureImages) -> dict[str, Any]:
+        contexts = self._contexts(images.layer)
+        place = {int(cell): at for at, cell in enumerate(self.mapped)}
+        trust = (self.held("faithfulness") or {}).get(images.layer)
+        rows: dict[str, Any] = {}
+        for at, channel in enumerate(images.channels.tolist()):
+            entry: dict[str, Any] = {
+                "reached": _number(images.activation[at]),
+                "natural": _numbers(images.natural[at]),
+                "dead": bool(images.dead[at]),
+            }
+            context = contexts.get(channel)
+            if context is not None:
+                entry |= {
+                    "importance": _number(context.importance),
+                    "ablation": _number(context.ablation),
+                    "members": [int(member) for member in context.members],
+                    "best": [place[int(c)] for c in context.best if int(c) in place],
+                    "edges": _numbers(context.edges),
+                    "histogram": [_numbers(row) for row in context.histogram],
+                    "auc": {name: _number(value) for name, value in context.auc.items()},
+                    "correlations": _estimates(dict(list(context.correlations.items())[:6])),
+                }
+            if trust is not None and channel in trust.channels:
+                row = trust.channels.tolist().index(channel)
+                entry["trust"] = {k: _number(v[row]) for k, v in trust.table.items()}
+                entry["failure"] = trust.failures[row]
+            rows[str(channel)] = entry
+        return rows
+
+    def _explanations(self, explanations: Any) -> None:
+        """Cells that the study has explained by modulated images."""
+        place = {int(cell): at for at, cell in enumerate(self.mapped)}
+        made: dict[str, Any] = {}
+        for found in explanations:
+            if int(found.cell) not in place:
+                continue
+            cell = place[int(found.cell)]
+            pictures = np.concatenate(
+                [found.image[None], found.total[None], found.modulated.images]
+            )
+            saliency = np.round(255 * np.clip(found.saliency, 0, 1)).astype(np.uint8)
+            self.content.add_gallery(
+                f"explained/{cell}", as_bytes(pictures, self.drawn), colour=self.drawn.colour,
+                kind="explained cell", layer=found.layer,
+                targets=["crop", "sum of the modulated images", *found.modulated.targets],
+            )  # fmt: skip
+            self.content.add_gallery(
+                f"saliency/{cell}", saliency[None, None], colour=False, kind="saliency",
+                layer=found.layer, targets=["where the evidence lies"],
+            )  # fmt: skip
+            made[str(cell)] = {
+                "layer": found.layer,
+                "channels": [int(channel) for channel in found.channels],
+                "contributions": _numbers(found.contributions),
+                "predicted": found.predicted_class,
+                "probability": _number(found.probability),
+            }
+        self.content.manifest["explained"] = made
+
+
+def _number(value: Any) -> float | None:
+    """A number for JSON, to six digits; None where there is none."""
+    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+
+
+def _numbers(values: Any) -> list[float | None]:
+    return [_number(value) for value in np.asarray(values, dtype=np.float64).ravel()]
+
+
+def _estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    kept = ("value", "low", "high", "null", "untrained")
+    return {
+        name: {
+            key: _number(value)
+            for key in kept
+            if (value := getattr(estimate, key)) is not None and np.isfinite(value)
+        }
+        for name, estimate in found.items()
+    }

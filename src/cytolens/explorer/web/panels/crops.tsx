@@ -1,0 +1,65 @@
+// The crop of a cell, large, with what each image channel shows.
+
+import { useEffect, useRef } from "preact/hooks";
+import type { Explorer } from "../view/explorer";
+import { compose, rgbOf } from "../data/sheets";
+import { Crop } from "./parts";
+
+const SIDE = 190;
+
+/** The crop as large as the panel allows: at its full size from the server, else from the sheet. */
+export function FullCrop({ explorer, cell }: { explorer: Explorer; cell: number }) {
+  const { manifest, view } = explorer;
+  if (!manifest.sheets) return null;
+  const [height, width] = manifest.sheets.crop;
+  const scale = manifest.pixel_size;
+  return (
+    <div class="fullcrop">
+      {manifest.full_crops
+        ? <ServedCrop explorer={explorer} cell={cell} />
+        : <Crop explorer={explorer} cell={cell} side={SIDE} />}
+      <p class="quiet">
+        {width} × {height} px{scale ? `, ${(width * scale).toFixed(1)} µm wide` : ""}
+        {!manifest.sheets.colour && `; ${view.look.shown.flatMap((on, i) => (on ? [manifest.sheets?.channels[i] ?? ""] : [])).join(" + ")}`}
+      </p>
+    </div>
+  );
+}
+
+function ServedCrop({ explorer, cell }: { explorer: Explorer; cell: number }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const { look } = explorer.view;
+  const entry = explorer.manifest.sheets;
+  const channels = !entry ? [] : entry.colour ? [0] : look.shown.flatMap((on, i) => (on ? [i] : []));
+  const names = channels.map((channel) => `crop/${cell}/${channel}`);
+  useEffect(() => {
+    let here = true;
+    void Promise.all(
+      names.map(async (name) => createImageBitmap(new Blob([await explorer.arrays.source.bytes(name)], { type: "image/png" }))),
+    ).then((planes) => {
+      const target = canvas.current;
+      const context = target?.getContext("2d", { willReadFrequently: true });
+      if (!here || !target || !context || !planes.length || !entry) return;
+      const { width, height } = planes[0];
+      target.width = width;
+      target.height = height;
+      const pixels = planes.map((plane) => {
+        context.drawImage(plane, 0, 0);
+        return context.getImageData(0, 0, width, height).data;
+      });
+      const out = compose(pixels, channels.map((channel) => rgbOf(look.tints[channel])), look.low, look.high, entry.colour);
+      context.putImageData(new ImageData(out as Uint8ClampedArray<ArrayBuffer>, width, height), 0, 0);
+    }, () => undefined);
+    return () => {
+      here = false;
+    };
+  }, [explorer, names.join(), look]);
+  const [height, width] = entry?.crop ?? [1, 1];
+  const scale = SIDE / Math.max(width, height);
+  return (
+    <canvas
+      ref={canvas} class="tile" role="img" aria-label={`crop of ${explorer.name(cell)}`}
+      style={{ width: `${width * scale}px`, height: `${height * scale}px` }}
+    />
+  );
+}
