@@ -1,6 +1,7 @@
 """The verb that opens a run in the browser."""
 
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -22,6 +23,11 @@ def explore(
     host: str = typer.Option(
         "127.0.0.1", help="this machine alone; any other address needs the token that is printed"
     ),
+    trust_model: bool = typer.Option(
+        False,
+        "--trust-model",
+        help="run the Python file that this run names as its network, when the network is asked",
+    ),
     browser: bool = typer.Option(True, help="open the browser"),
 ) -> None:
     """Look around in a run: its maps, cells and channels, in the browser."""
@@ -39,11 +45,12 @@ def explore(
         return
     from cytolens.explorer.server import Server
 
-    server = Server(shown, host=host, port=port)
+    server = Server(shown, host=host, port=port, trust_model=trust_model)
     if server.moved:
         terminal.print_remark(f"port {port} is in use; {server.port} is taken instead")
     terminal.print_line(server.address)
     terminal.print_remark("Ctrl-C ends it")
     if browser:
         webbrowser.open(server.address)
-    server.run()
+    with suppress(KeyboardInterrupt):  # Ctrl-C is how it is meant to end
+        server.run()

@@ -165,9 +165,14 @@ def quantised(coordinates: NDArray[np.floating]) -> NDArray[np.uint16]:
     [[0, 65535], [16384, 49151]]
     """
     points = np.nan_to_num(np.asarray(coordinates, dtype=np.float64))
-    if not len(points):
-        return np.zeros((2, 0), dtype=np.uint16)
-    low, high = points.min(axis=0), points.max(axis=0)
-    side = float((high - low).max()) or 1.0
-    placed = (points - (low + high) / 2) / side + 0.5
+    placed = on_square(points, points)
     return np.ascontiguousarray(np.round(placed.T * _STEPS).astype(np.uint16))
+
+
+def on_square(places: NDArray[np.floating], known: NDArray[np.floating]) -> NDArray[np.float64]:
+    """``places`` (n, 2) on the square 0…1 that the map of the ``known`` (N, 2) fills."""
+    if not len(known):
+        return np.zeros((len(places), 2))
+    low, high = known.min(axis=0), known.max(axis=0)
+    side = float((high - low).max()) or 1.0
+    return (np.asarray(places, dtype=np.float64) - (low + high) / 2) / side + 0.5

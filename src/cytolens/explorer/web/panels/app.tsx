@@ -39,6 +39,33 @@ export function App({ explorer }: { explorer: Explorer }) {
   };
 
   useEffect(() => {
+    // a list that was used with the pointer gives the keys back to the page
+    let pointed = 0;
+    const down = () => (pointed = performance.now());
+    const changed = (event: Event) => {
+      if (event.target instanceof HTMLSelectElement && performance.now() - pointed < 8000) event.target.blur();
+    };
+    const typed = () => (pointed = -Infinity);
+    const over = (event: DragEvent) => {
+      event.preventDefault();
+      if (explorer.manifest.live && explorer.view.tab !== "new") explorer.set({ tab: "new" }, false);
+    };
+    const dropped = (event: DragEvent) => event.preventDefault();
+    window.addEventListener("pointerdown", down, true);
+    window.addEventListener("keydown", typed, true);
+    window.addEventListener("change", changed);
+    window.addEventListener("dragover", over);
+    window.addEventListener("drop", dropped);
+    return () => {
+      window.removeEventListener("pointerdown", down, true);
+      window.removeEventListener("keydown", typed, true);
+      window.removeEventListener("change", changed);
+      window.removeEventListener("dragover", over);
+      window.removeEventListener("drop", dropped);
+    };
+  }, [explorer]);
+
+  useEffect(() => {
     const keys = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement | null;
       const typing = target && (target.tagName === "INPUT" || target.tagName === "SELECT" || target.tagName === "TEXTAREA");

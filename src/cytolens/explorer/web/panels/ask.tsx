@@ -1,10 +1,154 @@
-// Asking the network about a selection.
+// Asking the network: what it sees in a selection at a depth, or what tells it from another.
 
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Gate } from "../data/manifest";
+import { members } from "../data/shapes";
+import { compose, rgbOf } from "../data/sheets";
+import { get, post } from "../data/source";
 import type { Explorer } from "../view/explorer";
+import { ChannelRow } from "./cell";
+
+interface Answer {
+  state: "waiting" | "working" | "done" | "failed" | "cancelled";
+  note: string;
+  version: number;
+  steps?: number;
+  last?: number;
+  picture?: { channels: string[]; colour: boolean };
+}
+interface Telling {
+  channel: number;
+  auc: number;
+}
+
+/** Follow a question until it ends. */
+export async function follow(number: number, tell: (answer: Answer & Record<string, unknown>) => boolean): Promise<void> {
+  let after = -1;
+  for (;;) {
+    const answer = (await (await get(`ask/${number}?after=${after}`)).json()) as Answer & Record<string, unknown>;
+    if (!tell(answer) || !["waiting", "working"].includes(answer.state)) return;
+    after = answer.version;
+  }
+}
 
 export function Question({ explorer }: { explorer: Explorer }) {
-  if (!explorer.manifest.live) {
-    return <p class="quiet">The network is not in this file. The images that the study has made are under “Network”; to ask it about these cells, open the run with: cytolens explore RUN</p>;
+  const { manifest } = explorer;
+  const [against, setAgainst] = useState("");
+  const [answer, setAnswer] = useState<Answer | null>(null);
+  const [telling, setTelling] = useState<{ layer: string; channels: Telling[] } | null>(null);
+  const [asked, setAsked] = useState("");
+  const current = useRef(0);
+  const layers = manifest.layers.filter((layer) => layer.channels > 0).map((layer) => layer.name);
+  const layer = layers.includes(explorer.view.layer) ? explorer.view.layer : (layers.at(-1) ?? "");
+  useEffect(() => {
+    if (manifest.live && manifest.network) void post("ask/ready", {}).catch(() => undefined);
+    return () => {
+      if (current.current) void post(`ask/${current.current}/cancel`, {}).catch(() => undefined);
+    };
+  }, [manifest]);
+  if (!manifest.live) {
+    return <p class="quiet">The network is not in this file. The images that the study has made are under “Network”. To ask about these cells, open the run itself: cytolens explore RUN</p>;
   }
-  return <p class="quiet">Soon.</p>;
+  if (!manifest.network) {
+    return <p class="quiet">This run’s network is a Python file, which is not run unless you trust it: cytolens explore RUN --trust-model</p>;
+  }
+  const others = async (): Promise<number[] | null> => {
+    if (!against) return null;
+    const gate = explorer.gates.find((entry: Gate) => entry.name === against);
+    const mask = gate ? await explorer.maskOf(gate) : new Uint8Array(0);
+    return members(mask).filter((cell) => !explorer.mask[cell]);
+  };
+  const ask = async () => {
+    const started = performance.now();
+    setAnswer({ state: "waiting", note: "asking …", version: 0 });
+    setTelling(null);
+    document.documentElement.dataset.asked = "";
+    try {
+      const question = { cells: members(explorer.mask), others: await others(), layer };
+      const given = (await (await post("ask", question)).json()) as { number: number; channels: Telling[] };
+      current.current = given.number;
+      setAsked(`${question.cells.length.toLocaleString("en-US")} cells ${against ? `against “${against}”` : "against all"}, at ${layer}`);
+      setTelling({ layer, channels: given.channels });
+      await follow(given.number, (next) => {
+        if (current.current !== given.number) return false;
+        setAnswer(next);
+        if (next.picture && !document.documentElement.dataset.asked) document.documentElement.dataset.asked = String(Math.round(performance.now() - started));
+        return true;
+      });
+    } catch (error) {
+      setAnswer({ state: "failed", note: error instanceof Error ? error.message : String(error), version: 0 });
+    }
+  };
+  const working = answer !== null && (answer.state === "waiting" || answer.state === "working");
+  const cancel = () => void post(`ask/${current.current}/cancel`, {}).catch(() => undefined);
+  return (
+    <div class="ask">
+      <div class="row wrap">
+        <label class="inline">at{" "}
+          <select aria-label="depth of the question" value={layer} onChange={(event) => explorer.set({ layer: event.currentTarget.value, channel: -1 })}>
+            {layers.map((name) => <option key={name}>{name}</option>)}
+          </select>
+        </label>
+        <label class="inline">against{" "}
+          <select aria-label="compared with" value={against} onChange={(event) => setAgainst(event.currentTarget.value)}>
+            <option value="">all cells</option>
+            {explorer.gates.map((gate) => <option key={gate.name} value={gate.name}>{gate.name}</option>)}
+          </select>
+        </label>
+        {working
+          ? <button onClick={cancel}>Stop</button>
+          : <button class="primary" onClick={() => void ask()}>{against ? "What tells these apart?" : "What does it see in these?"}</button>}
+      </div>
+      {answer?.picture && <Asked explorer={explorer} picture={answer.picture} />}
+      {answer && (
+        <p class="quiet" role="status">
+          {answer.state === "failed" ? answer.note
+            : answer.state === "cancelled" ? "Stopped."
+            : answer.state === "done" ? `Done: ${asked}.`
+            : answer.picture ? `Refining: ${answer.note} of ${answer.last ?? ""}` : answer.note}
+        </p>
+      )}
+      {answer?.picture && answer.state === "done" && <p class="quiet">An image that makes the layer answer as it does to these cells rather than to the others. It shows what differs on average, not what every cell has.</p>}
+      {telling && telling.channels.length > 0 && (
+        <>
+          <p class="quiet">Channels that tell them apart (AUC; .5: not at all):</p>
+          {telling.channels.slice(0, 4).map(({ channel, auc }) => (
+            <ChannelRow key={channel} explorer={explorer} layer={telling.layer} channel={channel} note={`AUC ${auc.toFixed(2)}: ${auc > 0.5 ? "higher" : "lower"} in these`} />
+          ))}
+        </>
+      )}
+    </div>
+  );
+}
+
+/** A picture that came as PNGs in base64, one per image channel. */
+export function Asked(props: { explorer: Explorer; picture: { channels: string[]; colour: boolean }; side?: number }) {
+  const { explorer, picture } = props;
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const { look } = explorer.view;
+  useEffect(() => {
+    let here = true;
+    const shown = picture.colour ? [0] : look.shown.flatMap((on, i) => (on && i < picture.channels.length ? [i] : []));
+    void Promise.all(
+      shown.map((channel) => createImageBitmap(new Blob([Uint8Array.from(atob(picture.channels[channel]), (letter) => letter.charCodeAt(0))], { type: "image/png" }))),
+    ).then((planes) => {
+      const target = canvas.current;
+      const context = target?.getContext("2d", { willReadFrequently: true });
+      if (!here || !target || !context || !planes.length) return;
+      const { width, height } = planes[0];
+      target.width = width;
+      target.height = height;
+      const pixels = planes.map((plane) => {
+        context.drawImage(plane, 0, 0);
+        return context.getImageData(0, 0, width, height).data;
+      });
+      const out = compose(pixels, shown.map((channel) => rgbOf(look.tints[channel])), look.low, look.high, picture.colour);
+      context.putImageData(new ImageData(out as Uint8ClampedArray<ArrayBuffer>, width, height), 0, 0);
+    }, () => undefined);
+    return () => {
+      here = false;
+    };
+  }, [picture, look]);
+  const side = props.side ?? 150;
+  return <canvas ref={canvas} class="tile" role="img" aria-label="what the network sees in these cells" style={{ width: `${side}px`, height: "auto" }} />;
 }

@@ -257,13 +257,13 @@ export function ChannelRow(props: {
   const at = index("feature image");
   return (
     <button class="channelrow" onClick={() => explorer.set({ tab: "network", layer, channel })} title={`open channel ${channel} of ${layer}`}>
-      <span class="strip">
+      {(at >= 0 || own) && <span class="strip">
         <Picture explorer={explorer} gallery={`feature image/${layer}`} index={at} side={56} label={`feature image of channel ${channel}`} />
         <Picture explorer={explorer} gallery={`activation map/${layer}`} index={at} side={56} label="its activation map" />
         {own
           ? <Picture explorer={explorer} gallery={own.gallery} index={own.index} side={56} label="modulated image for this cell" />
           : <Picture explorer={explorer} gallery={`modulated image/${layer}`} index={at} side={56} label="modulated image" />}
-      </span>
+      </span>}
       <span><b>channel {channel}</b><br /><span class="quiet">{props.note}</span></span>
     </button>
   );

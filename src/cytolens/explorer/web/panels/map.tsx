@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { panBy, toMap, toScreen, WHOLE, zoomAt, type Camera } from "../raster/camera";
 import type { Combine } from "../data/shapes";
 import type { Explorer } from "../view/explorer";
+import { seen } from "../view/colouring";
 import { formatNumber } from "../data/statistics";
 
 const REACH = 14; // px from the pointer in which a dot is picked
@@ -217,6 +218,10 @@ export function MapPanel(props: {
     const [x, y] = toScreen(camera, size[0], size[1], place[0], place[1]);
     return x < 0 || y < 0 || x > size[0] || y > size[1] ? [] : [{ kind, x, y }];
   });
+  const fresh = (explorer.placed?.places[view.method]?.[layer] ?? []).slice(0, 5000).map((place, index) => {
+    const [x, y] = toScreen(camera, size[0], size[1], place[0], place[1]);
+    return { x, y, index };
+  });
   const layers = Object.keys(manifest.maps[view.method] ?? {});
   const kept = entry?.quality?.recall_10;
   return (
@@ -253,6 +258,12 @@ export function MapPanel(props: {
         <canvas ref={canvas} />
         <svg class="over" width={size[0]} height={size[1]} aria-hidden="true">
           {path && <polygon class="lasso" points={path.join(" ")} />}
+          {fresh.map(({ x, y, index }) => (
+            <path
+              key={index} class={explorer.placed?.odd[index] ? "newcell odd" : "newcell"} d={`M${x} ${y - 6}l6 6l-6 6l-6 -6z`}
+              style={{ fill: seen(manifest.class_colours[explorer.placed?.predicted[index] ?? 0] ?? "#888888", explorer.theme) }}
+            />
+          ))}
           {rings.map((ring) => <circle key={ring.kind} class={`ring ${ring.kind}`} cx={ring.x} cy={ring.y} r={ring.kind === "pinned" ? 10 : 8} />)}
         </svg>
         <p class="empty nobody">No cells here. <button class="plain" onClick={() => look(WHOLE)}>Show the whole map</button></p>

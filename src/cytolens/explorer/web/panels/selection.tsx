@@ -1,6 +1,7 @@
 // A selection: montage, counts, properties against the rest, gates, downloads, decisions.
 
-import { useMemo, useState } from "preact/hooks";
+import { useEffect, useMemo, useState } from "preact/hooks";
+import { post } from "../data/source";
 import { members } from "../data/shapes";
 import { effect, formatCount, formatNumber } from "../data/statistics";
 import type { CategoryColumn, NumberColumn } from "../data/manifest";
@@ -102,7 +103,24 @@ function Montage({ explorer }: { explorer: Explorer }) {
   const [order, setOrder] = useState<Order>("typical");
   const [page, setPage] = useState(0);
   const ready = explorer.arrays.ready(explorer.manifest.maps[explorer.view.method]?.[explorer.view.layer]?.array ?? "") !== undefined;
-  const cells = useMemo(() => ordered(explorer, order), [explorer.mask, order, explorer.view.layer, explorer.view.method, explorer.view.colour, ready]);
+  const [served, setServed] = useState<{ key: unknown[]; cells: number[] } | null>(null);
+  const wanted = [explorer.mask, order, explorer.view.layer];
+  const live = explorer.manifest.live && (order === "typical" || order === "distant");
+  useEffect(() => {
+    if (!live || explorer.busy) return;
+    let here = true;
+    const asked = { cells: members(explorer.mask), layer: explorer.view.layer, by: order };
+    post("order", asked).then(async (answer) => {
+      const { cells: found } = (await answer.json()) as { cells: number[] };
+      if (here) setServed({ key: wanted, cells: found });
+    }, () => undefined);
+    return () => {
+      here = false;
+    };
+  }, [...wanted, live]);
+  const inFeatures = live && served?.key.every((part, i) => part === wanted[i]);
+  const onMap = useMemo(() => ordered(explorer, order), [explorer.mask, order, explorer.view.layer, explorer.view.method, explorer.view.colour, ready]);
+  const cells = inFeatures && served ? served.cells : onMap;
   const pages = Math.ceil(cells.length / MONTAGE);
   const at = Math.min(page, pages - 1);
   return (
@@ -116,7 +134,7 @@ function Montage({ explorer }: { explorer: Explorer }) {
           <option value="file">in the order of the data</option>
         </select>
       </label>
-      {(order === "typical" || order === "distant") && <p class="quiet">By distance on the map of {explorer.view.layer}, from the middle of {order === "typical" ? "the selection" : "the rest"}.</p>}
+      {(order === "typical" || order === "distant") && <p class="quiet">By distance {inFeatures ? "in the features" : "on the map"} of {explorer.view.layer}, from the middle of {order === "typical" ? "the selection" : "the rest"}.</p>}
       <div class="crops tight">
         {cells.slice(at * MONTAGE, (at + 1) * MONTAGE).map((cell) => <CropButton key={cell} explorer={explorer} cell={cell} side={40} />)}
       </div>

@@ -131,7 +131,13 @@ export function drawDots(
   return drawn;
 }
 
-/** Density: the mean colour of the points at a pixel and its surroundings, fainter where few are. */
+/** Squares of the density, px: about as wide as the space that a point has. */
+export function densityCell(n: number, width: number, height: number, zoom: number, ratio: number): number {
+  const spacing = Math.sqrt((width * height) / Math.max(n, 1)) * Math.min(Math.sqrt(zoom), 4);
+  return Math.round(Math.min(10 * ratio, Math.max(2, 0.5 * spacing)));
+}
+
+/** Density: the mean colour of the points in a square and around it, fainter where few are. */
 export function drawDensity(
   plane: Plane,
   points: Points,
@@ -163,18 +169,20 @@ export function drawDensity(
     sums[at + 3] += (colour >> 16) & 255;
     owners[((py | 0) + margin) * stride + (px | 0) + margin] = k + 1;
   }
-  let most = 1;
+  smooth(sums, across, down);
+  let most = 0;
   for (let at = 0; at < sums.length; at += 4) most = Math.max(most, sums[at]);
   const base = [frame.background & 255, (frame.background >> 8) & 255, (frame.background >> 16) & 255];
-  const scaleLog = 1 / Math.log1p(most);
+  const unit = 8 / (most || 1); // so that one cell among few is seen, too
+  const scaleLog = 1 / Math.log1p(8);
   const colours = new Uint32Array(across * down);
   for (let place = 0; place < colours.length; place++) {
     const number = sums[4 * place];
-    if (!number) {
+    if (number < most / 1000) {
       colours[place] = frame.background;
       continue;
     }
-    const weight = 0.15 + 0.85 * Math.log1p(number) * scaleLog;
+    const weight = Math.min(1, 0.06 + 0.94 * Math.log1p(number * unit) * scaleLog);
     let mixed = 0xff000000;
     for (let c = 0; c < 3; c++) {
       const value = (sums[4 * place + 1 + c] / number) * weight + base[c] * (1 - weight);
@@ -188,6 +196,24 @@ export function drawDensity(
     for (let i = 0; i < width; i++) pixels[start + i] = colours[row + Math.floor(i / cell)];
   }
   return drawn;
+}
+
+/** Blur sums by weights 1, 2, 1 along both axes. */
+function smooth(sums: Float32Array, across: number, down: number): void {
+  for (const [step, count, other, lines] of [[4, across, 4 * across, down], [4 * across, down, 4, across]]) {
+    for (let line = 0; line < lines; line++) {
+      for (let c = 0; c < 4; c++) {
+        let at = line * other + c;
+        let before = 0;
+        for (let i = 0; i < count; i++, at += step) {
+          const here = sums[at];
+          const after = i + 1 < count ? sums[at + step] : 0;
+          sums[at] = (before + 2 * here + after) / 4;
+          before = here;
+        }
+      }
+    }
+  }
 }
 
 /** The place + 1 of the dot nearest to a pixel, at most `radius` px away; 0 where there is none. */

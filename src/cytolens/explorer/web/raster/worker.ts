@@ -4,7 +4,7 @@ import type { Camera } from "./camera";
 import { Sheets, tileAt, type Look } from "../data/sheets";
 import type { Sheets as SheetsEntry } from "../data/manifest";
 import {
-  cut, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
+  cut, densityCell, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
   type Plane, type Points,
 } from "./draw";
 import { HIDDEN, SELECTED, type FromWorker, type Style, type ToWorker, type ViewState } from "./messages";
@@ -90,7 +90,7 @@ function draw(id: number, view: View): void {
   const frame = { camera: seen, diameter, background: style.background, owners: !moving };
   const drawn =
     style.mode === "density"
-      ? drawDensity(view.plane, points, paint, frame, Math.max(2, Math.round(2 * ratio)))
+      ? drawDensity(view.plane, points, paint, frame, densityCell(order.length, width, height, seen.zoom, ratio))
       : drawDots(view.plane, points, paint, raised, frame);
   view.pickable = !moving || style.mode === "density";
   cut(view.plane, new Uint32Array(view.image.data.buffer));

@@ -10,6 +10,18 @@ import { firstView, fromHash, stepsFrom, toHash, type View } from "./view";
 
 const MOST_UNDONE = 100;
 
+/** New cells that the server has placed. */
+export interface Placed {
+  names: string[];
+  predicted: number[];
+  confidence: number[];
+  odd: boolean[];
+  depths_odd: number[];
+  places: Record<string, Record<string, [number, number][]>>;
+  pictures: string[][];
+  remarks: string[];
+}
+
 export class Explorer {
   readonly raster: Raster;
   readonly first: View;
@@ -26,6 +38,7 @@ export class Explorer {
   drawTime = 0;
   names: string[] | null = null;
   gates: Gate[];
+  placed: Placed | null = null;
   decisions = new Map<number, string | null>(); // by cell: its new class; null: set aside
   readonly sheets: Sheets | null;
   private readonly listeners = new Set<() => void>();
@@ -68,6 +81,9 @@ export class Explorer {
     this.sendStyle();
     this.restyle();
     this.update();
+    if (manifest.live && manifest.network) {
+      setTimeout(() => void post("ask/ready", {}).catch(() => undefined), 1500); // it loads while one looks
+    }
     void arrays.bytes("names").then((bytes) => {
       this.names = new TextDecoder().decode(bytes).split("\n");
       this.tell();
@@ -205,7 +221,7 @@ export class Explorer {
 
   select(shape: Shape, how: Combine = "replace"): void {
     const steps = how === "replace" ? [{ how, shape }] : [...this.view.steps, { how, shape }];
-    this.set({ steps, tab: this.view.tab === "cell" ? "selection" : this.view.tab });
+    this.set({ steps, tab: "selection" });
   }
   clear(): void {
     if (this.view.steps.length) this.set({ steps: [] });
@@ -283,6 +299,7 @@ export class Explorer {
       const state = stateOf(hidden, mask);
       const buckets = this.buckets.slice();
       const table = tableOf(column, this.theme);
+      if (this.manifest.live) this.report();
       this.raster.send(
         { type: "paint", buckets, state, table, raised: this.selected > 0 },
         [buckets.buffer, state.buffer, table.buffer],
@@ -293,8 +310,19 @@ export class Explorer {
       this.tell();
     }
   }
-  private async evaluate(steps: Step[]): Promise<Uint8Array> {
-    const known = this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
+  private reporting = 0;
+  private reported = "";
+  /** Tell the server what is selected: a notebook may ask for it. */
+  private report(): void {
+    clearTimeout(this.reporting);
+    if (!this.selected && !this.reported) return;
+    this.reporting = window.setTimeout(() => {
+      this.reported = this.selected ? "some" : "";
+      void post("selection", { cells: members(this.mask) }).catch(() => undefined);
+    }, 300);
+  }
+  private async evaluate(steps: Step[], onwards = true): Promise<Uint8Array> {
+    const known = onwards && this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
     const mask = known && !this.view.filters.length ? this.mask.slice() : new Uint8Array(this.manifest.n);
     for (const step of steps.slice(known && !this.view.filters.length ? this.steps.length : 0)) {
       combine(step.how, mask, await this.inside(step.shape));
@@ -341,7 +369,10 @@ export class Explorer {
       this.set({ steps, tab: "selection" });
       return;
     }
-    void this.evaluate(steps).then((mask) => this.select({ kind: "cells", cells: members(mask) }, how));
+    void this.evaluate(steps, false).then((mask) => this.select({ kind: "cells", cells: members(mask) }, how));
+  }
+  async maskOf(gate: Gate): Promise<Uint8Array> {
+    return this.evaluate(stepsFrom(gate.steps, this.manifest), false);
   }
   async saveGate(name: string): Promise<void> {
     const gate: Gate = { name, steps: this.view.steps, cells: this.selected };
