@@ -81,10 +81,9 @@ def chosen_cells(cells: Any, n: int) -> NDArray[np.int64]:
         raise SettingError("cells are a list of their places, each once")
     if not all(isinstance(cell, int) and not isinstance(cell, bool) for cell in cells):
         raise SettingError("cells are whole numbers")
-    chosen = np.array(cells, dtype=np.int64)
-    if len(chosen) and (chosen.min() < 0 or chosen.max() >= n):
+    if cells and (min(cells) < 0 or max(cells) >= n):
         raise SettingError(f"cells lie between 0 and {n - 1}")
-    return np.unique(chosen)
+    return np.unique(np.array(cells, dtype=np.int64))
 
 
 def _name(name: Any) -> str:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LONGEST = 2048  # characters of an address
+MOST_HEADERS = 32 * 1024  # bytes of all headers
 LARGEST = 64 * 1024 * 1024  # bytes of a dropped file
 LARGEST_JSON = 16 * 1024 * 1024  # bytes of any other body: a list of a million cells
 AT_ONCE = 64  # requests in progress
@@ -82,6 +83,10 @@ class Guard:
         path, query = scope["path"], scope.get("query_string", b"")
         if len(scope.get("raw_path") or path.encode()) > LONGEST or len(query) > LONGEST:
             return 414, "the address is too long"
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MOST_HEADERS:
+            return 431, "the headers are too long"
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return 505, "HTTP 1.1 is spoken here"
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return 405, "only GET, HEAD and POST are known here"
         host = headers.only(b"host")

@@ -424,7 +424,8 @@ class Server:
         settings: dict[str, Any] = {
             "log_level": "error", "access_log": False, "server_header": False,
             "date_header": False, "timeout_keep_alive": 15, "limit_concurrency": 200,
-            "timeout_graceful_shutdown": 2, "ws": "none", "lifespan": "off",
+            "timeout_graceful_shutdown": 2, "ws": "none",
+            "http": "h11", "lifespan": "off",
             "h11_max_incomplete_event_size": 32 * 1024,
         }  # fmt: skip
         self._uvicorn = uvicorn.Server(uvicorn.Config(app, **settings))  # pyright: ignore[reportArgumentType]
@@ -442,6 +443,10 @@ class Server:
                 self._uvicorn.run(sockets=[self._socket])
             finally:
                 self._network.stop()
+
+    def close(self) -> None:
+        """Give the port back without having served."""
+        self._socket.close()
 
     def stop(self) -> None:
         """End it soon; from any thread."""
