@@ -31,7 +31,7 @@ def inked(page: Any, index: int = 0) -> int:
     return int((pixels(page, index)[..., :3] != 255).any(axis=-1).sum())
 
 
-def settle(page: Any, milliseconds: int = 350) -> None:
+def settle(page: Any, milliseconds: int = 220) -> None:
     page.wait_for_timeout(milliseconds)
 
 

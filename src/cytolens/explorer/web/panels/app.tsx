@@ -33,6 +33,7 @@ export function App({ explorer }: { explorer: Explorer }) {
       explorer.hovered = cell;
       clearTimeout(dwell.current);
       setCard(null);
+      if (found && manifest.sheets) explorer.sheets?.sheet(Math.floor(cell / manifest.sheets.per)); // on its way
       explorer.tell();
       if (found) dwell.current = window.setTimeout(() => setCard(found), DWELL);
     }

@@ -14,9 +14,24 @@ import { Plot } from "./plot";
 import { Question } from "./ask";
 
 const MONTAGE = 60;
+const MOST_ORDERED = 100_000; // cells that the server orders by features; more are ordered on the map
 type Order = "typical" | "distant" | "colour" | "file";
 
+const MANY = 20_000; // cells from which on the maps are drawn before the panel counts
+
+/** Whether the panel may count: at once for few cells, else when the maps are drawn. */
+function useSettled(explorer: Explorer): boolean {
+  const [settled, setSettled] = useState<Uint8Array | null>(null);
+  const { mask } = explorer;
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(mask), 200);
+    return () => clearTimeout(timer);
+  }, [mask]);
+  return mask.length <= MANY || settled === mask;
+}
+
 export function SelectionPanel({ explorer }: { explorer: Explorer }) {
+  const settled = useSettled(explorer);
   if (!explorer.selected) {
     return (
       <div class="hint">
@@ -39,16 +54,16 @@ export function SelectionPanel({ explorer }: { explorer: Explorer }) {
         <button onClick={() => explorer.invert()}>Invert</button>
         <button onClick={() => explorer.clear()}>Clear (Esc)</button>
       </div>
-      <Montage explorer={explorer} />
+      {settled ? <Montage explorer={explorer} /> : <p class="quiet">counting …</p>}
       <SaveGate explorer={explorer} />
       <Section title="Ask the network"><Question explorer={explorer} /></Section>
       <Section title="What they are">
-        <Counts explorer={explorer} />
+        {settled && <Counts explorer={explorer} />}
       </Section>
       <Section title="What tells them from the rest">
-        <Differences explorer={explorer} />
+        {settled && <Differences explorer={explorer} />}
       </Section>
-      <Section title="Gate in two properties" open={false}><Plot explorer={explorer} /></Section>
+      <Section title="Gate in two properties" open={false}>{settled && <Plot explorer={explorer} />}</Section>
       <Section title="Relabel or set aside" open={false}>
         <Decide explorer={explorer} />
       </Section>
@@ -105,7 +120,7 @@ function Montage({ explorer }: { explorer: Explorer }) {
   const ready = explorer.arrays.ready(explorer.manifest.maps[explorer.view.method]?.[explorer.view.layer]?.array ?? "") !== undefined;
   const [served, setServed] = useState<{ key: unknown[]; cells: number[] } | null>(null);
   const wanted = [explorer.mask, order, explorer.view.layer];
-  const live = explorer.manifest.live && (order === "typical" || order === "distant");
+  const live = explorer.manifest.live && explorer.selected <= MOST_ORDERED && (order === "typical" || order === "distant");
   useEffect(() => {
     if (!live || explorer.busy) return;
     let here = true;

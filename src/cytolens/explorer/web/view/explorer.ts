@@ -47,6 +47,7 @@ export class Explorer {
   private readonly activations = new Map<string, Column>();
   private readonly galleries = new Map<string, Sheets>();
   private steps: Step[] = []; // that the mask shows
+  private done: { steps: Step[]; filters: View["filters"] } | null = null; // that mask and hidden show
   private work = 0;
   private told = false;
 
@@ -76,6 +77,8 @@ export class Explorer {
       const plane = document.querySelector<HTMLElement>(`[data-view="${drawn.id}"]`);
       if (!plane) return;
       plane.dataset.points = String(drawn.points);
+      plane.dataset.drawn = String(performance.now());
+      plane.dataset.frames = String(Number(plane.dataset.frames ?? 0) + 1);
       plane.dataset.thumbnails = String(drawn.thumbnails);
     };
     this.sendStyle();
@@ -283,23 +286,27 @@ export class Explorer {
       this.tell();
     }, 150);
     try {
-      const mask = await this.evaluate(view.steps);
-      const hidden = new Uint8Array(this.manifest.n);
-      for (const filter of view.filters) applyFilter(filter, await this.load(filter.column), hidden);
+      const same = this.done?.steps === view.steps && this.done.filters === view.filters;
+      const mask = same ? this.mask : await this.evaluate(view.steps);
+      const hidden = same ? this.hidden : new Uint8Array(this.manifest.n);
+      if (!same) for (const filter of view.filters) applyFilter(filter, await this.load(filter.column), hidden);
       const values = view.colour ? await this.load(view.colour) : undefined;
       if (work !== this.work) return;
       const column = this.column(view.colour);
-      for (let i = 0; i < mask.length; i++) mask[i] &= 1 - hidden[i];
-      this.mask = mask;
-      this.steps = view.steps;
-      this.selected = count(mask);
-      this.hidden = hidden;
-      this.shown = this.manifest.n - count(hidden);
+      if (!same) {
+        for (let i = 0; i < mask.length; i++) mask[i] &= 1 - hidden[i];
+        this.mask = mask;
+        this.steps = view.steps;
+        this.selected = count(mask);
+        this.hidden = hidden;
+        this.shown = this.manifest.n - count(hidden);
+        this.done = { steps: view.steps, filters: view.filters };
+        if (this.manifest.live) this.report();
+      }
       this.buckets = bucketsOf(column, values, view.range, this.manifest.n);
       const state = stateOf(hidden, mask);
       const buckets = this.buckets.slice();
       const table = tableOf(column, this.theme);
-      if (this.manifest.live) this.report();
       this.raster.send(
         { type: "paint", buckets, state, table, raised: this.selected > 0 },
         [buckets.buffer, state.buffer, table.buffer],
@@ -319,7 +326,7 @@ export class Explorer {
     this.reporting = window.setTimeout(() => {
       this.reported = this.selected ? "some" : "";
       void post("selection", { cells: members(this.mask) }).catch(() => undefined);
-    }, 300);
+    }, this.manifest.n > 100_000 ? 1500 : 300);
   }
   private async evaluate(steps: Step[], onwards = true): Promise<Uint8Array> {
     const known = onwards && this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
