@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cytolens.clusters.subpopulations import describe_clusters as describe_clusters
     from cytolens.embedding.methods import embed as embed
     from cytolens.errors import CytolensError as CytolensError
+    from cytolens.explorer.notebook import view as view
     from cytolens.features import objectives as objectives
     from cytolens.features.ascent import Ascent as Ascent
     from cytolens.features.atlas import make_atlas as make_atlas
@@ -94,6 +95,7 @@ _HOMES = {
     "open_run": "study.finished_run",
     "place": "study.place",
     "run": "study.study",
+    "view": "explorer.notebook",
     "export": "study.export",
 }
 __all__ = [
@@ -138,6 +140,7 @@ __all__ = [
     "run",
     "simulate",
     "train",
+    "view",
     "wrap",
 ]
 

@@ -28,7 +28,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("explored")
     cells = simulate(160, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=0)
     data = write_simulation(root / "cells", cells)
-    settings = StudySettings(epochs=2, quick=True, methods=["pca"], threads=1)
+    layers = ["conv1", "conv3", "conv5", "pre_softmax", "logits"]
+    settings = StudySettings(epochs=2, quick=True, methods=["pca"], layers=layers, threads=1)
     study = Study(root / "run", data, settings)
     for stage in STAGES:
         study.make(stage)
