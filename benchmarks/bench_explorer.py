@@ -82,7 +82,7 @@ def stand_in(content: Content, folder: Path) -> Any:
     )
     return SimpleNamespace(
         content=content, run=run, mapped=np.arange(content.n), cells=cells,
-        ordered=lambda chosen, layer, away: chosen,
+        ordered=lambda chosen, layer, away: chosen, crop=lambda cell: None,
     )  # fmt: skip
 
 

@@ -105,6 +105,17 @@ def test_a_crop_comes_at_its_full_size(server: Server, shown: RunContent):
     np.testing.assert_array_equal(pixels, shown.crop(4)[0])
 
 
+def test_many_threads_read_the_same_sheets_and_layers(shown: RunContent):
+    from concurrent.futures import ThreadPoolExecutor
+
+    names = [f"sheet/{k % shown.content.manifest['sheets']['count']}/0" for k in range(24)]
+    names += [f"activation/{layer}/0" for layer in ("conv1", "conv3", "conv5") for _ in range(8)]
+    alone = {name: shown.content.parts[name].make() for name in names}
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda name: shown.content.parts[name].make(), names))
+    assert together == [alone[name] for name in names]
+
+
 def wait_for(server: Server, number: int, *, picture: bool = False) -> dict[str, Any]:
     after, deadline = -1, time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -1,6 +1,8 @@
 """The content of the page from a finished run: nothing is computed that the run holds."""
 
 from collections.abc import Mapping
+from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,7 @@ class RunContent:
         self.drawn: Display = display_of_cells(run.cells)
         self.layers: tuple[Layer, ...] = run.layers
         self.main_layer: str = run["main_layer"]
+        self._reading = Lock()
         self._kept: tuple[str, NDArray[np.float32]] | None = None
         self.content = Content(run.folder.path.resolve().name, len(self.mapped))
         self._describe()
@@ -107,9 +110,10 @@ class RunContent:
 
     def _read_features(self, layer: str) -> NDArray[np.float32]:
         """Features of a layer, kept until another one is asked for."""
-        if self._kept is None or self._kept[0] != layer:
-            self._kept = (layer, self.features(layer))
-        return self._kept[1]
+        with self._reading:  # several threads ask at once
+            if self._kept is None or self._kept[0] != layer:
+                self._kept = (layer, self.features(layer))
+            return self._kept[1]
 
     def held(self, stage: str) -> Any:
         """The result of a stage, or None where the run does not have it."""
@@ -207,14 +211,15 @@ class RunContent:
 
     def _crops(self) -> None:
         shape = self.cells.shape
-        kept: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        lock = Lock()  # the channels of a sheet are asked for at once, and read once
+
+        @lru_cache(maxsize=2)
+        def crops(start: int, stop: int) -> NDArray[np.uint8]:
+            return as_bytes(self.cells.read(slice(start, stop)), self.drawn)
 
         def read(rows: slice) -> NDArray[np.uint8]:
-            key = (rows.start, rows.stop)
-            if key not in kept:  # the channels of a sheet are asked for one after another
-                kept.clear()
-                kept[key] = as_bytes(self.cells.read(rows), self.drawn)
-            return kept[key]
+            with lock:
+                return crops(rows.start, rows.stop)
 
         self.content.add_sheets(
             read, shape, channel_names=self.drawn.views, colour=self.drawn.colour

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -409,6 +410,7 @@ class Server:
         self._network = Network(
             run.folder.path, trust_model=trust_model, own_model=run.settings.model is not None
         )
+        self._shown = shown
         self._socket, self._folder = listen(host, port), Path()
         self.port = int(self._socket.getsockname()[1])
         self.moved = self.port != port
@@ -437,12 +439,18 @@ class Server:
 
     def run(self) -> None:
         """Serve until Ctrl-C, or until `stop`."""
+        threading.Thread(target=self._warm_up, daemon=True).start()
         with tempfile.TemporaryDirectory(prefix="cytolens-new-") as folder:
             self._folder = Path(folder)
             try:
                 self._uvicorn.run(sockets=[self._socket])
             finally:
                 self._network.stop()
+
+    def _warm_up(self) -> None:
+        """Read a crop, which loads what reads crops, while the browser opens."""
+        with suppress(CytolensError):
+            self._shown.crop(0)
 
     def close(self) -> None:
         """Give the port back without having served."""

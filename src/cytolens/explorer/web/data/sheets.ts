@@ -73,6 +73,8 @@ export function compose(
   return out;
 }
 
+const RETRY = 10_000; // ms
+
 type Bytes = (name: string) => Promise<Uint8Array<ArrayBuffer>>;
 
 /** Sheets of one set of pictures, ready to be drawn; the least used are forgotten. */
@@ -80,6 +82,7 @@ export class Sheets {
   private readonly planes = new Map<string, ImageBitmap>();
   private readonly made = new Map<number, OffscreenCanvas>();
   private readonly waiting = new Set<number>();
+  private readonly failed = new Map<number, number>(); // until when it is not asked for again
   private look: Look;
 
   constructor(
@@ -106,7 +109,7 @@ export class Sheets {
       this.made.set(k, found); // the last used comes last
       return found;
     }
-    if (!this.waiting.has(k)) {
+    if (!this.waiting.has(k) && performance.now() >= (this.failed.get(k) ?? 0)) {
       this.waiting.add(k);
       void this.make(k).finally(() => {
         this.waiting.delete(k);
@@ -129,7 +132,8 @@ export class Sheets {
     try {
       planes = await Promise.all(shown.map((channel) => this.plane(k, channel)));
     } catch {
-      return; // the tile stays a dot
+      this.failed.set(k, performance.now() + RETRY); // until then its tiles stay dots
+      return;
     }
     const { width, height } = planes[0];
     const canvas = new OffscreenCanvas(width, height);

@@ -62,7 +62,11 @@ function draw(id: number, view: View): void {
   const started = performance.now();
   const target = maps.get(view.state.map);
   const { width, height, camera, ratio } = view.state;
-  if (!target || paint.length !== order.length || width < 2 || height < 2) return;
+  if (!target || paint.length !== order.length || width < 2 || height < 2) {
+    view.context.fillStyle = css(style.background); // the map is still on its way
+    view.context.fillRect(0, 0, view.canvas.width, view.canvas.height);
+    return;
+  }
   if (view.plane.width !== width || view.plane.height !== height) {
     view.canvas.width = width;
     view.canvas.height = height;

@@ -84,9 +84,6 @@ export class Explorer {
     this.sendStyle();
     this.restyle();
     this.update();
-    if (manifest.live && manifest.network) {
-      setTimeout(() => void post("ask/ready", {}).catch(() => undefined), 1500); // it loads while one looks
-    }
     void arrays.bytes("names").then((bytes) => {
       this.names = new TextDecoder().decode(bytes).split("\n");
       this.tell();
