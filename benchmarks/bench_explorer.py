@@ -278,6 +278,34 @@ def sizes_of_exports(browser: Browser, rows: list[list[str]], largest: int) -> N
             page.context.close()
 
 
+def asked(browser: Browser, run: Path, rows: list[list[str]]) -> None:
+    """Seconds from the question to the first picture and to the last, on a real run.
+
+    First right after the selection, while the network's process is still starting, then again.
+    """
+    from cytolens.explorer.of_run import RunContent
+    from cytolens.study.finished_run import open_run
+
+    shown = RunContent(open_run(run))
+    server = Server(shown, port=18_965)
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.ready:
+        time.sleep(0.01)
+    page, _, _ = browser.open(server.address)
+    page.locator(".categories .entry").first.click(modifiers=["Shift"])
+    for what in ("the process still to be started", "the process ready", "again"):
+        page.click("text=What does it see in these?")
+        started = time.perf_counter()
+        page.wait_for_selector("html[data-asked]:not([data-asked=''])", timeout=60_000)
+        first = time.perf_counter() - started
+        page.wait_for_selector("text=Done:", timeout=60_000)
+        last = time.perf_counter() - started
+        said = f"{first:.2f} s; last {last:.2f} s"
+        rows.append([f"{shown.content.n:,}", f"question to first picture, {what}", said, ""])
+    page.context.close()
+    server.stop()
+
+
 def server_memory(n: int) -> float:
     """GiB that a server of ``n`` made cells has taken, in its own process, after all was read."""
     code = (
@@ -306,6 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--sizes", type=int, nargs="+", default=[20_000, 50_000, 100_000, 1_000_000]
     )
+    parser.add_argument("--run", type=Path, help="a finished run, whose network is asked")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows: list[list[str]] = []
@@ -314,6 +343,8 @@ def main() -> None:
         for n in given.sizes:
             measure(browser, n, rows)
         sizes_of_exports(browser, rows, max(given.sizes))
+        if given.run is not None:
+            asked(browser, given.run, rows)
         version = browser.version
         browser.chromium.close()
     most = max(given.sizes)

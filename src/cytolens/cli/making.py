@@ -104,6 +104,7 @@ def demo(
     study.make("report")
     terminal.print_headline(study)
     terminal.print_line(str(study.folder.path / "report.html"))
+    terminal.print_remark(f"look around in it: cytolens explore {study.folder.path}")
 
 
 def _made_of(data: Path, recipe: dict[str, Any]) -> bool:

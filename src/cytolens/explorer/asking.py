@@ -6,6 +6,7 @@ question is worked on at a time: a new one takes the place of the one before.
 
 import base64
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -155,10 +156,19 @@ class _Stopped(Exception):
 def _work(run: str, trusted: bool, pipe: Connection) -> None:
     """The process: reads questions from the pipe, and sends what it finds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends this
-    try:
-        explained: _Explained | Exception = _Explained(run, trusted)
-    except Exception as error:
-        explained = error
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
+    from cytolens.numerics.threads import asked_threads, limited_threads
+
+    with limited_threads(asked_threads() or 1):
+        try:
+            explained: _Explained | Exception = _Explained(run, trusted)
+        except Exception as error:
+            explained = error
+        _answer_all(explained, run, pipe)
+
+
+def _answer_all(explained: "_Explained | Exception", run: str, pipe: Connection) -> None:
+    """Work on one question after another until the pipe is closed."""
     waiting: list[Any] = []
     while True:
         try:
@@ -201,6 +211,9 @@ class _Explained:
     """The run with its network, in the process that may load torch."""
 
     def __init__(self, run: str, trusted: bool) -> None:
+        import torch
+
+        from cytolens.classifier.threads import threads_for
         from cytolens.figures.tiles import display_of_cells
         from cytolens.study.finished_run import FinishedRun
 
@@ -208,6 +221,7 @@ class _Explained:
         self.mapped: NDArray[np.int64] = self.run["mapped"]
         self.drawn = display_of_cells(self.run.cells)
         self.network = self.run["network"]
+        torch.set_num_threads(threads_for(self.network))
         self.ascents = self.run["ascents"]
         self.layers = {layer.name: layer for layer in self.run.layers}
 
