@@ -9,7 +9,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -24,6 +25,8 @@ from cytolens.explorer.pictures import as_bytes, png
 STEPS = (4, 12, 32, 64)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
+_FIRST_STEPS = 12  # up to which the prior is one from few cells
+_FIRST_CELLS = 150  # that it rests on
 _REST = 4096  # other cells that a selection is compared with, at most
 
 
@@ -222,7 +225,8 @@ class _Explained:
         self.drawn = display_of_cells(self.run.cells)
         self.network = self.run["network"]
         torch.set_num_threads(threads_for(self.network))
-        self.ascents = self.run["ascents"]
+        self.first = self._from_few_cells()
+        self.ascents: Any = None  # from as many cells as the study's: fitted with the first answer
         self.layers = {layer.name: layer for layer in self.run.layers}
 
     def see(
@@ -243,19 +247,24 @@ class _Explained:
         from cytolens.features.optimisation import feature_images
 
         say(state="working", note="comparing the cells")
+        ascents = self.ascents or self.first
         features, members = self._compared(layer, cells, others)
         toward = _direction(features, members)
         check()
         objective = direction(layer, toward, names=["the chosen cells"])
         for steps in STEPS:
+            if ascents is self.first and steps > _FIRST_STEPS:
+                say(note="learning once what the cells of the run look like")
+                ascents = self.ascents = self.run["ascents"]
+                check()
             say(note=f"{steps} steps")
-            ascent = replace(self.ascents.ascent, steps=steps)
+            ascent = replace(ascents.ascent, steps=steps)
 
             def progress(done: int, total: int, note: str) -> None:
                 del done, total, note
                 check()
 
-            options: dict[str, Any] = {**self.ascents.options, "ascent": ascent}
+            options: dict[str, Any] = {**ascents.options, "ascent": ascent}
             made = feature_images(self.network, objective=objective, progress=progress, **options)
             check()
             picture = self._picture(made.images[0])
@@ -301,6 +310,15 @@ class _Explained:
                 "remarks": list(cells.remarks),
             },
         )
+
+    def _from_few_cells(self) -> Any:
+        """How images are made, with a prior from few cells, which takes a second."""
+        from cytolens.study.stage import table
+
+        split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)
+        few = replace(split, train=np.sort(rng.permutation(split.train)[:_FIRST_CELLS]))
+        results: Mapping[str, Any] = ChainMap({"split": few}, self.run)  # pyright: ignore[reportArgumentType]
+        return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
 
     def _compared(
         self, layer: str, cells: NDArray[np.int64], others: NDArray[np.int64] | None
