@@ -176,7 +176,9 @@ def test_the_summary_says_what_else_the_network_knows(told: Study):
     summary = summarise(told)
     knows = summary["layers"][-1]["knows"]
     assert {"class", "area", "n_lobes"} <= set(knows)
-    assert set(knows["class"]) == {"measure", "value", "low", "high", "null", "untrained"}
+    assert set(knows["class"]) == {
+        "measure", "value", "low", "high", "null", "untrained", "gain"
+    }  # fmt: skip
     assert told["knowledge"].left_out["crop_size"] == "the same for all cells"
     assert {"total_brightness", "focus"} <= set(summary["nuisances"])
     for alarm in summary["alarms"]:
