@@ -197,6 +197,15 @@ def test_tables_montages_and_maps_can_be_downloaded(opened: Open, address: str, 
         assert picture.std() > 5
 
 
+def test_the_network_is_made_ready_before_it_is_asked(opened: Open, server: Server):
+    page = opened(server.address)
+    for _ in range(40):
+        if any(url.endswith("/ask/ready") for url in page.requests):
+            return
+        page.wait_for_timeout(200)
+    pytest.fail("the network's process was not asked for")
+
+
 def test_the_network_is_asked_about_a_selection(opened: Open, server: Server):
     page = opened(link(server.address, steps=everything_of_class(0), tab="selection"))
     page.click("text=What does it see in these?")
