@@ -263,3 +263,14 @@ def test_help_first_visit_and_dark_colours(opened: Open, exported: Path):
     page.click("text=Dark")
     settle(page)
     assert pixels(page)[2, 2].tolist() == [0x16, 0x18, 0x1D]
+
+
+def test_a_button_that_is_pointed_at_stays_legible(opened: Open, exported: Path):
+    page = opened(exported.as_uri(), visited=False)
+    button = page.locator("button.primary").first
+    colours = (
+        "element => [getComputedStyle(element).color, getComputedStyle(element).backgroundColor]"
+    )
+    before = button.evaluate(colours)
+    button.hover()
+    assert button.evaluate(colours) == before
