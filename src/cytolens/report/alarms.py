@@ -75,9 +75,9 @@ def what_remains(found: Equalised) -> str:
         verdict = "no clear loss: the cell itself tells the classes."
     return (
         f"On crops made alike in all but the cell a new network reaches {format_interval(anew)} "
-        f"instead of {format_number(before.value)}: {verdict} (Balanced accuracies on "
+        f"instead of {format_number(before.value)}: {verdict} Balanced accuracies on "
         f"{len(found.cells):,} test cells; ground, border, position, brightness, sharpness and "
-        "noise are made alike.) The network of this study, which has never seen such crops, has "
+        "noise are made alike. The network of this study, which has never seen such crops, has "
         f"{format_number(found.asked_again.value)} on them."
     )
 

@@ -56,10 +56,10 @@ def figures(results: Results) -> Iterator[Drawing]:
     cells = results.cells
     if suspects is not None and cells is not None and len(suspects.labels) + len(suspects.odd):
         caption = (
-            f"Of {len(suspects.judged):,} cells, those whose neighbours in the features mostly "
-            "have another label, the clearest first; and odd cells, which differ from all classes "
-            "by far, with a line around what was taken for the cell. A suspect label may be wrong, "
-            "or the cell may only look like the other class."
+            "Cells whose neighbours mostly have another label, the clearest first; and odd cells. "
+            f"Looked at were {len(suspects.judged):,} cells, in the features. Odd cells differ "
+            "from all classes by far; the line is around what was taken for the cell. A suspect "
+            "label may be wrong, or the cell may only look like the other class."
         )
         note = (
             "Below each suspect stand the given and the likelier class, and bars for the "
