@@ -107,6 +107,10 @@ def test_for_more_classes_the_first_and_the_last_pair_are_named(many: Stages) ->
     assert text.startswith("The first to come apart are G1 and G2, from input on")
     assert "the last are G2 and S, from logits on" in text
     assert text.endswith("Not clearly apart at the last layer: M and S.")
+    found = [replace(onset, clear="input") for onset in many["pairs"].onsets]
+    together = sentences(Results({**many, "pairs": replace(many["pairs"], onsets=tuple(found))}))[0]
+    assert together.startswith("All ")
+    assert "pairs of classes are clearly apart from input on" in together
     table = onsets_table(many["pairs"].onsets)
     assert table is not None
     assert len(table.rows) == 10

@@ -39,7 +39,9 @@ def plot_pairs(
     most = _MOST_BRIEF if brief else MOST_ROWS
     if brief and blocks and len(blocks[0][1]) > most:
         found = blocks[0][1]
-        blocks = [(f"The last {most} of {len(found)} pairs to come apart", found[-most:])]
+        one = len({onset.clear for onset in found}) == 1  # all come apart at the same layer
+        text = "The {} hardest of {} pairs to tell" if one else "The last {} of {} to come apart"
+        blocks = [(text.format(most, len(found)), found[-most:])]
     blocks = [(title, found[:most]) for title, found in blocks if found]
     heights = [max(len(found), 1) for _, found in blocks] or [1]
     figure = Figure(

@@ -267,6 +267,13 @@ def _several_pairs(pairs: Sequence[Onset]) -> str:
         )
     if not clear:
         return f"Of {len(pairs)} pairs of classes none is clearly apart at the last layer."
+    if len(clear) == len(pairs) > 1 and len({onset.clear for onset in clear}) == 1:
+        best = min(clear, key=lambda onset: onset.value.value)
+        return (
+            f"All {len(pairs)} pairs of classes are clearly apart from {clear[0].clear} on. Least "
+            f"apart at their best are {' and '.join(best.classes)} "
+            f"({format_interval(best.value)}, at {best.best})."
+        )
     text = f"The first to come apart are {_pair(clear[0])}"
     if len(clear) > 1:
         text += f"; the last are {_pair(clear[-1])}"
