@@ -1,13 +1,12 @@
 """A small finished run, its server in a thread, and a page in a real Chromium."""
 
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from served import serving
 
 from cytolens.explorer.of_run import RunContent
 from cytolens.explorer.page import write_export
@@ -44,18 +43,6 @@ def shown(finished: Path) -> RunContent:
 @pytest.fixture(scope="session")
 def exported(shown: RunContent, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_export(tmp_path_factory.mktemp("export") / "site.html", shown.content)
-
-
-def serving(shown: RunContent, **options: Any) -> Iterator[Server]:
-    server = Server(shown, port=18_400, **options)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not server.ready and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield server
-    server.stop()
-    thread.join(10)
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,11 @@
 import json
 import re
 import socket
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from served import serving
 
 from cytolens.explorer import guard
 from cytolens.explorer.of_run import RunContent
@@ -20,17 +19,7 @@ from cytolens.study.finished_run import open_run
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
 
-
-def serve(shown: RunContent, **options: object) -> Iterator[Server]:
-    made = Server(shown, port=18_900, **options)  # pyright: ignore[reportArgumentType]
-    thread = threading.Thread(target=made.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 10
-    while not made.ready and time.monotonic() < deadline:
-        time.sleep(0.01)
-    yield made
-    made.stop()
-    thread.join(10)
+PORT = 18_900  # away from those of the other files
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +34,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> RunContent:
 
 @pytest.fixture(scope="module")
 def guarded(small: RunContent) -> Iterator[Server]:
-    yield from serve(small)
+    yield from serving(small, port=PORT)
 
 
 @pytest.fixture(scope="module")
 def secret(small: RunContent) -> Iterator[Server]:
-    yield from serve(small, token="right-token")
+    yield from serving(small, port=PORT, token="right-token")
 
 
 def send(server: Server, raw: bytes, *, patience: float = 10.0) -> bytes:
@@ -279,7 +268,7 @@ def test_a_damaged_run_is_told_without_its_path(small: RunContent, tmp_path: Pat
     from cytolens.explorer.content import Part
 
     small.content.parts["broken"] = Part(broken)
-    server = next(found := serve(small))
+    server = next(found := serving(small, port=PORT))
     status, answer = request(server, path="/part/broken", **OURS)
     assert status == 500
     assert str(tmp_path).encode() not in answer

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cytolens.errors import RunError, choose
+from cytolens.errors import choose
 from cytolens.explorer.content import Content
 from cytolens.explorer.pictures import as_bytes
 from cytolens.figures.style import FAINT, UNTRAINED, colours
@@ -45,13 +45,7 @@ class RunContent:
 
     def __init__(self, run: FinishedRun) -> None:
         """Raises RunError where the run is not finished."""
-        missing = [stage for stage in _NEEDED if not run.folder.has(stage)]
-        if missing:
-            path = run.folder.path
-            raise RunError(
-                f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
-                f"cytolens run {path}"
-            )
+        run.require(*_NEEDED)
         self.run = run
         self.mapped: NDArray[np.int64] = run["mapped"]
         self.cells: Cells = run.cells.subset(self.mapped)

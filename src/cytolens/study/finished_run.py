@@ -56,6 +56,16 @@ class FinishedRun(Mapping[str, Any]):
             )
         return stage.keep.read(self.folder, stage.name)
 
+    def require(self, *stages: str) -> None:
+        """Raises RunError where a stage is not made yet, with the command that goes on."""
+        missing = [stage for stage in stages if not self.folder.has(stage)]
+        if missing:
+            path = self.folder.path
+            raise RunError(
+                f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
+                f"cytolens run {path}"
+            )
+
     def __iter__(self) -> Iterator[str]:
         return (name for name, stage in table().items() if stage.keep and self.folder.has(name))
 

@@ -30,7 +30,6 @@ from cytolens.embedding.novelty import (
 )
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
-from cytolens.errors import RunError
 from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
@@ -107,13 +106,7 @@ class OldMaps:
     def __init__(self, run: FinishedRun) -> None:
         """Raises RunError where the run is not finished."""
         self.folder, self.settings = run.folder, run.settings
-        missing = [stage for stage in _NEEDED if not run.folder.has(stage)]
-        if missing:
-            path = run.folder.path
-            raise RunError(
-                f"'{path}' is not finished: it has no {' and no '.join(missing)} yet; go on with: "
-                f"cytolens run {path}"
-            )
+        run.require(*_NEEDED)
         self.cells: Cells = run.cells
         self.split: Split = run["split"]
         self.activations: Activations = run.activations

@@ -1,6 +1,6 @@
 // The page: a bar above, the legend to the left, maps in the middle, panels to the right.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Explorer } from "../view/explorer";
 import { someLayers, type Tab, type Tool } from "../view/view";
 import { formatCount, formatNumber } from "../data/statistics";
@@ -66,7 +66,7 @@ export function App({ explorer }: { explorer: Explorer }) {
     };
   }, [explorer]);
 
-  useEffect(() => {
+  useLayoutEffect(() => {  // at once, so that a key acts on what is shown
     const keys = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement | null;
       const typing = target && (target.tagName === "INPUT" || target.tagName === "SELECT" || target.tagName === "TEXTAREA");

@@ -3,10 +3,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Gate } from "../data/manifest";
 import { members } from "../data/shapes";
-import { compose, rgbOf } from "../data/sheets";
 import { get, post } from "../data/source";
 import type { Explorer } from "../view/explorer";
 import { ChannelRow } from "./cell";
+import { useComposed } from "./crops";
 
 interface Answer {
   state: "waiting" | "working" | "done" | "failed" | "cancelled";
@@ -124,31 +124,10 @@ export function Question({ explorer }: { explorer: Explorer }) {
 /** A picture that came as PNGs in base64, one per image channel. */
 export function Asked(props: { explorer: Explorer; picture: { channels: string[]; colour: boolean }; side?: number }) {
   const { explorer, picture } = props;
-  const canvas = useRef<HTMLCanvasElement>(null);
   const { look } = explorer.view;
-  useEffect(() => {
-    let here = true;
-    const shown = picture.colour ? [0] : look.shown.flatMap((on, i) => (on && i < picture.channels.length ? [i] : []));
-    void Promise.all(
-      shown.map((channel) => createImageBitmap(new Blob([Uint8Array.from(atob(picture.channels[channel]), (letter) => letter.charCodeAt(0))], { type: "image/png" }))),
-    ).then((planes) => {
-      const target = canvas.current;
-      const context = target?.getContext("2d", { willReadFrequently: true });
-      if (!here || !target || !context || !planes.length) return;
-      const { width, height } = planes[0];
-      target.width = width;
-      target.height = height;
-      const pixels = planes.map((plane) => {
-        context.drawImage(plane, 0, 0);
-        return context.getImageData(0, 0, width, height).data;
-      });
-      const out = compose(pixels, shown.map((channel) => rgbOf(look.tints[channel])), look.low, look.high, picture.colour);
-      context.putImageData(new ImageData(out as Uint8ClampedArray<ArrayBuffer>, width, height), 0, 0);
-    }, () => undefined);
-    return () => {
-      here = false;
-    };
-  }, [picture, look]);
+  const shown = picture.colour ? [0] : look.shown.flatMap((on, i) => (on && i < picture.channels.length ? [i] : []));
+  const read = async () => shown.map((channel) => Uint8Array.from(atob(picture.channels[channel]), (letter) => letter.charCodeAt(0)));
+  const canvas = useComposed(read, shown, picture.colour, look, picture);
   const side = props.side ?? 150;
   return <canvas ref={canvas} class="tile" role="img" aria-label="what the network sees in these cells" style={{ width: `${side}px`, height: "auto" }} />;
 }

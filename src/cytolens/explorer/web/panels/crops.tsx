@@ -1,8 +1,9 @@
 // The crop of a cell, large, with what each image channel shows.
 
+import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { Explorer } from "../view/explorer";
-import { compose, rgbOf } from "../data/sheets";
+import { compose, rgbOf, type Look } from "../data/sheets";
 import { Crop } from "./parts";
 
 const SIDE = 190;
@@ -27,33 +28,12 @@ export function FullCrop({ explorer, cell }: { explorer: Explorer; cell: number 
 }
 
 function ServedCrop({ explorer, cell }: { explorer: Explorer; cell: number }) {
-  const canvas = useRef<HTMLCanvasElement>(null);
   const { look } = explorer.view;
   const entry = explorer.manifest.sheets;
   const channels = !entry ? [] : entry.colour ? [0] : look.shown.flatMap((on, i) => (on ? [i] : []));
   const names = channels.map((channel) => `crop/${cell}/${channel}`);
-  useEffect(() => {
-    let here = true;
-    void Promise.all(
-      names.map(async (name) => createImageBitmap(new Blob([await explorer.arrays.source.bytes(name)], { type: "image/png" }))),
-    ).then((planes) => {
-      const target = canvas.current;
-      const context = target?.getContext("2d", { willReadFrequently: true });
-      if (!here || !target || !context || !planes.length || !entry) return;
-      const { width, height } = planes[0];
-      target.width = width;
-      target.height = height;
-      const pixels = planes.map((plane) => {
-        context.drawImage(plane, 0, 0);
-        return context.getImageData(0, 0, width, height).data;
-      });
-      const out = compose(pixels, channels.map((channel) => rgbOf(look.tints[channel])), look.low, look.high, entry.colour);
-      context.putImageData(new ImageData(out as Uint8ClampedArray<ArrayBuffer>, width, height), 0, 0);
-    }, () => undefined);
-    return () => {
-      here = false;
-    };
-  }, [explorer, names.join(), look]);
+  const read = () => Promise.all(names.map(async (name) => (await explorer.arrays.source.bytes(name)) as BlobPart));
+  const canvas = useComposed(read, channels, entry?.colour ?? false, look, names.join());
   const [height, width] = entry?.crop ?? [1, 1];
   const scale = SIDE / Math.max(width, height);
   return (
@@ -62,4 +42,34 @@ function ServedCrop({ explorer, cell }: { explorer: Explorer; cell: number }) {
       style={{ width: `${width * scale}px`, height: `${height * scale}px` }}
     />
   );
+}
+
+/** A canvas onto which PNGs, one per image channel, are composed as the page's look asks. */
+export function useComposed(
+  read: () => Promise<BlobPart[]>, channels: number[], colour: boolean, look: Look, key: unknown,
+): RefObject<HTMLCanvasElement | null> {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    let here = true;
+    const draw = async () => {
+      const planes = await Promise.all((await read()).map((part) => createImageBitmap(new Blob([part], { type: "image/png" }))));
+      const target = canvas.current;
+      const context = target?.getContext("2d", { willReadFrequently: true });
+      if (!here || !target || !context || !planes.length) return;
+      const { width, height } = planes[0];
+      target.width = width;
+      target.height = height;
+      const pixels = planes.map((plane) => {
+        context.drawImage(plane, 0, 0);
+        return context.getImageData(0, 0, width, height).data;
+      });
+      const out = compose(pixels, channels.map((channel) => rgbOf(look.tints[channel])), look.low, look.high, colour);
+      context.putImageData(new ImageData(out as Uint8ClampedArray<ArrayBuffer>, width, height), 0, 0);
+    };
+    draw().catch(() => undefined);
+    return () => {
+      here = false;
+    };
+  }, [key, look]);
+  return canvas;
 }
