@@ -73,7 +73,7 @@ def look(cells: Cells, epochs: int, seed: int) -> Confounds:
     shares = predict(made.model, cells)
     return confounds(
         measured, cells, extract(made.model.network, cells),
-        extract(untrained(made.model, rng=seed).network, cells.subset(held_out)),
+        extract(untrained(made.model, cells, rng=seed).network, cells.subset(held_out)),
         Predictions(shares, *[evaluate(shares, cells.labels)] * 2, {}), held_out, seed=seed,
     )  # fmt: skip
 

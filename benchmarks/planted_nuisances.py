@@ -124,7 +124,7 @@ def look(cells: Cells, epochs: int, seed: int) -> Confounds:
     shares = predict(network.model, cells)
     return confounds(
         measured(cells), cells, extract(network.model.network, cells),
-        extract(untrained(network.model, rng=seed).network, cells.subset(held_out)),
+        extract(untrained(network.model, cells, rng=seed).network, cells.subset(held_out)),
         Predictions(shares, *[evaluate(shares, cells.labels)] * 2, {}), held_out, seed=seed,
     )  # fmt: skip
 

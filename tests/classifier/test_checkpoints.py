@@ -81,7 +81,35 @@ def test_a_checkpoint_from_the_future_or_with_foreign_weights_is_refused(spots):
 
 def test_the_untrained_reference_is_drawn_as_a_new_one_would_be(spots):
     classifier = reference(spots)
-    control = untrained(classifier, rng=1).network
+    control = untrained(classifier, spots, rng=1).network
     weight = control.conv3.conv.weight
     assert float(weight.detach().std()) == pytest.approx((2 / (4 * 9)) ** 0.5, rel=0.15)
     assert not torch.equal(weight, classifier.network.conv3.conv.weight)
+
+
+def test_the_untrained_control_normalises_the_cells_it_is_given(spots):
+    classifier = reference(spots)
+    control, again = (untrained(classifier, cells, rng=1) for cells in (spots, np.asarray(spots)))
+    values = []
+    for module in control.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, args, output: values.append(output))
+    predicted = predict(control, spots)
+    for normalised in values:
+        assert torch.allclose(normalised.mean((0, 2, 3)), torch.zeros(()), atol=1e-3)
+        assert torch.allclose(normalised.std((0, 2, 3)), torch.ones(()), atol=1e-2)
+    assert len(values) == 4
+    assert np.array_equal(predicted, predict(again, spots))
+    assert not any(module.training for module in control.network.modules())
+    momenta = {m.momentum for m in control.network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert momenta == {0.1}
+
+
+def test_calibrating_leaves_what_the_network_was_and_needs_two_cells(spots):
+    classifier = reference(spots)
+    before = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+    untrained(classifier, spots, rng=1)
+    for name, value in classifier.network.state_dict().items():
+        assert torch.equal(value, before[name])
+    alone = untrained(classifier, spots[:1], rng=1).network
+    assert all(torch.all(m.running_var == 1) for m in alone.modules() if hasattr(m, "running_var"))

@@ -172,7 +172,8 @@ def test_the_untrained_control_has_new_weights_of_the_same_shape():
     module = Scaled()
     classifier = wrap(module, class_names=("a", "b"), input_shape=(1, 4, 4))
     before, state = torch.get_rng_state(), {k: v.clone() for k, v in module.state_dict().items()}
-    control, same = (untrained(classifier, rng=0).network.state_dict() for _ in range(2))
+    crops = np.ones((3, 1, 4, 4), np.float32)
+    control, same = (untrained(classifier, crops, rng=0).network.state_dict() for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     for name, value in state.items():
         assert torch.equal(module.state_dict()[name], value)

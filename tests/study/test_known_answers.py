@@ -41,4 +41,4 @@ def test_deciding_channels_point_at_a_planted_granule():
 
     trained = pointing(training.model.network)
     assert trained >= 0.9
-    assert trained > pointing(untrained(training.model, rng=0).network)
+    assert trained > pointing(untrained(training.model, cells, rng=0).network)

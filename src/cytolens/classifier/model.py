@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import field, replace
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from cytolens.records.cells import Cells, Preparation, Settings
 from cytolens.records.shown import record
 
 Device = str | torch.device | None
+_Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+_CALIBRATED_ON = 256  # cells that the statistics of an untrained network rest on
 
 
 @record
@@ -54,8 +58,47 @@ def predict(
     return probabilities
 
 
-def untrained(classifier: Classifier, *, rng: Rng = None) -> Classifier:
-    """The same architecture with fresh random weights: the control for what training has added.
+def untrained(
+    classifier: Classifier, cells: Cells | NDArray[np.float32], *, rng: Rng = None
+) -> Classifier:
+    """The same network before training: the control for what training has added.
+
+    Weights are those of `renewed`. Where batch normalisation keeps running statistics, they are
+    then taken from ``cells`` (or crops (N, C, H, W)), of which at most 256 are drawn: left as they
+    start, at mean 0 and variance 1, they keep the values of deep layers from being normalised at
+    all, and the control is worse than a network with random weights has to be. Labels play no
+    part. ``benchmarks/untrained.py`` measures how many cells it takes.
+    """
+    fresh = renewed(classifier, rng=rng)
+    if any(_has_statistics(module) for module in fresh.network.modules()):
+        some = np.random.default_rng(0).permutation(len(cells))[:_CALIBRATED_ON]
+        crops = cells.read(np.sort(some)) if isinstance(cells, Cells) else cells[np.sort(some)]
+        calibrate_norms(fresh.network, crops)
+    return fresh
+
+
+def calibrate_norms(network: nn.Module, crops: NDArray[np.float32]) -> None:
+    """Set the running statistics of batch normalisation to those of crops (N, C, H, W).
+
+    In one pass, in place: a norm sees what the norms before it make of these crops. Fewer than
+    two crops have no statistics: nothing is changed. The mode of every module is left as found.
+    """
+    norms = [module for module in network.modules() if _has_statistics(module)]
+    if len(crops) < 2:
+        return
+    momenta = [norm.momentum for norm in norms]
+    with evaluating(network), torch.no_grad():
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean of all passes, here of one
+            norm.train()
+        network(torch.from_numpy(np.ascontiguousarray(crops)).to(device_of(network)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def renewed(classifier: Classifier, *, rng: Rng = None) -> Classifier:
+    """The same architecture with fresh random weights.
 
     Modules re-initialise themselves where they can (``reset_parameters``); other parameters are
     shuffled, which keeps their distribution and destroys what they had learnt (as the random
@@ -74,6 +117,10 @@ def untrained(classifier: Classifier, *, rng: Rng = None) -> Classifier:
                 mixed = parameter.flatten()[order.to(parameter.device)]
                 parameter.copy_(mixed.view_as(parameter))
     return replace(classifier, network=network)
+
+
+def _has_statistics(module: nn.Module) -> TypeGuard[_Norm]:
+    return isinstance(module, _NORMS) and module.track_running_stats
 
 
 def seed_from(draw: np.random.Generator) -> int:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from cytolens.classifier.augmentation import Augmentation, augment
 from cytolens.classifier.evaluation import measure
-from cytolens.classifier.model import Classifier, Device, predict, seed_from, untrained
+from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
 from cytolens.classifier.networks import build_network
 from cytolens.classifier.splitting import split_cells
 from cytolens.classifier.wrapping import wrap_for
@@ -219,7 +219,7 @@ def _new_classifier(
 ) -> Classifier:
     if own is not None:
         brought = wrap_for(own, cells, spec={"training": asdict(settings)})
-        fresh = untrained(brought, rng=seed)
+        fresh = renewed(brought, rng=seed)
         fresh.network.eval().requires_grad_(False)
         return fresh
     network = build_network(

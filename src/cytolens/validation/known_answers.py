@@ -103,7 +103,7 @@ def find_known_answer(
     if len(shown) >= FEWEST:
         report(epochs + 1, epochs + 2, "explaining cells")
         background = prepared_background(pairs.cells.preparation).tolist()
-        others = pairs.cells.read(np.random.default_rng(rng).permutation(pairs.split.train)[:64])
+        others = pairs.cells.read(np.random.default_rng(rng).permutation(pairs.split.train)[:256])
         maps = _saliencies(model, images, layer, last, background, others, rng)
         twins = pairs.cells.read(pairs.plain_of(shown))
         by_cell = {
@@ -143,8 +143,8 @@ def _saliencies(
     rng: int,
 ) -> dict[str, NDArray[np.floating]]:
     """Evidence for "planted" in each image (N, H, W), by method. ``others``: training cells."""
-    network, before = model.network, untrained(model, rng=rng).network
-    references = contrasting(network, others, PLANTED)
+    network, before = model.network, untrained(model, others, rng=rng).network
+    references = contrasting(network, others[:64], PLANTED)
     ours, control = (
         measure_saliency(
             net,

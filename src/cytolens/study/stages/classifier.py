@@ -231,6 +231,7 @@ def activations(
 def untrained(
     network: "Classifier",
     cells: Cells,
+    split: Split,
     held_out: Rows,
     layers: tuple[Layer, ...],
     *,
@@ -240,10 +241,15 @@ def untrained(
     device: str | None,
     progress: Progress,
 ) -> Extraction:
-    """The same of the same network before training, for the held-out cells."""
+    """The same of the same network before training, for the held-out cells.
+
+    Its batch normalisation rests on the training cells, as that of the trained network does; on
+    all cells where the network brought has seen none.
+    """
     from cytolens.classifier.model import untrained as before_training
 
-    before = before_training(network, rng=seed)
+    known = cells.subset(split.train) if len(split.train) else cells
+    before = before_training(network, known, rng=seed)
     return activations(
         before, cells.subset(held_out), layers,
         reduction=reduction, batch_size=batch_size, device=device, progress=progress,
@@ -352,4 +358,6 @@ EVALUATION = Stage(
 )  # fmt: skip
 FOLDS = Stage("folds", "training a network per fold", folds, version=2)
 ACTIVATIONS = Stage("activations", "extracting activations", activations, keep=_STREAMED)
-UNTRAINED = Stage("untrained", "extracting activations before training", untrained, keep=_STREAMED)
+UNTRAINED = Stage(
+    "untrained", "extracting activations before training", untrained, version=2, keep=_STREAMED
+)

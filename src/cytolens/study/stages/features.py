@@ -139,7 +139,8 @@ def features(
     from cytolens.classifier.model import untrained
 
     shown = layers_with_channels(layers)
-    before, free = untrained(network, rng=seed), ascents.without_prior()
+    before = untrained(network, ascents.cells, rng=seed)
+    free = ascents.without_prior()
     with_prior: list[FeatureImages] = []
     unconstrained: list[FeatureImages] = []
     controls: list[FeatureImages] = []
@@ -328,7 +329,9 @@ def _summary_of_complexity(complexity: Complexity, layers: Layers) -> Summary:
 
 
 ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
-FEATURES = Stage("features", "making feature images", features, summary=_summary_of_features)
+FEATURES = Stage(
+    "features", "making feature images", features, version=2, summary=_summary_of_features
+)
 FAITHFULNESS = Stage(
     "faithfulness",
     "judging the feature images",
