@@ -1,193 +1,191 @@
-import warnings
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import torch
+from torch import nn
 
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import InputError
-from cytolens.features.complexity import complexity_of, measure_complexity, rank_correlation
+from cytolens.features.complexity import measure_complexity
+from cytolens.features.descriptions import DESCRIPTIONS, describe_simply, random_answers
+from cytolens.features.scattering import scatter, sizes_for
+from cytolens.images.arrays import cells_from_arrays
+from cytolens.records.features import Fall
 
-SIZE = 48
+SIZE = 24
 
 
-def grating(frequency: float, degrees: float = 0.0, size: int = SIZE) -> np.ndarray:
-    """Stripes (1, 1, size, size) whose gradient points along ``degrees``."""
+def stripes(period: float, degrees: float, size: int = 32) -> np.ndarray:
     y, x = np.mgrid[:size, :size]
     angle = np.deg2rad(degrees)
-    phase = 2 * np.pi * frequency * (x * np.cos(angle) + y * np.sin(angle))
-    return (0.5 + 0.4 * np.sin(phase))[None, None].astype(np.float32)
+    phase = 2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period
+    return np.sin(phase)[None, None].astype(np.float32)
 
 
-def blob(sigma: float, size: int = SIZE, row: float | None = None) -> np.ndarray:
-    y, x = np.mgrid[:size, :size] - (size - 1) / 2
-    return np.exp(-(x**2 + y**2) / (2 * sigma**2))[None, None].astype(np.float32)
-
-
-def noise(count: int = 1, seed: int = 0, size: int = SIZE) -> np.ndarray:
-    return np.random.default_rng(seed).random((count, 1, size, size), np.float32)
-
-
-def measured(image: np.ndarray, name: str, **options: float) -> float:
-    return float(complexity_of(image, **options)[name][0])
-
-
-@pytest.mark.parametrize("frequency", [0.1, 0.21, 0.37])
-@pytest.mark.parametrize("degrees", [0, 30, 90, 135])
-def test_the_spectral_centroid_of_a_grating_is_its_frequency(frequency: float, degrees: float):
-    assert measured(grating(frequency, degrees), "spectral_centroid") == pytest.approx(
-        frequency, abs=0.006
+def spots(n: int = 240, *, seed: int = 0, groups: np.ndarray | None = None):
+    """Blobs of all sizes and places on a dark ground, in fine or in wide stripes."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE]
+    centre, width = draw.uniform(9, 14, (2, n, 1, 1)), draw.uniform(2, 5, (n, 1, 1))
+    blobs = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * width**2))
+    period = np.where(np.arange(n) % 2, 3.5, 8)[:, None, None]
+    waves = np.sin(2 * np.pi * x / period + draw.uniform(0, 6, (n, 1, 1)))
+    images = blobs * (1 + 0.5 * waves) * draw.uniform(0.5, 1, (n, 1, 1))
+    images = images + draw.normal(0, 0.01, images.shape)
+    names = ["wide", "fine"] * (n // 2)
+    return cells_from_arrays(
+        images[:, None].astype(np.float32), names, intensity="none", background=0.0, groups=groups
     )
 
 
-@pytest.mark.parametrize("degrees", [0, 17, 45, 90, 133, 179])
-def test_a_grating_has_one_orientation_and_a_disc_all_of_them(degrees: float):
-    assert measured(grating(0.15, degrees), "orientation_entropy") < 0.35
-    assert measured(blob(6), "orientation_entropy") > 0.97
+class Mean(nn.Module):
+    """Knows brightness, then stripes: conv1 smooths, conv2 is a wavelet of their period."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 3, 1)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(3, 3, 7, padding=3)
+        self.relu2 = nn.ReLU()
+        self.logits = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.conv1.weight[:] = torch.tensor([1.0, 0.5, 2.0])[:, None, None, None]
+            self.conv1.bias[:] = torch.tensor([0.0, -0.2, -0.5])
+            wave = torch.sin(2 * np.pi * (torch.arange(7) - 3) / 3.5)
+            self.conv2.weight.zero_()
+            for channel, scale in enumerate((1.0, -1.0, 0.6)):
+                self.conv2.weight[channel, 0] = scale * wave[None] / 7
+            self.conv2.bias.zero_()
+
+    def forward(self, x):
+        x = self.relu2(self.conv2(self.relu(self.conv1(x))))
+        return self.logits(x.mean((2, 3)))
 
 
-def test_entropies_rise_from_grating_to_plaid_to_noise():
-    plaid = (grating(0.15, 20) + grating(0.22, 110)) / 2
-    images = np.concatenate([grating(0.15, 20), plaid, noise()])
-    found = complexity_of(images)
-    assert np.all(np.diff(found["spectral_entropy"]) > 0)
-    assert np.all(np.diff(found["orientation_entropy"]) > 0)
-    assert found["spectral_entropy"][0] < 0.4
-    assert found["spectral_entropy"][2] > 0.85
-    assert 0 <= found["orientation_entropy"].min() <= found["orientation_entropy"].max() <= 1
+def halves(cells):
+    rows = np.arange(len(cells))
+    return cells.subset(rows[rows % 4 < 2]), cells.subset(rows[rows % 4 >= 2])
 
 
-def test_noise_is_more_complex_than_a_blob_by_every_measure_but_orientation():
-    found = complexity_of(np.concatenate([blob(6), noise()]))
-    for name in ("spectral_centroid", "spectral_entropy", "compressed_bytes"):
-        assert found[name][1] > 1.5 * found[name][0], name
-    assert found["receptive_field_used"][1] > 2 * found["receptive_field_used"][0]
+@pytest.fixture(scope="module")
+def found():
+    cells = spots()
+    model = wrap_for(Mean().eval(), cells)
+    layers = find_layers(model.network, cells.shape)[1:3]
+    return measure_complexity(model, *halves(cells), layers=layers, rng=0)
 
 
-def test_noise_does_not_compress():
-    assert measured(noise(), "compressed_bytes") == pytest.approx(SIZE**2, rel=0.05)
+def test_brightness_explains_what_looks_at_single_pixels_and_not_what_looks_for_stripes(found):
+    assert found.layers["conv1"]["intensity"].value > 0.98
+    assert found.layers["conv2"]["intensity"].value < 0.9
+    assert found.layers["conv2"]["first_order"].value > 0.95
+    assert found.falls["intensity"] == Fall(None, "conv2", None, True, None)
+    assert found.falls["second_order"].earliest is None
+    assert found.known_from == found.n == 120
 
 
-def test_blobs_and_gratings_are_finer_the_smaller_they_are():
-    sizes = [measured(blob(sigma), "spectral_centroid") for sigma in (2, 4, 8)]
-    assert sizes == sorted(sizes, reverse=True)
+def test_every_share_has_its_interval_its_controls_and_its_channels(found):
+    for layer, shares in found.layers.items():
+        for name, share in shares.items():
+            assert share.low <= share.value <= share.high <= 1
+            assert share.untrained is not None
+            gap = found.gaps[layer][name]
+            assert gap.value == pytest.approx(share.value - share.untrained)
+            assert found.channels[layer][name].shape == (3,)
+            assert found.random[layer][name] <= 1
+    assert list(found.earlier["conv2"]) == ["conv1"]
+    assert not found.earlier["conv1"]
+    assert found.earlier["conv2"]["conv1"].value < found.layers["conv2"]["first_order"].value
 
 
-def test_the_used_share_of_the_receptive_field_is_the_area_of_what_is_there():
-    image = np.zeros((1, 1, 40, 40), np.float32)
-    image[0, 0, 15:25, 15:25] = 1
-    # 90 of the square's 100 pixels hold 90 % of the energy
-    assert measured(image, "receptive_field_used") == pytest.approx(90 / 1600)
-    assert measured(image, "receptive_field_used", receptive_field=20) == pytest.approx(90 / 400)
-    assert measured(image + 3, "receptive_field_used", background=3.0) == pytest.approx(90 / 1600)
+def test_it_is_the_same_again_and_leaves_the_network_as_it_was(found):
+    cells = spots()
+    module = Mean().train()
+    model = wrap_for(module, cells)
+    layers = find_layers(module, cells.shape)[1:3]
+    again = measure_complexity(model, *halves(cells), layers=layers, rng=0)
+    assert module.training
+    assert again.layers["conv2"]["intensity"].value == pytest.approx(
+        found.layers["conv2"]["intensity"].value, abs=1e-5
+    )
 
 
-def test_a_motif_that_repeats_counts_once():
-    motif = np.zeros((8, 8), np.float32)
-    motif[2:6, 2:6] = 1
-    once = np.zeros((40, 40), np.float32)
-    once[16:24, 16:24] = motif
-    found = complexity_of(np.stack([np.tile(motif, (5, 5)), once])[:, None], receptive_field=8)
-    assert found["receptive_field_used"].tolist() == pytest.approx([15 / 64, 15 / 64])
+def test_a_dead_channel_is_left_out_and_two_groups_have_no_interval():
+    cells = spots(groups=np.arange(240) // 2 % 2)
+    module = Mean()
+    with torch.no_grad():
+        module.conv2.bias[1] = -100.0
+    model = wrap_for(module.eval(), cells)
+    layers = find_layers(module, cells.shape)[1:3]
+    measured = measure_complexity(model, *halves(cells), layers=layers, rng=0)
+    assert np.isnan(measured.channels["conv2"]["intensity"]).tolist() == [False, True, False]
+    share = measured.layers["conv1"]["intensity"]
+    assert not share.known
+    assert share.no_interval is not None
 
 
-def test_constant_images_have_no_structure_and_do_not_disturb_the_mean():
-    constant = np.full((2, 1, 20, 20), 0.7, np.float32)
-    found = complexity_of(constant)
-    assert found["compressed_bytes"].tolist() == [0, 0]
-    assert found["receptive_field_used"].tolist() == [0, 0]
-    for name in ("spectral_centroid", "spectral_entropy", "orientation_entropy"):
-        assert np.isnan(found[name]).all()
-    together = np.concatenate([constant, noise(5, size=20)])
-    estimate = measure_complexity(together, rng=0)["spectral_centroid"]
-    alone = measure_complexity(noise(5, size=20), rng=0)["spectral_centroid"]
-    assert estimate.value == alone.value
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert np.isnan(measure_complexity(constant, rng=0)["spectral_entropy"].value)
+def test_too_few_cells_are_refused():
+    cells = spots()
+    model = wrap_for(Mean().eval(), cells)
+    with pytest.raises(InputError, match="at least 20"):
+        measure_complexity(model, cells, cells[:5])
 
 
-@settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 99),
-    brightness=st.floats(-2, 2),
-    contrast=st.floats(0.1, 10),
-)
-def test_brightness_and_contrast_say_nothing_about_the_spectrum(
-    seed: int, brightness: float, contrast: float
-):
-    image = noise(seed=seed, size=16).astype(np.float64)
-    plain, other = complexity_of(image), complexity_of(brightness + contrast * image)
-    for name in ("spectral_centroid", "spectral_entropy", "orientation_entropy"):
-        assert other[name] == pytest.approx(plain[name], rel=1e-6)
+def test_each_description_holds_those_before_it_and_two_image_channels_count():
+    crops = np.concatenate([np.asarray(spots(40)), np.asarray(spots(40, seed=1))], axis=1)
+    described = describe_simply(crops, np.arange(40) < 20, background=[0.0, 0.0])
+    assert list(described) == list(DESCRIPTIONS)
+    tables = list(described.values())
+    for smaller, larger in pairwise(tables):
+        assert np.array_equal(larger[:, : smaller.shape[1]], smaller)
+        assert np.isfinite(larger).all()
+    shuffled = np.random.default_rng(0).permuted(crops.reshape(40, 2, -1), axis=2)
+    other = describe_simply(
+        shuffled.reshape(crops.shape), np.arange(40) < 20, background=[0.0, 0.0]
+    )
+    assert np.allclose(other["intensity"], described["intensity"], atol=1e-6)  # blind to place
+    assert not np.allclose(other["profile"], described["profile"], atol=1e-2)
 
 
-def test_a_turned_image_is_as_complex():
-    image = blob(3) * grating(0.2, 25)
-    turned = np.rot90(image, axes=(2, 3))
-    for name, value in complexity_of(image).items():
-        tolerance = 0.1 if name == "compressed_bytes" else 1e-6
-        assert complexity_of(turned)[name] == pytest.approx(value, rel=tolerance), name
+@pytest.mark.parametrize(("period", "size"), [(2.7, 0), (5.3, 1), (10.7, 2)])
+def test_stripes_are_found_at_their_size_whatever_their_orientation(period: float, size: int):
+    first = scatter(np.concatenate([stripes(period, angle) for angle in (0, 45, 90)])).first
+    assert (first.argmax(axis=1) == size).all()
+    assert first[0] == pytest.approx(first[2], rel=0.02, abs=1e-3)
 
 
-def test_several_image_channels_count_together():
-    two = np.concatenate([grating(0.1), grating(0.3)], axis=1)
-    assert measured(two, "spectral_centroid") == pytest.approx(0.2, abs=0.01)
-
-
-def test_intervals_hold_the_mean_and_the_control_is_the_untrained_mean():
-    found = measure_complexity(noise(12), untrained=blob(6), background=0.5, rng=0)
-    for estimate in found.values():
-        assert estimate.low <= estimate.value <= estimate.high
-    control = measured(blob(6), "spectral_centroid")
-    assert found["spectral_centroid"].untrained == pytest.approx(control)
-    alone = measure_complexity(noise(1), rng=0)["spectral_centroid"]
-    assert np.isnan([alone.low, alone.high]).all()
-    assert measure_complexity(noise(12), rng=5) == measure_complexity(noise(12), rng=5)
-
-
-def test_rank_correlation_is_spearmans():
-    from scipy.stats import spearmanr
-
+def test_the_second_order_sees_the_period_of_what_the_first_cannot():
+    """Fine noise in wide stripes, and the same noise evenly: as much of it, arranged otherwise."""
     draw = np.random.default_rng(0)
-    depths = np.repeat(np.arange(6.0), 10)
-    values = depths + draw.normal(size=60) * 2
-    found = rank_correlation(depths, values, rng=0)
-    assert found.value == pytest.approx(spearmanr(depths, values).statistic)
-    assert found.low < found.value < found.high
-    assert found.null is not None
-    assert found.null < found.value
+    noise = draw.normal(size=(20, 1, 64, 64)).astype(np.float32)
+    gate = (stripes(10.7, 0, size=64) > 0).astype(np.float32)
+    even, striped = scatter(noise), scatter(noise * gate * np.sqrt(2))
+    assert striped.first.mean() == pytest.approx(even.first.mean(), rel=0.1)
+    assert striped.second[:, 4:8].mean() > 1.5 * even.second[:, 4:8].mean()  # of size 0 by size 2
 
 
-def test_a_trend_over_three_layers_never_beats_its_null():
-    depths = np.repeat(np.arange(3.0), 50)
-    found = rank_correlation(depths, depths + np.random.default_rng(0).normal(size=150), rng=0)
-    assert found.null == pytest.approx(found.value)
+def test_a_turned_or_mirrored_crop_has_the_same_scattering():
+    crops = np.asarray(spots(20))
+    plain, turned = scatter(crops), scatter(np.rot90(crops, axes=(2, 3)).copy())
+    for order in ("first", "second"):
+        spread = getattr(plain, order).std(0).mean()
+        assert np.abs(getattr(plain, order) - getattr(turned, order)).mean() < 0.2 * spread
 
 
-def test_layers_that_differ_without_order_are_no_trend():
-    depths = np.repeat(np.arange(8.0), 40)
-    levels = np.random.default_rng(3).permutation(8.0 * np.arange(8))
-    values = levels[depths.astype(int)] + np.random.default_rng(1).normal(size=320)
-    found = rank_correlation(depths, values, rng=0)
-    assert found.null is not None
-    assert found.null > abs(found.value)  # though the interval over images is narrow
-    assert found.high - found.low < 0.1
+def test_scattering_says_what_it_takes():
+    with pytest.raises(InputError, match="at least 8 pixels"):
+        scatter(np.zeros((2, 1, 4, 12), np.float32))
+    oblong = scatter(np.random.default_rng(0).normal(size=(3, 2, 20, 41)).astype(np.float32))
+    assert oblong.first.shape == (3, 2 * sizes_for((20, 41)))
+    assert np.isfinite(oblong.second).all()
 
 
-def test_rank_correlation_without_a_rank_is_not_a_number():
-    assert np.isnan(rank_correlation([1, 1, 1], [1, 2, 3], rng=0).value)
-    flat = rank_correlation([1, 2, 3], [5, 5, 5], rng=0)
-    assert np.isnan(flat.value)
-    assert flat.null is None
-    paired = rank_correlation([1, 2, 3, 4], [2, np.nan, 4, 9], rng=0)
-    assert paired.value == pytest.approx(1)
-
-
-def test_images_that_cannot_be_measured_are_refused():
-    with pytest.raises(InputError):
-        complexity_of(np.zeros((4, 4), np.float32))
-    with pytest.raises(InputError):
-        complexity_of(np.full((1, 1, 4, 4), np.nan, np.float32))
-    with pytest.raises(InputError):
-        rank_correlation([1, 2], [1, 2, 3])
+def test_a_random_filter_of_one_pixel_answers_to_brightness_alone():
+    crops = np.asarray(spots(30))
+    shuffled = np.random.default_rng(0).permuted(crops.reshape(30, 1, -1), axis=2)
+    alike = (random_answers(c.reshape(crops.shape), 1, background=[0.0]) for c in (crops, shuffled))
+    assert np.allclose(*alike, atol=1e-4)
+    wide = (random_answers(c.reshape(crops.shape), 9, background=[0.0]) for c in (crops, shuffled))
+    assert not np.allclose(*wide, atol=1e-2)

@@ -16,6 +16,8 @@ from cytolens.records.features import (
     CellExplanation,
     ChannelContext,
     ChannelRanking,
+    Complexity,
+    Fall,
     FeatureImages,
     ModulatedImages,
 )
@@ -166,25 +168,39 @@ def make_gains(separation: dict[str, dict[str, Estimate]], half: float = 0.03) -
     return gains
 
 
-def make_complexity(layers: tuple[Layer, ...]) -> dict[str, dict[str, Estimate]]:
-    return {
-        layer.name: {
-            key: Estimate(
-                scale * (0.2 + 0.1 * layer.depth),
-                scale * (0.15 + 0.1 * layer.depth),
-                scale * (0.25 + 0.1 * layer.depth),
-                untrained=scale * 0.3,
-            )
-            for key, scale in (
-                ("spectral_centroid", 0.2),
-                ("compressed_bytes", 900.0),
-                ("orientation_entropy", 1.0),
-                ("receptive_field_used", 0.9),
-            )
-        }
-        for layer in layers
-        if layer.kind in ("conv", "linear")
+def make_complexity(layers: tuple[Layer, ...], *, fall: float = 0.1) -> Complexity:
+    """Shares that fall by so much a layer, before training by half of that."""
+    names = [layer.name for layer in layers if layer.kind in ("conv", "linear")]
+    described = ("intensity", "profile", "first_order", "second_order")
+
+    def share(depth: int, more: float) -> Estimate:
+        value, half = 1 - (1 - more) * fall * depth, 0.04
+        before = 1 - (1 - more) * fall * depth / 2
+        return Estimate(value, value - half, min(value + half, 1.0), untrained=before)
+
+    shares = {
+        name: {key: share(depth, 0.2 * k) for k, key in enumerate(described)}
+        for depth, name in enumerate(names)
     }
+    gaps = {
+        name: {
+            key: Estimate(gap, gap - 0.02, gap + 0.02)
+            for key, one in found.items()
+            if (gap := one.value - float(one.untrained or 0)) <= 0
+        }
+        for name, found in shares.items()
+    }
+    earlier = {
+        name: {first: share(depth - k, 0.5) for k, first in enumerate(names[:depth])}
+        for depth, name in enumerate(names)
+    }
+    below = {key: [name for name in names if shares[name][key].value < 0.8] for key in described}
+    falls = {
+        key: Fall(found[0] if found else None, found[0] if found else None, None, True, None)
+        for key, found in below.items()
+    }
+    random = {name: dict.fromkeys(described, 0.97) for name in names}
+    return Complexity(shares, gaps, random, earlier, {}, falls, 500, 200)
 
 
 def make_embedding(

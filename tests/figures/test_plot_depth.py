@@ -1,9 +1,7 @@
-from dataclasses import replace
-
 import numpy as np
-from made_records import NAN, make_complexity, make_layers, make_separation, texts
+from made_records import NAN, make_layers, make_separation, texts
 
-from cytolens.figures.depth import plot_complexity, plot_separation
+from cytolens.figures.depth import plot_separation
 from cytolens.figures.faithfulness import plot_faithfulness
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import Faithfulness
@@ -40,37 +38,11 @@ def test_no_measures_at_all_is_an_empty_figure() -> None:
     assert not plot_separation({}, make_layers(5)).axes
 
 
-def test_complexity_states_its_rank_correlation_with_depth() -> None:
-    layers = make_layers(8)
-    trend = {"spectral_centroid": Estimate(0.71, 0.5, 0.8, null=0.4)}
-    written = texts(plot_complexity(make_complexity(layers), layers, trend))
-    assert "rank correlation with depth 0.71 [0.50, 0.80], by chance ≤ 0.40" in written
-    assert "input" not in written
-
-
-def test_a_network_without_a_control_has_no_line_for_it() -> None:
-    layers = make_layers(8)
-    bare = {
-        name: {key: replace(estimate, untrained=None) for key, estimate in found.items()}
-        for name, found in make_complexity(layers).items()
-    }
-    assert "untrained" not in texts(plot_complexity(bare, layers))
-
-
 def test_the_separation_of_one_layer_is_drawn_as_it_is_measured() -> None:
     found = make_separation(make_layers(4))["conv1"]
     figure = plot_separation(found)
     assert len(figure.axes) == len(found)
     assert texts(figure).count("permuted") == len(found)
-
-
-def test_the_complexity_of_one_layer_is_drawn_as_it_is_measured() -> None:
-    found = next(iter(make_complexity(make_layers(8)).values()))
-    figure = plot_complexity(found)
-    assert len(figure.axes) == len(found)
-    for axes, estimate in zip(figure.axes, found.values(), strict=True):
-        heights = [line.get_ydata()[0] for line in axes.lines if len(line.get_ydata()) == 1]
-        assert estimate.value in heights
 
 
 def test_faithfulness_of_one_layer_is_drawn_as_it_is_measured() -> None:

@@ -32,7 +32,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Skipped, Split
 from cytolens.records.classifier import Checkpoint, Folds, Predictions, TrainedNetwork
 from cytolens.records.clusters import Clusters
-from cytolens.records.features import Complexity, Faithfulness, Galleries, Modulation
+from cytolens.records.features import Faithfulness, Galleries, Modulation
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
 from cytolens.records.layers import Activations
 from cytolens.records.separation import Similarity
@@ -64,8 +64,8 @@ FIGURES = [
     "faithfulness",
     "kinds_conv2",
     "unconstrained",
-    "complexity",
     "gallery_conv2",
+    "complexity",
     "atlas",
     "channels_conv2",
     "channels_conv1",
@@ -173,9 +173,7 @@ def complete() -> dict[str, Any]:
         },
         "atlas": make_atlas(shown),
         "faithfulness": judged,
-        "complexity": Complexity(
-            make_complexity(layers), {"spectral_centroid": Estimate(0.7, 0.5, 0.8, null=0.4)}
-        ),
+        "complexity": make_complexity(layers),
         "modulated": Modulation(
             tuple(make_modulated(images) for images in channels),
             {"conv2": dict.fromkeys(parts, half)},
@@ -210,7 +208,7 @@ def test_the_chapters_come_in_the_order_of_the_story() -> None:
     content = tell(results(), dict.fromkeys(found, PICTURE))
     assert [section.anchor for section in content.sections] == [
         "cells", "classifier", "maps", "separation", "knowledge", "clusters", "features",
-        "channels", "modulated", "settings",
+        "complexity", "channels", "modulated", "settings",
     ]  # fmt: skip
 
 

@@ -90,7 +90,7 @@ VERBS = (
     ),
     Verb(
         "features",
-        "Feature images of channels, classes and clusters, and their complexity.",
+        "Feature images of channels, classes and clusters, and how complex each layer is.",
         (IMAGES,),
         lambda study: terminal.print_complexity(study["complexity"]),
     ),

@@ -228,15 +228,14 @@ def print_placed(placed: PlacedCells) -> None:
     _table("", ["odd at", f"% of {len(placed.names)} new cells", "% of test cells"], percent)
 
 
-def print_complexity(complexity: Complexity) -> None:
-    """Complexity of the feature images at every depth."""
-    layers = complexity.layers
-    names = list(next(iter(layers.values()), {}))
-    rows = [[layer, *(str(m[name]) for name in names)] for layer, m in layers.items()]
-    trend = complexity.trend
-    if trend:
-        rows.append(["rank corr. with depth", *(str(trend[name]) for name in names)])
-    _table("", ["layer", *names], rows)
+def print_complexity(complexity: Complexity | None) -> None:
+    """The share of what each layer says that simple descriptions explain, at every depth."""
+    if complexity is None:
+        return
+    shares = complexity.layers
+    names = list(next(iter(shares.values()), {}))
+    rows = [[layer, *(_before(found[name]) for name in names)] for layer, found in shares.items()]
+    _table("explained by (before training)", ["layer", *names], rows)
 
 
 def print_explanations(explanations: Sequence[CellExplanation]) -> None:
@@ -268,3 +267,8 @@ def _with_controls(estimate: Estimate) -> str:
     controls = (estimate.null, estimate.untrained)
     compared = " | ".join("–" if c is None else f"{c:.3f}" for c in controls)
     return f"{estimate} ({compared})"
+
+
+def _before(estimate: Estimate) -> str:
+    before = estimate.untrained
+    return str(estimate) if before is None else f"{estimate} ({before:.3f})"

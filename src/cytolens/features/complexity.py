@@ -1,243 +1,306 @@
-"""How complex images are, in five numbers that disagree usefully, and how that goes with depth.
+"""How complex what a layer says of cells is: the share that no simple description explains.
 
-All are of the deviation from the background or from the image's own mean, so that an image's
-brightness says nothing. Constant images have no structure to describe: their compressed size and
-used receptive field are 0, the rest is NaN and left out of means.
+A channel's answer to a cell is the mean of its map, over four turns of the cell, so that how the
+cell happens to lie says nothing. It is predicted by ridge regression from simple descriptions of
+the crop (`features.descriptions`) and from each earlier layer, fitted on training cells and judged
+on held-out ones. What is explained is complex no further than that description. Controls are the
+network before training, whose maps see as far and are as deep, and one random filter of the same
+receptive field. Image statistics of feature images do not tell: they follow the receptive field,
+and rise as much in a network that was never trained.
 """
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image
-from scipy import ndimage
+from torch import Tensor
 
+from cytolens.activations.capture import (
+    Place,
+    capture,
+    device_of,
+    evaluating,
+    on_device,
+)
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.model import Classifier, Device, untrained
 from cytolens.errors import InputError
-from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of, spearman
+from cytolens.features.descriptions import DESCRIPTIONS, describe_simply, random_answers
+from cytolens.features.texture import view_of
+from cytolens.images.preparation import prepared_background
+from cytolens.numerics.estimates import Estimate, Rng, generator
+from cytolens.numerics.intervals import (
+    ANYTHING,
+    AT_MOST_ONE,
+    Range,
+    combined,
+    no_interval,
+    t_interval,
+)
+from cytolens.numerics.resampling import codes, resample_weights
+from cytolens.numerics.ridge import fit_unseen
+from cytolens.records.cells import Cells, Progress
+from cytolens.records.features import Complexity, Fall
+from cytolens.records.layers import Layer
 
-NYQUIST = 0.5  # cycles per pixel, the finest grating that pixels can carry
-_ORIENTATIONS = 18  # bins of 10 degrees
-_ENERGY = 0.9  # share of the energy that counts as "used" (the tail is optimisation noise)
-_FLAT = 1e-6  # deviation, in units of the image's largest number, below which it is constant
+LIMIT = 0.8
+"""Share below which a description no longer tells what a layer says (`Complexity.falls`)."""
+
+KNOWN_FROM, JUDGED_ON = 900, 500
+"""At most so many training and held-out cells; of large crops fewer."""
+
+_WORK = 1400 * 3 * 48**2  # numbers of all crops together, beyond which fewer cells are taken
+_FEWEST = 400  # cells that are taken whatever their size
+_VIEWS = (0, 1, 2, 3)  # quarter turns
+_VIEWS_OBLONG = (0, 1, 4, 5)
+_RESAMPLES = 300
+_BATCH = 256
+_SILENT = 1e-6  # standard deviation over cells below which a channel says nothing of them
+_TRAINED, _UNTRAINED, _RANDOM = "trained", "untrained", "random"
+
+Floats = NDArray[np.float64]
+_Asked = tuple[str, str]  # which network, and its layer; of random filters, their field in pixels
 
 
-def complexity_of(
-    images: NDArray[np.float32],
-    *,
-    receptive_field: int | None = None,
-    background: float | Sequence[float] = 0.0,
-) -> dict[str, NDArray[np.float64]]:
-    """Complexity of each image (K, C, H, W), by measure, (K,) each.
+@dataclass(frozen=True)
+class _Judged:
+    """What was predicted of the channels of a layer: sums of squares by resample of the cells."""
 
-    ``spectral_centroid``: mean frequency of the power spectrum, cycles per pixel (at most 0.71,
-    the diagonal; a horizontal or vertical grating at most 0.5, Nyquist).
-    ``spectral_entropy``: evenness of the power over frequencies, 0 (one grating) to 1 (noise).
-    ``compressed_bytes``: size as 8-bit PNG, stretched to its own range, above that of a constant
-    image, summed over image channels.
-    ``orientation_entropy``: evenness of edge orientations, 0 (parallel stripes) to 1 (all alike).
-    ``receptive_field_used``: smallest share of a receptive-field window that holds 90 % of the
-    energy of the deviation from ``background``; mean over the windows that tile the image,
-    weighted by their energy, as a channel's image may repeat its motif everywhere. With
-    ``receptive_field`` (pixels) None the window is the image.
-    """
-    if images.ndim != 4 or not np.isfinite(images).all():
-        raise InputError(
-            f"images of shape {images.shape} came; give finite numbers, (image, channel, y, x)"
-        )
-    levels = np.broadcast_to(np.asarray(background, np.float64), (images.shape[1],))
-    window = min(receptive_field or max(images.shape[2:]), max(images.shape[2:]))
-    measures: dict[str, Callable[[NDArray[np.float64]], float]] = {
-        "spectral_centroid": _spectral_centroid,
-        "spectral_entropy": _spectral_entropy,
-        "compressed_bytes": _compressed_bytes,
-        "orientation_entropy": _orientation_entropy,
-        "receptive_field_used": lambda im: _used(im - levels[:, None, None], window),
-    }
-    doubles = [np.asarray(image, dtype=np.float64) for image in images]
-    return {
-        name: np.array([measure(image) for image in doubles], dtype=np.float64)
-        for name, measure in measures.items()
-    }
+    missed: Floats  # (1 + R, K), of the error; the first row is of all cells as they are
+    whole: Floats  # (1 + R, K), about the mean
+
+    @property
+    def shares(self) -> Floats:
+        """Of the layer's variance, by resample, (1 + R,)."""
+        return 1 - self.missed.sum(1) / self.whole.sum(1)
+
+    @property
+    def by_channel(self) -> Floats:
+        """Of each channel's own variance, (K,)."""
+        return 1 - self.missed[0] / self.whole[0]
+
+    @property
+    def over_channels(self) -> tuple[float, float]:
+        """Standard error over channels, and its degrees of freedom: each is left out in turn."""
+        missed, whole = self.missed[0], self.whole[0]
+        if len(whole) < 3:
+            return np.nan, 1
+        rest = np.maximum(whole.sum() - whole, 1e-300)
+        without = 1 - (missed.sum() - missed) / rest
+        return float(np.sqrt(((without - self.shares[0]) ** 2).sum())), len(whole) - 1
 
 
 def measure_complexity(
-    images: NDArray[np.float32],
+    model: Classifier,
+    known: Cells,
+    held_out: Cells,
     *,
-    receptive_field: int | None = None,
-    background: float | Sequence[float] = 0.0,
-    untrained: NDArray[np.float32] | None = None,
-    resamples: int = 1000,
+    layers: Sequence[Layer] | None = None,
     rng: Rng = None,
-) -> dict[str, Estimate]:
-    """Mean complexity of the images of one layer, by measure, with 95 % intervals over images.
+    device: Device = None,
+    progress: Progress | None = None,
+) -> Complexity:
+    """The share of what channels say of ``held_out`` cells that simple descriptions explain.
 
-    ``untrained``: images (K, C, H, W) of the same layer before training, as control. With fewer
-    than two images the interval is NaN. The measures are those of ``complexity_of``.
-
-    >>> stripes = np.tile(np.float32([0, 0, 1, 1]), (3, 1, 16, 4))  # one period is 4 pixels
-    >>> round(measure_complexity(stripes, rng=0)["spectral_centroid"].value, 2)
-    0.25
+    Of the variance of a layer's answers over held-out cells, as fitted on ``known`` cells, those
+    that the network was trained on; of at most 900 and 500 of them. ``layers``: those with
+    channels, by default all but the input and the logits. Channels that answer alike to all known
+    cells are left out. Intervals are over cells and over channels together, or over the groups
+    of the held-out cells. Raises InputError for fewer than 20 cells of either, or crops below 8
+    pixels.
     """
     draw = generator(rng)
+    known, held_out = _some(known, KNOWN_FROM, draw), _some(held_out, JUDGED_ON, draw)
+    if min(len(known), len(held_out)) < 20:
+        raise InputError(
+            f"{len(known)} training and {len(held_out)} held-out cells came; complexity takes at "
+            "least 20 of each"
+        )
+    if layers is None:
+        layers = find_layers(model.network, model.input_shape)[1:-1]
+    report: Progress = progress or (lambda done, total, note: None)
+    crops = np.concatenate([known.read(slice(None)), held_out.read(slice(None))])
+    train = np.arange(len(crops)) < len(known)
+    background = prepared_background(known.preparation).tolist()
+    report(0, 5, "describing the cells")
+    described = describe_simply(crops, train, background=background)
+    answers: dict[_Asked, Floats] = {}
+    control = untrained(model, known, rng=draw)
+    for done, (whose, one) in enumerate(((_TRAINED, model), (_UNTRAINED, control))):
+        report(1 + done, 5, f"asking the {whose} network")
+        found = _answers(one, crops, layers, device)
+        answers |= {(whose, name): values for name, values in found.items()}
+    report(3, 5, "random filters")
+    largest = max(crops.shape[2:])
+    fields = {layer.name: min(layer.receptive_field or largest, largest) for layer in layers}
+    for field in sorted(set(fields.values())):
+        filtered = random_answers(crops, field, background=background)
+        answers[_RANDOM, str(field)] = filtered.astype(np.float64)
+    report(4, 5, "explaining the answers")
+    groups = None if held_out.groups is None else codes(held_out.groups)
+    weights = resample_weights(len(held_out), groups=groups, resamples=_RESAMPLES, rng=draw)
+    whole = np.vstack([np.ones(len(held_out)), weights])
+    judge = _Judge(train, _blocks(known, held_out), whole, grouped=groups is not None)
+    alive = {asked: np.flatnonzero(_varies(values, train)) for asked, values in answers.items()}
+    varied = {asked: values[:, alive[asked]] for asked, values in answers.items()}
+    varied = {asked: values for asked, values in varied.items() if values.shape[1]}
+    names = [
+        la.name for la in layers if {(_TRAINED, la.name), (_UNTRAINED, la.name)} <= set(varied)
+    ]
+    described_by = {name: judge.of(table, varied) for name, table in described.items()}
+    shares: dict[str, dict[str, Estimate]] = {}
+    gaps: dict[str, dict[str, Estimate]] = {}
+    random: dict[str, dict[str, float]] = {}
+    earlier: dict[str, dict[str, Estimate]] = {name: {} for name in names}
+    channels: dict[str, dict[str, Floats]] = {}
+    for layer in names:
+        pair = {
+            name: (found[_TRAINED, layer], found[_UNTRAINED, layer])
+            for name, found in described_by.items()
+        }
+        shares[layer] = {name: judge.share(*both) for name, both in pair.items()}
+        gaps[layer] = {name: judge.gap(*both) for name, both in pair.items()}
+        random[layer] = {
+            name: float(found[_RANDOM, str(fields[layer])].shares[0])
+            for name, found in described_by.items()
+            if (_RANDOM, str(fields[layer])) in found
+        }
+        count = answers[_TRAINED, layer].shape[1]
+        channels[layer] = {
+            name: _scattered(both[0].by_channel, alive[_TRAINED, layer], count)
+            for name, both in pair.items()
+        }
+    for place, first in enumerate(names[:-1]):
+        later = names[place + 1 :]
+        trained, before = (
+            judge.of(varied[whose, first], {(whose, name): varied[whose, name] for name in later})
+            for whose in (_TRAINED, _UNTRAINED)
+        )
+        for name in later:
+            earlier[name][first] = judge.share(trained[_TRAINED, name], before[_UNTRAINED, name])
+    by_name = {name: [shares[layer].get(name) for layer in names] for name in DESCRIPTIONS}
+    by_name |= {name: [earlier[layer].get(name) for layer in names] for name in names[:-1]}
+    falls = {name: _fall(names, found) for name, found in by_name.items()}
+    return Complexity(shares, gaps, random, earlier, channels, falls, len(known), len(held_out))
 
-    def measured(of: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
-        return complexity_of(of, receptive_field=receptive_field, background=background)
 
-    control = {} if untrained is None else measured(untrained)
-    estimates: dict[str, Estimate] = {}
-    for name, values in measured(images).items():
-        found = mean_of(values, resamples=resamples, rng=draw)
-        before = control.get(name)
-        if before is not None and np.isfinite(before).any():
-            mean = float(np.nanmean(before))
-            found = Estimate(found.value, found.low, found.high, untrained=mean)
-        estimates[name] = found
-    return estimates
+@dataclass(frozen=True)
+class _Judge:
+    """Predicts answers of held-out cells, and says what share of their variance that is."""
 
+    train: NDArray[np.bool_]  # (N,), the others are held out
+    blocks: NDArray[np.int64] | None  # (N,), groups of the cells
+    weights: Floats  # (1 + R, held-out cell)
+    grouped: bool
 
-def rank_correlation(
-    depths: NDArray[np.float64] | Sequence[float],
-    values: NDArray[np.float64] | Sequence[float],
-    *,
-    resamples: int = 1000,
-    permutations: int = 1000,
-    rng: Rng = None,
-) -> Estimate:
-    """Spearman's rank correlation of a measure with depth, both (n,); NaN values are left out.
+    def of(self, features: Floats, answers: Mapping[_Asked, Floats]) -> dict[_Asked, _Judged]:
+        """Of each of the answers (N, K), as predicted from features (N, F)."""
+        table = np.concatenate(list(answers.values()), axis=1)
+        fits = fit_unseen(features, table, self.train, blocks=self.blocks)
+        seen = table[~self.train]
+        missed = self.weights @ (seen - fits) ** 2
+        total = self.weights.sum(1, keepdims=True)
+        centred = seen - seen.mean(0)
+        whole = self.weights @ centred**2 - (self.weights @ centred) ** 2 / total
+        ends = np.cumsum([values.shape[1] for values in answers.values()])[:-1]
+        parts = zip(*(np.split(sums, ends, axis=1) for sums in (missed, whole)), strict=True)
+        return {asked: _Judged(*part) for asked, part in zip(answers, parts, strict=True)}
 
-    The interval is over images: they are resampled within their layer (or pairs, where every
-    layer has one value). The null is the upper 95 % limit when whole layers trade places, as the
-    images of a layer are no independent witnesses of a trend with depth; with n layers it cannot
-    be undercut by chance more often than 1 / n!, so three layers prove nothing.
-    """
-    x, y = np.asarray(depths, dtype=np.float64), np.asarray(values, dtype=np.float64)
-    if x.shape != y.shape or x.ndim != 1:
-        raise InputError(f"depths of shape {x.shape} and values of shape {y.shape} do not match")
-    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
-    levels, layer = np.unique(x, return_inverse=True)
-    if len(levels) < 2:
-        return Estimate(np.nan, np.nan, np.nan)
-    draw = generator(rng)
-    members = [np.flatnonzero(layer == k) for k in range(len(levels))]
-    if all(len(one) == 1 for one in members):
-        members = [np.arange(len(x))]
-    drawn = [draw.choice(one, size=(resamples, len(one))) for one in members]
-    index = np.concatenate(drawn, axis=1)  # (resample, n)
-    around = spearman(x[index], y[index])
-    shuffled = draw.permuted(np.tile(levels, (permutations, 1)), axis=1)[:, layer]
-    null = spearman(shuffled, np.broadcast_to(y, shuffled.shape))
-    around, null = around[np.isfinite(around)], null[np.isfinite(null)]
-    low, high = np.percentile(around, [2.5, 97.5]) if around.size else (np.nan, np.nan)
-    limit = float(np.percentile(null, 95)) if null.size else None
-    return Estimate(float(spearman(x[None], y[None])[0]), float(low), float(high), null=limit)
+    def share(self, trained: _Judged, before: _Judged) -> Estimate:
+        found = self._estimate(trained.shares, [trained.over_channels], AT_MOST_ONE)
+        return replace(found, untrained=float(before.shares[0]))
+
+    def gap(self, trained: _Judged, before: _Judged) -> Estimate:
+        both = [trained.over_channels, before.over_channels]
+        return self._estimate(trained.shares - before.shares, both, ANYTHING)
+
+    def _estimate(
+        self, drawn: Floats, over_channels: list[tuple[float, float]], within: Range
+    ) -> Estimate:
+        """Over channels and cells together, as `numerics.estimates.mean_of_both`."""
+        value, again = float(drawn[0]), drawn[1:]
+        why = no_interval(again) if self.grouped else None
+        if why is None and not np.isfinite([error for error, _ in over_channels]).all():
+            why = "fewer than 3 channels"
+        if why is not None:
+            return Estimate(value, np.nan, np.nan, no_interval=why)
+        over_cells = float(again.std()), 1e6
+        if self.grouped:
+            over_cells = float(np.sqrt(((again - value) ** 2).sum())), len(again) - 1
+        error, freedom = combined([*over_channels, over_cells])
+        return Estimate(value, *t_interval(value, error, freedom, within=within))
 
 
-def _is_flat(image: NDArray[np.float64]) -> bool:
-    contrast = (image.max(axis=(1, 2)) - image.min(axis=(1, 2))).max()
-    return bool(contrast <= _FLAT * max(np.abs(image).max(), 1e-12))
+def _fall(names: Sequence[str], shares: Sequence[Estimate | None]) -> Fall:
+    """From which layer on, the first that is below `LIMIT`."""
+    found = [(name, share) for name, share in zip(names, shares, strict=True) if share is not None]
+
+    def first(below: Callable[[Estimate], bool]) -> str | None:
+        return next((name for name, share in found if below(share)), None)
+
+    return Fall(
+        layer=first(lambda share: share.value < LIMIT),
+        earliest=first(lambda share: share.low < LIMIT),
+        latest=first(lambda share: share.high < LIMIT),
+        known=all(share.known for _, share in found),
+        untrained=first(lambda share: share.untrained is not None and share.untrained < LIMIT),
+    )
 
 
-def _power(image: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Frequencies in cycles per pixel and the share of the power in each; None if constant.
+def _some(cells: Cells, most: int, draw: np.random.Generator) -> Cells:
+    """At most so many cells, fewer of large crops, drawn at random."""
+    share = min(1.0, _WORK / (KNOWN_FROM + JUDGED_ON) / int(np.prod(cells.shape)))
+    most = max(min(most, _FEWEST), round(most * share))
+    if len(cells) <= most:
+        return cells
+    return cells.subset(np.sort(draw.permutation(len(cells))[:most]))
 
-    The Hann window keeps the edges of the crop from passing for structure (Harris 1978); the
-    windowed mean is taken out, so that nothing leaks from frequency zero.
-    """
-    if _is_flat(image):
+
+def _blocks(known: Cells, held_out: Cells) -> NDArray[np.int64] | None:
+    if known.groups is None or held_out.groups is None:
         return None
-    height, width = image.shape[1:]
-    taper = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-    mean = (image * taper).sum(axis=(1, 2), keepdims=True) / taper.sum()
-    power = (np.abs(np.fft.fft2((image - mean) * taper)) ** 2).sum(axis=0)
-    power[0, 0] = 0
-    frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None])
-    return frequency, power / power.sum()
+    return codes(np.concatenate([known.groups, held_out.groups]))
 
 
-def _spectral_centroid(image: NDArray[np.float64]) -> float:
-    spectrum = _power(image)
-    return float("nan") if spectrum is None else float((spectrum[0] * spectrum[1]).sum())
+def _varies(answers: Floats, train: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a channel answers differently to cells, both training and held out: (K,)."""
+    return (answers[train].std(0) > _SILENT) & (answers[~train].std(0) > _SILENT)
 
 
-def _spectral_entropy(image: NDArray[np.float64]) -> float:
-    spectrum = _power(image)
-    return float("nan") if spectrum is None else _evenness(spectrum[1].ravel()[1:])
+def _scattered(values: Floats, places: NDArray[np.int64], count: int) -> Floats:
+    """Values at their places among ``count``, NaN elsewhere."""
+    whole = np.full(count, np.nan)
+    whole[places] = values
+    return whole
 
 
-def _evenness(shares: NDArray[np.float64]) -> float:
-    """Shannon entropy of shares, relative to that of equal ones, 0…1."""
-    if shares.sum() <= 0:
-        return float("nan")
-    shares = shares / shares.sum()
-    present = shares[shares > 0]
-    return float(-(present * np.log(present)).sum() / np.log(len(shares)))
+def _answers(
+    model: Classifier, crops: NDArray[np.float32], layers: Sequence[Layer], device: Device
+) -> dict[str, Floats]:
+    """Mean of each channel's map over positions and turns of each crop, by layer, (N, C)."""
+    network = model.network
+    chosen = device_of(network) if device is None else torch.device(device)
+    views = _VIEWS if crops.shape[2] == crops.shape[3] else _VIEWS_OBLONG
+    names = {layer.activation: layer.name for layer in layers}
+    sums = {layer.name: np.zeros((len(crops), layer.channels)) for layer in layers}
+    rows = slice(0, 0)
 
+    def add(place: Place, value: Tensor) -> None:
+        flat = value.reshape(*value.shape[:2], -1).mean(2)
+        sums[names[place]][rows] += flat.float().cpu().numpy()
 
-def _compressed_bytes(image: NDArray[np.float64]) -> float:
-    blank = _png_bytes(np.zeros(image.shape[1:], np.uint8))
-    if _is_flat(image):
-        return 0.0
-    total = 0
-    for plane in image:
-        low, high = plane.min(), plane.max()
-        levels = np.round(255 * (plane - low) / (high - low)) if high > low else 0 * plane
-        total += _png_bytes(levels.astype(np.uint8)) - blank
-    return float(total)
-
-
-def _png_bytes(plane: NDArray[np.uint8]) -> int:
-    buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, format="PNG", compress_level=9)
-    return buffer.tell()
-
-
-def _orientation_entropy(image: NDArray[np.float64]) -> float:
-    """Orientations of the gradient modulo 180 degrees, weighted by its squared length.
-
-    Derivatives of a Gaussian of 1 pixel, the smallest that is nearly isotropic. Each gradient is
-    shared between the two bins around it, so that no angle falls on an edge.
-    """
-    if _is_flat(image):
-        return float("nan")
-    down = _smooth_derivative(image, axis=1)
-    across = _smooth_derivative(image, axis=2)
-    place = np.arctan2(down, across).ravel() % np.pi / np.pi * _ORIENTATIONS
-    energy = (down**2 + across**2).ravel()
-    lower = np.floor(place).astype(int)
-    upper_share = place - lower
-    bins = np.zeros(_ORIENTATIONS)
-    np.add.at(bins, lower % _ORIENTATIONS, energy * (1 - upper_share))
-    np.add.at(bins, (lower + 1) % _ORIENTATIONS, energy * upper_share)
-    return _evenness(bins)
-
-
-def _smooth_derivative(image: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
-    smooth = ndimage.gaussian_filter1d(image, 1.0, axis=3 - axis)
-    return ndimage.gaussian_filter1d(smooth, 1.0, axis=axis, order=1)
-
-
-def _used(deviation: NDArray[np.float64], window: int) -> float:
-    """Share of a window's pixels that hold 90 % of its energy; see ``complexity_of``."""
-    energy = (deviation**2).sum(axis=0)
-    if energy.sum() <= 0 or _is_flat(deviation):
-        return 0.0
-    shares: list[float] = []
-    weights: list[float] = []
-    for rows in _tiles(energy.shape[0], window):
-        for columns in _tiles(energy.shape[1], window):
-            tile = np.sort(energy[rows, columns].ravel())[::-1]
-            if tile.sum() > 0:
-                needed = np.searchsorted(np.cumsum(tile), _ENERGY * tile.sum()) + 1
-                shares.append(min(float(needed) / tile.size, 1.0))
-                weights.append(float(tile.sum()))
-    return float(np.average(shares, weights=weights))
-
-
-def _tiles(length: int, window: int) -> list[slice]:
-    """Whole windows side by side, centred; one of them, where it fits, about the middle."""
-    window = min(window, length)
-    count = length // window
-    count -= 1 - count % 2  # odd, so that the middle of the image is the middle of a window
-    start = (length - count * window) // 2
-    return [slice(start + k * window, start + (k + 1) * window) for k in range(count)]
+    with (
+        on_device(network, chosen),
+        evaluating(network),
+        torch.inference_mode(),
+        capture(network, names, stop_at_last=True, consume=add),
+    ):
+        for start in range(0, len(crops), _BATCH):
+            rows = slice(start, min(start + _BATCH, len(crops)))
+            images = torch.from_numpy(crops[rows]).to(chosen)
+            for view in views:
+                turned = view_of(images, view)
+                network(turned.contiguous(memory_format=torch.channels_last))
+    return {name: total / len(views) for name, total in sums.items()}

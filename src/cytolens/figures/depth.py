@@ -1,4 +1,4 @@
-"""Numbers from the input to the logits: separation of the classes, complexity of the images."""
+"""Numbers from the input to the logits: separation of the classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cytolens.figures.labels import format_interval, format_number, measure_name
+from cytolens.figures.labels import measure_name
 from cytolens.figures.style import (
     BRIEF_WIDTH,
     FAINT,
@@ -56,28 +56,6 @@ def plot_separation(
     return _panels(names, by_layer, {key: f"({m.hint})" for key, m in MEASURES.items()})
 
 
-@styled
-def plot_complexity(
-    complexity: Mapping[str, Estimate] | ByLayer,
-    layers: Sequence[Layer] = (),
-    trend: Mapping[str, Estimate] | None = None,
-) -> Figure:
-    """How complex the feature images of each depth are, with the untrained network as control.
-
-    ``complexity`` is what `measure_complexity` gives, or that by layer name. ``layers`` gives the
-    order of the layers; without it they come in the order of ``complexity``.
-    ``trend`` is the rank correlation of each measure with depth, written into its panel.
-    """
-    notes = {
-        key: f"rank correlation with depth {format_interval(estimate)}"
-        + ("" if estimate.null is None else f", by chance ≤ {format_number(estimate.null)}")
-        for key, estimate in (trend or {}).items()
-    }
-    by_layer = _by_layer(complexity)
-    names = [layer.name for layer in layers if layer.name in by_layer] or list(by_layer)
-    return _panels(names, by_layer, notes)
-
-
 def _by_layer(values: Mapping[str, Estimate] | ByLayer) -> ByLayer:
     """Values by layer; those of one layer under the empty name."""
     one = {name: found for name, found in values.items() if isinstance(found, Estimate)}
@@ -101,11 +79,11 @@ def _panels(names: Sequence[str], values: ByLayer, notes: Mapping[str, str]) -> 
     for place, measure in enumerate(measures):
         alone = place == len(measures) - 1 and place % 2 == 0
         axes = figure.add_subplot(grid[place // 2, slice(None) if alone else place % 2])
-        lines = _lines([values.get(name, {}).get(measure) for name in names])
+        lines = lines_of([values.get(name, {}).get(measure) for name in names])
         declared = MEASURES.get(measure)
         if declared is not None and declared.ratio and _positive(lines):
             logarithmic(axes)
-        _draw(axes, lines, null=declared.null if declared else "permuted")
+        draw_curves(axes, lines, null=declared.null if declared else "permuted")
         axes.set_title(measure_name(measure), pad=15 if notes else 5)
         if measure in notes:
             axes.annotate(
@@ -117,8 +95,8 @@ def _panels(names: Sequence[str], values: ByLayer, notes: Mapping[str, str]) -> 
     return figure
 
 
-def _lines(estimates: Sequence[Estimate | None]) -> dict[str, NDArray[np.float64]]:
-    """The five curves of a panel, (layer,) each, NaN where there is no number."""
+def lines_of(estimates: Sequence[Estimate | None]) -> dict[str, NDArray[np.float64]]:
+    """The five curves of a panel, by part of an estimate, (layer,) each; NaN where none is."""
 
     def curve(part: str) -> NDArray[np.float64]:
         found = [None if estimate is None else getattr(estimate, part) for estimate in estimates]
@@ -134,7 +112,9 @@ def _positive(lines: Mapping[str, NDArray[np.float64]]) -> bool:
     return len(known) > 0 and bool((known > 0).all())
 
 
-def _draw(axes: Axes, lines: Mapping[str, NDArray[np.float64]], *, null: str = "permuted") -> None:
+def draw_curves(
+    axes: Axes, lines: Mapping[str, NDArray[np.float64]], *, null: str = "permuted"
+) -> None:
     """The curves of one panel, each named at its right end."""
     depth = np.arange(len(lines["value"]))
     marker_size = 4 if len(depth) <= 16 else 2.5

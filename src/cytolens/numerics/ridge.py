@@ -53,6 +53,36 @@ def held_out_fits(
     return fits, means, powers
 
 
+def fit_unseen(
+    features: Floats,
+    columns: Floats,
+    train: NDArray[np.bool_],
+    *,
+    blocks: Labels | None = None,
+) -> Floats:
+    """Ridge fits to ``columns`` (n, M) of the cells that are not in ``train`` (n,), from those that
+    are: (m, M).
+
+    Features (n, F) count in standard deviations over the training cells. The penalty is chosen per
+    column as in `held_out_fits`: where ``blocks`` (n,), groups, of the training cells are three
+    or more, for other groups, else by generalised cross-validation.
+    """
+    spread = features[train].std(axis=0)
+    scaled = (features - features[train].mean(axis=0)) / np.where(spread > 0, spread, 1)
+    given = columns[train]
+    means = given.mean(axis=0)
+    basis, unseen, power = training_basis(scaled, train, ~train)
+    if not len(power):
+        return np.tile(means, (int((~train).sum()), 1))
+    inner = basis.T @ given
+    if blocks is not None and len(np.unique(blocks[train])) >= 3:
+        best = 2 * block_errors(power, basis, given - means, blocks[train]).argmin(axis=0)
+    else:
+        total = (given**2).sum(axis=0) - len(given) * means**2
+        best = least_criterion(power, inner**2, total, len(given))
+    return means + unseen @ (ridge_factors(power)[best].T * inner)
+
+
 def training_basis(
     features: Floats, train: NDArray[np.bool_], test: NDArray[np.bool_]
 ) -> tuple[Floats, Floats, Floats]:

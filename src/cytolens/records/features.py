@@ -179,11 +179,34 @@ class Galleries:
 
 
 @record
+class Fall:
+    """From which depth on a description explains less than it has to (`features.complexity`)."""
+
+    layer: str | None  # the first below; None: it never falls below
+    earliest: str | None  # the first whose interval reaches below; None: none does
+    latest: str | None  # the first whose interval lies below; None: none does
+    known: bool  # whether there are intervals
+    untrained: str | None  # the first of the network before training
+
+
+@record
 class Complexity:
-    """How complex the feature images are, by layer and measure, and the trend with depth."""
+    """How much of what the channels of a layer say of cells a simple description explains.
+
+    Shares of the variance over held-out cells; ``untrained`` is that of the network before
+    training. By layer, in depth order, and by description
+    (`features.descriptions.DESCRIPTIONS`), each of which holds those before it; or by earlier
+    layer.
+    """
 
     layers: Mapping[str, Mapping[str, Estimate]]
-    trend: Mapping[str, Estimate]  # rank correlation with depth
+    gaps: Mapping[str, Mapping[str, Estimate]]  # trained minus untrained, on the same cells
+    random: Mapping[str, Mapping[str, float]]  # by layer: random filters with its receptive field
+    earlier: Mapping[str, Mapping[str, Estimate]]  # by layer: explained by each layer before it
+    channels: Mapping[str, Mapping[str, NDArray[np.float64]]]  # by layer: of each channel, (C,)
+    falls: Mapping[str, Fall]  # by description, and by layer that explains
+    known_from: int  # training cells
+    n: int  # held-out cells
 
 
 @record

@@ -10,10 +10,12 @@ from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
+from cytolens.records.features import Complexity
 from cytolens.records.knowledge import Confounds, Equalised
 from cytolens.records.maps import Embedding
 from cytolens.records.separation import Gain
 from cytolens.report.alarms import alarm_sentences, figure_of, shown_alarms, what_remains
+from cytolens.report.growth import ALL_TOGETHER, growth_of_complexity
 from cytolens.report.leakage import leakage_sentences
 from cytolens.report.page import Fact
 from cytolens.report.results import Results
@@ -102,7 +104,12 @@ def answer(results: Results) -> tuple[str, ...]:
             f"accuracy of a linear probe {format_number(rise.first.value)} there; at best "
             f"{format_interval(rise.gain)} more on the same cells, at {rise.best_layer})."
         )
-    return tuple(sentences)
+    complexity = results.read("complexity", Complexity)
+    if complexity is not None and all(
+        found[ALL_TOGETHER].known for found in complexity.gaps.values() if ALL_TOGETHER in found
+    ):
+        sentences.append(growth_of_complexity(complexity))
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def folds_by_group(results: Results) -> Folds | None:

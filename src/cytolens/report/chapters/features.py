@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cytolens.figures.depth import plot_complexity
 from cytolens.figures.faithfulness import plot_faithfulness
 from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images
-from cytolens.figures.labels import format_interval, format_number, measure_name
-from cytolens.numerics.estimates import Estimate
+from cytolens.figures.labels import format_interval, format_number
 from cytolens.records.features import (
     ChannelRanking,
-    Complexity,
     Faithfulness,
     FeatureImages,
     Galleries,
@@ -48,16 +45,6 @@ def figures(results: Results) -> Iterator[Drawing]:
         yield Drawing("faithfulness", "How far to believe them", caption, plot, note)
     if found is not None:
         yield from _more_images(results, found)
-    complexity = results.read("complexity", Complexity)
-    if complexity is not None and complexity.layers and results.layers:
-        caption = (
-            "How complex the feature images of each layer are: mean and 95 % interval over "
-            "channels. Only a rise that the untrained network does not share was learnt: a growing "
-            "receptive field alone already allows larger patterns."
-        )
-        plot = partial(plot_complexity, complexity.layers, results.layers, complexity.trend)
-        title, note = "Complexity of the feature images by depth", _trend(complexity.trend)
-        yield Drawing("complexity", title, caption, plot, note)
     if found is not None:
         yield from _whole_layers(results, found)
 
@@ -139,10 +126,7 @@ def _more_images(results: Results, found: Galleries) -> Iterator[Drawing]:
             "The same channels with images as they are usually made. They reach higher "
             "activations with patterns that no cell shows: judge them by the predictivity above."
         )
-        note = (
-            "Made in Fourier space, between the cells' darkest and brightest intensity. Complexity "
-            "is measured on these images."
-        )
+        note = "Made in Fourier space, between the cells' darkest and brightest intensity."
         title = "The same without a prior"
         yield Drawing("unconstrained", title, caption, plot, note, fold="Images without a prior")
 
@@ -225,18 +209,8 @@ def _faithfulness_note(one: Faithfulness, cells: str) -> str:
     )
 
 
-def _trend(trend: Mapping[str, Estimate]) -> str:
-    known = [(measure_name(k).lower(), e) for k, e in trend.items() if np.isfinite(e.value)]
-    listed = ", ".join(f"{name} {format_interval(e)}{_chance(e)}" for name, e in known)
-    return f"Rank correlation with depth: {listed}." if known else ""
-
-
 def _failed(judged: Sequence[Faithfulness]) -> int:
     return sum(1 for found in judged for failure in found.failures if failure)
-
-
-def _chance(estimate: Estimate) -> str:
-    return "" if estimate.null is None else f" (by chance up to {format_number(estimate.null)})"
 
 
 def _range(images: FeatureImages) -> str:

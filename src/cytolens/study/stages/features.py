@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.clusters import Clusters
 from cytolens.records.features import (
     ChannelRanking,
-    Complexity,
     Faithfulness,
     FeatureImages,
     Galleries,
@@ -226,41 +224,6 @@ def faithfulness(
     return judged
 
 
-def complexity(features: Galleries, layers: tuple[Layer, ...], *, seed: int) -> Complexity:
-    """How complex the feature images are at every depth, and the trend with depth.
-
-    Of the unconstrained images: a prior from the cells makes all images as complex as cells are.
-    """
-    from cytolens.features.complexity import complexity_of, measure_complexity, rank_correlation
-
-    by_name = {layer.name: layer for layer in layers}
-    measured: dict[str, Mapping[str, Estimate]] = {}
-    depths: list[NDArray[np.float64]] = []
-    values: list[dict[str, NDArray[np.float64]]] = []
-    for trained, control in zip(features.unconstrained, features.untrained, strict=True):
-        layer = by_name[trained.layer]
-        alive = trained.images[~trained.dead]
-        if len(alive) == 0:
-            continue
-        options: dict[str, Any] = {
-            "receptive_field": layer.receptive_field,
-            "background": trained.settings["background"],
-        }
-        before = control.images[~control.dead]
-        measured[layer.name] = measure_complexity(
-            alive, untrained=before if len(before) else None, rng=seed, **options
-        )
-        values.append(complexity_of(alive, **options))
-        depths.append(np.full(len(alive), layer.depth, dtype=np.float64))
-    trend = {
-        name: rank_correlation(
-            np.concatenate(depths), np.concatenate([value[name] for value in values]), rng=seed
-        )
-        for name in (values[0] if len(values) > 1 else {})
-    }
-    return Complexity(measured, trend)
-
-
 def _class_images(network: "Classifier", logits: Layer, ascents: Ascents) -> FeatureImages:
     """One image per class: its logit minus the mean of the others."""
     classes = network.class_names
@@ -320,14 +283,6 @@ def _summary_of_faithfulness(faithfulness: Mapping[str, Faithfulness], layers: L
     return Summary(layers={la.name: {"faithfulness": entries.get(la.name, {})} for la in layers})
 
 
-def _summary_of_complexity(complexity: Complexity, layers: Layers) -> Summary:
-    entries = {name: as_entries(found) for name, found in complexity.layers.items()}
-    return Summary(
-        {"complexity_trend": as_entries(complexity.trend)},
-        {la.name: {"complexity": entries.get(la.name, {})} for la in layers},
-    )
-
-
 ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
 FEATURES = Stage(
     "features", "making feature images", features, version=2, summary=_summary_of_features
@@ -339,4 +294,3 @@ FAITHFULNESS = Stage(
     version=2,
     summary=_summary_of_faithfulness,
 )
-COMPLEXITY = Stage("complexity", "measuring complexity", complexity, summary=_summary_of_complexity)

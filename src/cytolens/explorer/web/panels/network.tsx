@@ -12,9 +12,7 @@ const MEASURES: Record<string, string> = {
   knn_accuracy: "Separation: accuracy of nearest neighbours",
   silhouette: "Separation: silhouette",
 };
-const COMPLEXITY: Record<string, string> = {
-  spectral_centroid: "Complexity: spectral centroid of feature images",
-};
+const COMPLEXITY = "second_order"; // the description that holds all others
 
 export function NetworkPanel({ explorer }: { explorer: Explorer }) {
   const { view, manifest } = explorer;
@@ -33,8 +31,7 @@ export function NetworkPanel({ explorer }: { explorer: Explorer }) {
       chance: values.map((entry) => entry?.null),
     };
   };
-  const first = Object.keys(layers.find((entry) => Object.keys(entry.complexity).length)?.complexity ?? {})[0] ?? "";
-  const complexity = first in COMPLEXITY ? first : first;
+  const complexity = curve("complexity", COMPLEXITY);
   return (
     <div class="network">
       <ol class="layers" aria-label="layers, in depth order">
@@ -59,10 +56,13 @@ export function NetworkPanel({ explorer }: { explorer: Explorer }) {
           />
         );
       })}
-      {complexity && (
+      {complexity.values.some((value) => value !== undefined) && (
         <DepthCurve
-          title={COMPLEXITY[complexity] ?? `Complexity: ${complexity.replaceAll("_", " ")}`} names={layers.map((entry) => entry.name)} chosen={chosen} format={formatNumber} onPick={pick}
-          lines={[{ name: "feature images", colour: seen("#009E73", explorer.theme), ...curve("complexity", complexity) }]}
+          title="Complexity: share that simple descriptions of a cell explain" names={layers.map((entry) => entry.name)} chosen={chosen} format={formatNumber} onPick={pick}
+          lines={[
+            { name: "trained", colour: seen("#009E73", explorer.theme), values: complexity.values, low: complexity.low, high: complexity.high },
+            { name: "before training", colour: seen("#D55E00", explorer.theme), dashed: true, values: complexity.untrained },
+          ]}
         />
       )}
       {layer && <LayerPage explorer={explorer} layer={layer} />}
