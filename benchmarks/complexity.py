@@ -1,4 +1,4 @@
-"""What simple descriptions explain of what each layer says, trained, before training, and at random.
+"""What simple descriptions explain of what each layer says: trained, untrained, random filters.
 
 python benchmarks/complexity.py RUN … [--networks 3]
 
@@ -16,15 +16,15 @@ from unittest import mock
 import numpy as np
 import typer
 
-import cytolens as cl
 from cytolens.classifier.model import renewed
 from cytolens.features import complexity
 from cytolens.features.descriptions import DESCRIPTIONS
 from cytolens.records.features import Complexity
+from cytolens.study.finished_run import FinishedRun, open_run
 from cytolens.study.stages.classifier import layers_with_channels
 
 
-def measured(run: cl.FinishedRun, seed: int) -> Complexity:
+def measured(run: FinishedRun, seed: int) -> Complexity:
     split = run["split"]
     return complexity.measure_complexity(
         run["network"],
@@ -41,7 +41,7 @@ def main(runs: Annotated[list[Path], typer.Argument()], networks: int = 3) -> No
     )
     print("|---|---|" + "---|" * (len(DESCRIPTIONS) + 2))
     for path in runs:
-        run = cl.open_run(path)
+        run = open_run(path)
         began = time.process_time()
         found = [measured(run, seed) for seed in range(networks)]
         spent = (time.process_time() - began) / networks
@@ -50,12 +50,11 @@ def main(runs: Annotated[list[Path], typer.Argument()], networks: int = 3) -> No
         ):
             unfair = measured(run, 0)
         for layer, shares in found[0].layers.items():
-            cells = [
-                f"{shares[name].value:.2f} / "
-                f"{np.mean([float(one.layers[layer][name].untrained or 0) for one in found]):.2f} / "
-                f"{found[0].random[layer][name]:.2f}"
-                for name in DESCRIPTIONS
-            ]
+            cells: list[str] = []
+            for name in DESCRIPTIONS:
+                before = np.mean([float(one.layers[layer][name].untrained or 0) for one in found])
+                random = found[0].random[layer][name]
+                cells.append(f"{shares[name].value:.2f} / {before:.2f} / {random:.2f}")
             last = DESCRIPTIONS[-1]
             gap, before = found[0].gaps[layer][last], unfair.layers.get(layer, {}).get(last)
             said = f"{gap.value:+.2f} ({gap.no_interval})"

@@ -6,7 +6,15 @@ import torch
 from torch import nn
 
 from cytolens.errors import InputError
-from cytolens.features.insertion import deletion, descending, displaced, insertion, measure_kept
+from cytolens.features.insertion import (
+    deletion,
+    descending,
+    displaced,
+    insertion,
+    local_contrast,
+    measure_kept,
+    moved_to,
+)
 from cytolens.features.modulation import modulate
 from cytolens.records.features import FeatureImages
 
@@ -101,3 +109,41 @@ def test_what_cannot_be_measured_says_why():
         measure_kept(blob_network(), images, replace(modulated, layer="2"))
     with pytest.raises(InputError, match="alive"):
         measure_kept(blob_network(), replace(images, dead=np.ones(2, bool)), modulated)
+
+
+def test_brightness_and_contrast_are_the_same_gains_elsewhere():
+    images = gallery()
+    modulated = modulate(images)
+    moved = moved_to(modulated.gain, images.images[:, 0])
+    assert np.allclose(np.sort(moved.ravel()), np.sort(modulated.gain.ravel()))
+    assert np.array_equal(moved[0].argmax(), images.images[0, 0].argmax())
+    found = measure_kept(blob_network(), images, modulated, rng=0)
+    for place in ("brightness", "contrast", "random"):
+        ahead = found["kept"].value - found[f"{place}_kept"].value
+        assert found[f"ahead_of_{place}"].value == pytest.approx(ahead)
+    assert found["ahead_of_brightness"].value == pytest.approx(0, abs=0.02)  # it is brightness
+
+
+def test_a_channel_of_darkness_is_told_apart_from_brightness():
+    images = gallery()
+    dark = replace(
+        images,
+        images=1 - images.images,
+        activation_maps=np.maximum(images.images[:, 0] - 0.2, 0),
+        settings={"background": [1.0]},
+    )
+    network = blob_network()
+    with torch.no_grad():
+        network[0].weight[0].fill_(-1.0)
+        network[0].bias[0] = 0.8
+    found = measure_kept(network, dark, modulate(dark), rng=0)
+    assert found["kept"].value > 0.4
+    assert found["ahead_of_brightness"].value > 0.3
+
+
+def test_local_contrast_is_where_intensity_changes():
+    image = np.zeros((1, 2, 32, 32), np.float32)
+    image[0, 1, :, 16:] = 1
+    found = local_contrast(image)[0]
+    assert found[:, 15:17].min() > 0.4
+    assert found[:, :8].max() < 1e-3

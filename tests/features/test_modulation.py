@@ -295,3 +295,15 @@ def test_what_cannot_be_explained_says_why():
         explain_cell(GranuleDetector(), image, layer="conv1", class_names=("a", "b", "c"))
     with pytest.raises(InputError, match="channel, y, x"):
         explain_cell(GranuleDetector(), image[0], layer="conv1", class_names=("a", "b"))
+
+
+def test_the_papers_product_is_black_where_the_gain_is_zero_whatever_the_background():
+    images = feature_images(one_hot(10, 7, 2))
+    blend, product = (modulate(images, background=0.4, form=form) for form in ("blend", "product"))
+    nothing = blend.gain == 0
+    assert nothing.any()
+    assert np.all(product.images[:, 0][nothing] == 0)
+    assert np.allclose(blend.images[:, 0][nothing], 0.4)
+    assert product.settings["form"] == "product"
+    with pytest.raises(SettingError, match="blend"):
+        modulate(images, form="cubist")

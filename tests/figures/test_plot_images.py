@@ -13,10 +13,16 @@ from made_records import (
     make_modulated,
     texts,
 )
+from matplotlib.figure import Figure
 
 from cytolens.figures.clusters import plot_clusters
 from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images, z_score
-from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
+from cytolens.figures.modulation import (
+    VEIL,
+    plot_cell_explanation,
+    plot_modulated,
+    salient_part,
+)
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
 
@@ -90,7 +96,34 @@ def test_modulated_images_stand_below_gain_and_feature_image(channels: int) -> N
     assert "conv3: modulated by their own activation maps" in written
     assert {"gain", "dead"} <= set(written)
     tiles = [image for image in figure.axes[0].images if image.get_array().shape[0] > 1]
-    assert len(tiles) == 4 * (2 * channels + 1)
+    assert len(tiles) == 4 * (3 * channels + 1)
+
+
+def test_what_a_channel_of_darkness_answers_to_is_seen_and_the_rest_has_a_tint() -> None:
+    black, gain = np.zeros((8, 8, 3)), np.zeros((8, 8))
+    gain[:, :4] = 1
+    shown = salient_part(black, gain)
+    assert np.all(shown[:, :4] == 0)
+    assert np.allclose(shown[:, 4:], VEIL)
+    assert len(set(VEIL)) == 3  # no grey, which intensities have
+
+
+def test_padding_is_marked_where_crops_were_padded() -> None:
+    images = make_images(count=2)
+    small = np.zeros_like(images.images)
+    small[..., 6:10, 6:12] = 1.0
+    images = replace(images, images=small, dead=np.zeros(2, bool))
+    modulated = replace(make_modulated(images), settings={"background": [0.0]})
+
+    def dotted(figure: Figure) -> int:
+        return sum(patch.get_linestyle() in (":", "dotted") for patch in figure.axes[0].patches)
+
+    assert dotted(plot_modulated(images, modulated, padded=True)) == 2
+    assert dotted(plot_modulated(images, modulated)) == 0
+    cell = make_explanation(make_cells(6), 1)
+    rows, columns = cell.image.shape[1:]
+    assert dotted(plot_cell_explanation(cell, crop_size=(rows - 6, columns))) == 2
+    assert dotted(plot_cell_explanation(cell, crop_size=(rows, columns + 9))) == 0
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])

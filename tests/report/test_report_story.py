@@ -72,6 +72,7 @@ FIGURES = [
     "explanation_1",
     "modulated_conv2",
     "modulated_conv1",
+    "kept",
 ]
 
 BRIEF = [

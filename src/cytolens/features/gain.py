@@ -19,6 +19,7 @@ from cytolens.errors import InputError, SettingError, choose
 
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest")
 NORMALISATIONS = ("peak", "percentile", "none")
+FORMS = ("blend", "product")
 PERCENTILE = 99.0  # per cent of the up-scaled map's pixels that stay below a gain of one
 
 Background = float | Sequence[float]
@@ -57,9 +58,18 @@ def gain_of(
 
 
 def apply_gain(
-    images: NDArray[np.float32], gain: NDArray[np.float32], *, background: Background
+    images: NDArray[np.float32],
+    gain: NDArray[np.float32],
+    *,
+    background: Background,
+    form: str = "blend",
 ) -> NDArray[np.float32]:
-    """background + (image - background) · gain, for images (K, C, H, W) and gains (K, H, W)."""
+    """background + (image - background) · gain, for images (K, C, H, W) and gains (K, H, W).
+
+    With the form "product" image · gain, whatever the background is.
+    """
+    if choose("form", form, FORMS) == "product":
+        return (images * gain[:, None]).astype(np.float32)
     level = background_levels(background, images.shape[1])
     return (level + (images - level) * gain[:, None]).astype(np.float32)
 

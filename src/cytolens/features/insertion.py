@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from cytolens.activations.capture import network_of
@@ -15,6 +16,7 @@ from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
 from cytolens.features.gain import apply_gain
+from cytolens.features.saliency import SMOOTHING
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
 from cytolens.records.features import FeatureImages, ModulatedImages
 
@@ -88,10 +90,13 @@ def measure_kept(
     The activation is the mean of the channel's rectified map; 0 is that of plain background, 1
     that of the whole feature image (or more). ``kept``: of the modulated image. ``insertion``:
     mean while the image is put into the background, a tenth of the pixels at a time, in the order
-    of the gain; ``deletion``: while they are taken out, the lower the better. The same with the
-    prefix ``random_`` for each gain pushed to a random place (`displaced`), and with the name of
-    each of ``others``, maps (K, H, W) that say another order. Means over channels with bootstrap
-    intervals; dead channels, and targets that are no channel, are left out.
+    of the gain; ``deletion``: while they are taken out, the lower the better. The same with a
+    prefix for the same gains elsewhere: ``random_`` in a random place (`displaced`),
+    ``brightness_`` on the brightest pixels, ``contrast_`` on those of strongest local contrast
+    (`local_contrast`), and with the name of each of ``others``, maps (K, H, W) that say another
+    order. ``ahead_of_…``: by how much ``kept`` is above theirs, channel by channel. Means over
+    channels with bootstrap intervals; dead channels, and targets that are no channel, are left
+    out, as are channels that plain background drives as much as the image does.
 
     Raises InputError where nothing is left, or where the two are not of the same targets.
     """
@@ -120,19 +125,47 @@ def measure_kept(
     span = np.where(full > none, full - none, np.nan)
     draw = generator(rng)
     orders = {"": gains, "random_": displaced(gains, rng=draw)}
-    orders |= {f"{name}_": maps[chosen] for name, maps in (others or {}).items()}
+    elsewhere = {
+        "brightness": (whole - nothing).mean(axis=1),
+        "contrast": local_contrast(whole),
+        **{name: maps[chosen] for name, maps in (others or {}).items()},
+    }
+    orders |= {f"{name}_": moved_to(gains, maps) for name, maps in elsewhere.items()}
     found: dict[str, Estimate] = {}
+    kept: dict[str, NDArray[np.float64]] = {}
     for prefix, maps in orders.items():
         columns = {
             "insertion": _mean_share(maps, nothing, whole, activation, none, full, TENTHS),
             "deletion": _mean_share(maps, whole, nothing, activation, none, full, TENTHS),
         }
-        if prefix in ("", "random_"):
-            faded = apply_gain(whole, maps.astype(np.float32), background=background)
-            columns["kept"] = np.clip((activation(faded) - none) / span, 0, 1)
+        faded = apply_gain(whole, maps.astype(np.float32), background=background)
+        columns["kept"] = kept[prefix] = np.clip((activation(faded) - none) / span, 0, 1)
         for name, values in columns.items():
             found[prefix + name] = mean_of(values, rng=draw)
+        if prefix:
+            found[f"ahead_of_{prefix[:-1]}"] = mean_of(kept[""] - kept[prefix], rng=draw)
     return found
+
+
+def moved_to(gains: Maps, order: Maps) -> NDArray[np.float32]:
+    """The same gains (K, H, W), the largest where ``order`` (K, H, W) is largest, and so on."""
+    moved = np.empty(gains.shape, np.float32).reshape(len(gains), -1)
+    ranked = -np.sort(-gains.reshape(len(gains), -1), axis=1)
+    np.put_along_axis(moved, descending(order), ranked.astype(np.float32), axis=1)
+    return moved.reshape(gains.shape)
+
+
+def local_contrast(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Standard deviation of the intensities about each pixel (N, H, W), in a Gaussian window.
+
+    Of images (N, C, H, W), the largest over image channels; the window's standard deviation is
+    a 32nd of the smaller side, as saliency is smoothed.
+    """
+    sigma = (0, 0, *[SMOOTHING * min(images.shape[2:])] * 2)
+    doubles = images.astype(np.float64)
+    mean = ndimage.gaussian_filter(doubles, sigma)
+    square = ndimage.gaussian_filter(doubles**2, sigma)
+    return np.sqrt(np.maximum(square - mean**2, 0)).max(axis=1).astype(np.float32)
 
 
 def _mean_share(

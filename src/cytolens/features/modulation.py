@@ -37,11 +37,15 @@ def modulate(
     background: Background | None = None,
     threshold: float = 0.0,
     stride: float | None = None,
+    form: str = "blend",
 ) -> ModulatedImages:
     """Feature images that fade to the background where their channel does not answer.
 
     Modulated image = background + (image - background) · gain, where the gain (H, W) is the
-    channel's rectified activation map, up-scaled to the image.
+    channel's rectified activation map, up-scaled to the image. ``form="product"`` is the paper's
+    image · gain instead, the same where the background is 0. What a channel likes of darkness, or
+    of the background itself, neither shows: `plot_modulated` fades what does not matter to paper
+    white, and draws a contour about what does.
 
     ``source``: "self" takes each feature image's own map; otherwise the name of a cell, whose
     maps (K, h, w), one per target, come as ``activation_maps``.
@@ -92,7 +96,7 @@ def modulate(
     return ModulatedImages(
         layer=images.layer,
         targets=images.targets,
-        images=apply_gain(images.images, gain, background=level),
+        images=apply_gain(images.images, gain, background=level, form=form),
         gain=gain,
         source=source,
         settings={
@@ -100,6 +104,7 @@ def modulate(
             "normalisation": normalisation,
             "background": levels.flatten().tolist(),
             "threshold": threshold,
+            "form": form,
             "stride": stride,
             "value_range": images.settings.get("value_range", (0.0, 1.0)),
         },

@@ -4,9 +4,13 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
+from cytolens.figures.kept import plot_kept
 from cytolens.figures.labels import format_interval
 from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Cells
 from cytolens.records.features import CellExplanation, ModulatedImages, Modulation
 from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.page import first_sentence
@@ -29,7 +33,13 @@ def figures(results: Results) -> Iterator[Drawing]:
             f"explanation_{place + 1}",
             f"Why {shown.name} is classified as {shown.predicted_class}",
             _explanation_caption(shown),
-            partial(plot_cell_explanation, shown, value_range=limits, **crops),
+            partial(
+                plot_cell_explanation,
+                shown,
+                value_range=limits,
+                crop_size=None if cells is None else tuple(cells.original_sizes[shown.cell]),
+                **crops,
+            ),
             _explanation_note(shown),
             fold="" if place == 0 else "More cells explained",
         )
@@ -41,10 +51,32 @@ def figures(results: Results) -> Iterator[Drawing]:
             f"modulated_{file_name(modulated.layer)}",
             f"Modulated feature images of {modulated.layer}",
             _modulated_caption(modulated, first=place == 0),
-            partial(plot_modulated, images, modulated, **crops),
+            partial(plot_modulated, images, modulated, padded=_padded(cells), **crops),
             kept_text(found.kept.get(modulated.layer, {})),
             fold="" if place == 0 else "Modulated images of the other layers",
         )
+    if len(found.kept) > 0 and found.galleries and found.galleries[0].source == "self":
+        caption = (
+            "Share of a channel's activation in the salient part of its image, and in the same "
+            "area of the brightest pixels, of those of strongest contrast, and in a random place. "
+            "Where brightness keeps as much as the activation map, the map says nothing that "
+            "brightness does not."
+        )
+        plot = partial(plot_kept, found.kept, results.layers)
+        note = (
+            "The gain is the up-scaled activation map; elsewhere the same gains are put in the "
+            "order of the other. Kept: of the modulated image. The other two: mean over nine steps "
+            "of a tenth of the pixels. 0 is plain background, 1 the whole image; channels that "
+            "background drives as much are left out. Band: 95 % interval over channels."
+        )
+        yield Drawing("kept", "Is the salient part more than brightness?", caption, plot, note)
+
+
+def _padded(cells: Cells | None) -> bool:
+    """Whether crops were padded."""
+    if cells is None:
+        return False
+    return bool((cells.original_sizes < np.array(cells.shape[1:])).any())
 
 
 def result(results: Results) -> str:
@@ -65,8 +97,25 @@ def kept_text(found: Mapping[str, Estimate]) -> str:
         f"moved to a random place: {share['random_kept']}). Put in a tenth of the pixels at a "
         f"time, they bring back {share['insertion']} of it on average "
         f"({share['random_insertion']}); {share['deletion']} stays when they are taken out "
-        f"({share['random_deletion']})."
+        f"({share['random_deletion']}).{_beside(found)}"
     )
+
+
+def _beside(found: Mapping[str, Estimate]) -> str:
+    """How the activation map does beside brightness and contrast, plainly."""
+    said: list[str] = []
+    for key, name in (
+        ("ahead_of_brightness", "the brightest pixels"),
+        ("ahead_of_contrast", "the pixels of strongest contrast"),
+    ):
+        if key not in found:
+            continue
+        more = found[key]
+        way = (
+            "more than" if more.least > 0 else "less than" if more.most < 0 else "about as much as"
+        )
+        said.append(f"{way} the same area of {name} (difference {format_interval(more)})")
+    return f" They keep {' and '.join(said)}." if said else ""
 
 
 def _modulated_caption(images: ModulatedImages, *, first: bool) -> str:
@@ -78,9 +127,10 @@ def _modulated_caption(images: ModulatedImages, *, first: bool) -> str:
         else f"the activation map of {images.source}"
     )
     return (
-        f"Each feature image multiplied by {source}, scaled up to the crop (the gain). What is "
-        "left is the part that excites the channel; the rest fades to background. The gain is as "
-        "coarse as the layer: its blur is no property of the feature."
+        f"The part of each feature image that excites its channel, by {source} scaled up to the "
+        "crop (the gain): inside the contour it is at least half. Below, what is outside fades to "
+        "blue; then the image times the gain, black where a channel answers to darkness. The gain "
+        "is as coarse as the layer. Dotted: padding begins."
     )
 
 

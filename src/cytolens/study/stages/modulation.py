@@ -153,5 +153,5 @@ def _summary_of_modulation(modulated: Modulation, layers: Layers) -> Summary:
 
 
 MODULATED = Stage(
-    "modulated", "modulating feature images", modulated, summary=_summary_of_modulation
+    "modulated", "modulating feature images", modulated, version=2, summary=_summary_of_modulation
 )
