@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from cytolens.simulation.simulate import Plant
 from cytolens.validation.planting import plant_pairs
@@ -41,6 +42,20 @@ def test_nothing_but_the_plant_tells_the_classes_apart():
     pairs = plant_pairs(N, Plant(kind="granule", contrast=1e-6), rng=2)
     images = pairs.cells.images.read_raw(np.arange(2 * N))
     assert np.mean(images[:N] != images[N:]) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["granule", "rim", "bar", "texture"])
+def test_away_from_the_plant_twins_are_the_same_to_their_noise(kind: str):
+    pairs = plant_pairs(N, Plant(kind=kind), rng=4)
+    counts = pairs.cells.images.read_raw(np.arange(2 * N)).reshape(2 * N, 48, 48).astype(int)
+    changed = counts[N:] - counts[:N]
+    light = ndimage.binary_dilation(pairs.masks, np.ones((1, 3, 3)), iterations=8)
+    far = ~light
+    assert far.mean() > 0.1
+    assert np.mean(changed[far] != 0) < 0.1  # the plant's light, spread by the lens
+    noise = counts[:N][far & ~pairs.cell_masks].std()
+    assert changed[far].std() < 0.5 * noise
+    assert changed[pairs.masks].mean() > 5 * noise
 
 
 def test_both_morphologies_carry_the_plant():

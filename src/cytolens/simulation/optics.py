@@ -146,14 +146,23 @@ def _positive_image(spectrum: NDArray[np.complex64], size: int) -> NDArray[np.fl
     return np.maximum(image, 0, out=image)
 
 
-def expose(photons: Floats, optics: Optics, draw: np.random.Generator) -> NDArray[np.uint16]:
+def expose(
+    photons: Floats,
+    optics: Optics,
+    draw: np.random.Generator,
+    *,
+    added: tuple[Floats, np.random.Generator] | None = None,
+) -> NDArray[np.uint16]:
     """Camera counts for an expected number of photons per pixel, both (n, H, W).
 
     Photon noise is Poisson, read noise Gaussian; counts are rounded and end at 0 and 4095.
     Hence variance = gain · (mean - offset) + (gain · read_noise)² + 1/12 (Janesick 2007, Photon
-    Transfer, chapter 5).
+    Transfer, chapter 5). ``added``: more photons (n, H, W), with random numbers of their own; the
+    same noise then lies over the rest of the picture with and without them.
     """
     electrons = draw.poisson(photons + optics.background).astype(np.float32)
+    if added is not None:
+        electrons += added[1].poisson(added[0])
     electrons += optics.read_noise * draw.standard_normal(photons.shape, dtype=np.float32)
     counts = electrons * np.float32(optics.gain) + np.float32(optics.offset)
     return np.clip(np.rint(counts), 0, SATURATION).astype(np.uint16)

@@ -126,7 +126,7 @@ def simulate(
     }
     properties: dict[str, NDArray[Any]] = {}
     for start in range(0, n, BATCH):
-        seeds = np.random.SeedSequence(entropy, spawn_key=(start // BATCH,)).spawn(3)
+        seeds = np.random.SeedSequence(entropy, spawn_key=(start // BATCH,)).spawn(4)
         # A whole batch is drawn even if only part of it is wanted: larger n, same first cells.
         batch = _simulate_batch(size, difficulty, plant, optics, types, seeds)
         stop = min(start + BATCH, n)
@@ -177,8 +177,11 @@ def _simulate_batch(
     types: CellTypes,
     seeds: list[np.random.SeedSequence],
 ) -> Simulation:
-    """``BATCH`` cells. Shape, plant and noise have a stream of random numbers each."""
-    draw, draw_plant, draw_noise = (np.random.default_rng(seed) for seed in seeds)
+    """``BATCH`` cells. Shape, plant, noise and the plant's noise have a stream each.
+
+    So a cell is the same, to its noise, with a plant and without.
+    """
+    draw, draw_plant, draw_noise, draw_more = (np.random.default_rng(seed) for seed in seeds)
     axis = ((np.arange(size) - (size - 1) / 2) * optics.pixel_size_um).astype(np.float32)
     first = draw.integers(0, 2, BATCH // 2)
     labels = np.stack([first, 1 - first], 1).ravel()  # each pair of cells holds one of each class
@@ -193,8 +196,10 @@ def _simulate_batch(
     )
     dye = render(shapes, axis, axis)
     image = through_lens(dye.total, dye.moment_1, dye.moment_2, shapes.defocus, optics)
-    planted = _add_plant(image, plant, shapes, dye, axis, order, optics, draw_plant)
-    image *= (optics.photons * shapes.light)[:, None, None]
+    planted = _plant(image.shape, plant, shapes, dye, axis, order, optics, draw_plant)
+    scale = (optics.photons * shapes.light)[:, None, None]
+    image *= scale
+    more = planted.light * scale
 
     pixel = optics.pixel_size_um
     nucleus_area = dye.nucleus.sum((1, 2)) * pixel**2
@@ -212,7 +217,7 @@ def _simulate_batch(
         "nc_ratio": nucleus_area / cell_area,
         "cell_diameter_um": 2 * shapes.radius,
         "brightness": shapes.dna,
-        "photons": image.sum((1, 2)),
+        "photons": (image + more).sum((1, 2)),
         "defocus_um": shapes.defocus,
         "angle_deg": np.rad2deg(_long_axis(dye.nucleus, axis)),
         "x_px": shapes.centre[:, 0] / pixel + (size - 1) / 2,
@@ -228,7 +233,7 @@ def _simulate_batch(
         name: column[back].astype(np.float32 if column.dtype.kind == "f" else column.dtype)
         for name, column in properties.items()
     }
-    counts = expose(image[back], optics, draw_noise)
+    counts = expose(image[back], optics, draw_noise, added=(more[back], draw_more))
     return Simulation(
         counts[:, None],
         shapes.labels[back],
@@ -255,6 +260,7 @@ def _long_axis(masks: NDArray[np.bool_], axis: Floats) -> NDArray[np.float64]:
 class _Planted:
     """Where the plants of a batch are; NaN where there is none."""
 
+    light: Floats  # (n, H, W), what it adds to the noiseless image
     present: NDArray[np.bool_]  # (n,)
     mask: NDArray[np.bool_]  # (n, H, W)
     place: Floats  # (n, 2), µm from the middle of the image
@@ -262,8 +268,8 @@ class _Planted:
     contrast: Floats  # (n,), peak behind the lens over the mean brightness of the nucleus
 
 
-def _add_plant(
-    image: Floats,
+def _plant(
+    shape: tuple[int, ...],
     plant: Plant | None,
     shapes: Shapes,
     dye: Dye,
@@ -272,13 +278,14 @@ def _add_plant(
     optics: Optics,
     draw: np.random.Generator,
 ) -> _Planted:
-    """Add the plant to the noiseless images, in place, and say where it is."""
-    n = len(image)
+    """What the plant adds to noiseless images of this ``shape`` (n, H, W), and where it is."""
+    n = shape[0]
     chance, far, way, angle = draw.uniform(0, 1, (4, n)).astype(np.float32)[:, order]
     none = np.full(n, np.nan, dtype=np.float32)
     planted = _Planted(
+        np.zeros(shape, dtype=np.float32),
         np.zeros(n, dtype=bool),
-        np.zeros(image.shape, dtype=bool),
+        np.zeros(shape, dtype=bool),
         np.full((n, 2), np.nan, dtype=np.float32),
         none,
         none.copy(),
@@ -297,7 +304,7 @@ def _add_plant(
     pattern, region = _draw_plant(plant, place, angle, radius, dye.edge[chosen], axis)
     level = (plant.peak * dye.nuclear_level[chosen])[:, None, None]
     seen = flat_through_lens(pattern * level, shapes.defocus[chosen], optics)
-    image[chosen] += seen
+    planted.light[chosen] = seen
     filled = seen
     if region is not pattern:
         filled = flat_through_lens(region, shapes.defocus[chosen], optics)
