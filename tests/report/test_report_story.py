@@ -39,6 +39,7 @@ from cytolens.records.separation import Similarity
 from cytolens.report import chapters
 from cytolens.report.chapter import MOST_WORDS, Drawing
 from cytolens.report.findings import answer, facts, rise_of_separation, warnings
+from cytolens.report.growth import growth_of_complexity
 from cytolens.report.page import render_report
 from cytolens.report.results import Results
 from cytolens.report.story import draw, find_chapters, tell
@@ -422,3 +423,21 @@ def test_channels_come_from_the_deepest_and_are_explained_once() -> None:
     assert table.rows[0] == ("conv1", "16", "15", "3", "0.40", "0.80", "0.80 [0.70, 0.90]")
     assert chapter.result.startswith("conv2: the decision changes most (0.50 logits) without")
     assert "and correlates with area 0.71 [0.60, 0.80]." in chapter.result
+
+
+def test_growing_complexity_is_claimed_only_against_the_untrained_network() -> None:
+    found = make_complexity(make_layers(8))
+    layer = list(found.layers)[-1]
+    assert "has made the network's features more complex" in growth_of_complexity(found)
+
+    def with_gap(**gaps: Estimate) -> str:
+        return growth_of_complexity(replace(found, gaps={layer: {**found.gaps[layer], **gaps}}))
+
+    level = dict.fromkeys(found.gaps[layer], Estimate(0.0, -0.1, 0.1))
+    assert "not clearly" in with_gap(**level)
+    less = with_gap(**{**level, "intensity": Estimate(-0.5, -0.6, -0.4)})
+    assert "brightness and size explain less" in less
+    two = Estimate(-0.1, np.nan, np.nan, no_interval="2 groups")
+    assert "cannot be said" in with_gap(**dict.fromkeys(level, two))
+    assert growth_of_complexity(None) == ""
+    assert any("more complex than their depth" in said for said in answer(results()))

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from cytolens.activations.layers import find_layers
 from cytolens.errors import MissingExtra
-from cytolens.validation.baselines import gradcam, integrated_gradients, require_captum
+from cytolens.validation.baselines import (
+    NETWORK_FREE,
+    gradcam,
+    integrated_gradients,
+    require_captum,
+)
 
 
 class Spots(nn.Module):
@@ -64,3 +69,14 @@ def test_without_captum_the_message_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingExtra, match=r"pip install 'cytolens\[captum\]'"):
         require_captum()
+
+
+@pytest.mark.parametrize("name", list(NETWORK_FREE))
+def test_a_map_without_a_network_points_at_the_only_spot_and_sees_no_background(name: str):
+    images = spots()
+    found = NETWORK_FREE[name](images, [0.1])
+    assert found.shape == (20, 16, 16)
+    assert found.min() >= 0
+    peaks = found.reshape(20, -1).argmax(1)
+    assert np.array_equal(peaks, images[:, 0].reshape(20, -1).argmax(1))
+    assert np.allclose(NETWORK_FREE[name](np.full_like(images, 0.1), 0.1), 0, atol=1e-6)

@@ -13,8 +13,9 @@ from cytolens.errors import ModelError, SettingError
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import KnownAnswer
 from cytolens.simulation.simulate import Plant
+from cytolens.validation.baselines import NETWORK_FREE
 from cytolens.validation.known_answers import Case, find_known_answer
-from cytolens.validation.page import standing, summary_of, verdict
+from cytolens.validation.page import PLAIN, RIVALS, standing, summary_of, verdict
 from cytolens.validation.suite import ValidationSettings, settings_for, write_page
 
 OWN = """
@@ -55,6 +56,7 @@ def test_explanations_find_what_the_classifier_demonstrably_uses(easy: KnownAnsw
 
 def test_every_method_has_every_measure_and_examples(easy: KnownAnswer):
     others = ("gradcam", "gradcam_early", "integrated_gradients", "untrained", "random")
+    others += tuple(NETWORK_FREE)
     for quantity in ("pointing", "iou", "insertion", "deletion"):
         for other in others:
             key = f"{other}_{quantity}"
@@ -118,7 +120,8 @@ def test_the_page_and_the_summary_hold_what_was_found(easy: KnownAnswer, tmp_pat
         assert granule[key] == easy.measures[key].as_dict()
         assert granule["grid"][0][key] == granule[key]
     assert granule["grid"][0]["setting"] == "default"
-    assert set(granule["grid"][0]["verdict"]) == {"gradcam", "integrated_gradients"}
+    assert set(granule["grid"][0]["verdict"]) == {*RIVALS, *PLAIN}
+    assert "difference of Gaussians" in page.read_text()
     assert 'src="http' not in page.read_text()
     assert {file.name for file in (tmp_path / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("pointing", "granule-default") for kind in ("png", "svg")

@@ -21,6 +21,13 @@ EXPLAINERS: Mapping[str, tuple[str, str]] = {
 }
 """Methods that are drawn: what they are called, and their colour."""
 
+PLAIN: Mapping[str, tuple[str, str]] = {
+    "brightness": ("plain brightness", PALETTE[3]),
+    "difference_of_gaussians": ("difference of Gaussians", PALETTE[4]),
+    "fine_detail": ("plain fine detail", PALETTE[5]),
+}
+"""Maps that know of no network, drawn hollow."""
+
 _SHORT = {"integrated_gradients": "integr. grad.", "untrained": "untrained"}
 _OUTLINE, _PEAK = "#56B4E9", "#FFFFFF"
 _GAP = 0.04  # inches between tiles
@@ -30,10 +37,12 @@ _GAP = 0.04  # inches between tiles
 def plot_pointing(answers: Sequence[KnownAnswer]) -> Figure:
     """Pointing and overlap of every method for every kind and setting, with 95 % intervals.
 
-    A grey tick marks the chance of pointing: that of a random pixel of the cell.
+    Hollow: maps that know of no network. A grey tick marks the chance of pointing: that of a
+    random pixel of the cell.
     """
     rows = [answer for answer in answers if "pointing" in answer.measures]
-    height = 0.75 + 0.34 * max(len(rows), 1)
+    drawn = {**EXPLAINERS, **PLAIN}
+    height = 0.95 + 0.5 * max(len(rows), 1)
     figure = Figure(figsize=(WIDTH, height))
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, quantity, title in (
@@ -41,12 +50,15 @@ def plot_pointing(answers: Sequence[KnownAnswer]) -> Figure:
         (right, "iou", "intersection over union with the plant"),
     ):
         for row, answer in enumerate(rows):
-            for place, (method, (_, colour)) in enumerate(EXPLAINERS.items()):
+            for place, (method, (_, colour)) in enumerate(drawn.items()):
                 key = quantity if method == "ours" else f"{method}_{quantity}"
-                estimate = answer.measures[key]
-                y = row + 0.2 * (place - 1.5)
+                estimate = answer.measures.get(key)
+                if estimate is None:
+                    continue
+                y = row + 0.84 * ((place + 0.5) / len(drawn) - 0.5)
+                inside = "white" if method in PLAIN else colour
                 axes.plot([estimate.low, estimate.high], [y, y], color=colour, linewidth=1.2)
-                axes.plot(estimate.value, y, "o", color=colour, markersize=3.6)
+                axes.plot(estimate.value, y, "o", color=colour, mfc=inside, markersize=3.4)
             if quantity == "pointing":
                 chance = answer.measures["chance"].value
                 axes.plot([chance, chance], [row - 0.4, row + 0.4], color="#999999", linewidth=1)
@@ -61,13 +73,16 @@ def plot_pointing(answers: Sequence[KnownAnswer]) -> Figure:
     left.set_ylim(len(rows) - 0.4, -0.6)
     left.tick_params(axis="y", length=0)
     handles = [
-        Line2D([], [], color=colour, marker="o", markersize=3.6, label=name)
-        for name, colour in EXPLAINERS.values()
-    ]
+        Line2D(
+            [], [], color=colour, marker="o", markersize=3.6, label=name,
+            mfc="white" if method in PLAIN else colour,
+        )
+        for method, (name, colour) in drawn.items()
+    ]  # fmt: skip
     handles.append(Line2D([], [], color="#999999", linewidth=1, label="chance"))
-    figure.legend(handles=handles, loc="lower center", ncols=5, bbox_to_anchor=(0.5, 0))
+    figure.legend(handles=handles, loc="lower center", ncols=4, bbox_to_anchor=(0.5, 0))
     figure.subplots_adjust(
-        left=0.19, right=0.99, top=1 - 0.25 / height, bottom=0.5 / height, wspace=0.05
+        left=0.19, right=0.99, top=1 - 0.25 / height, bottom=0.7 / height, wspace=0.05
     )
     return figure
 

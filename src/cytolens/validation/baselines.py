@@ -1,9 +1,11 @@
-"""The saliency methods that people use, from captum, to compare with: Grad-CAM and path gradients.
+"""What saliency is compared with: methods that people use, from captum, and no network at all.
 
-captum is an optional extra; it is imported when a baseline is asked for.
+captum is an optional extra; it is imported when Grad-CAM or path gradients are asked for. The maps
+without a network know nothing of the classifier: where they point at a plant as often, pointing
+proves nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from torch import nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
@@ -20,6 +23,7 @@ from cytolens.records.layers import Layer
 
 STEPS = 50  # of the path of integrated gradients: captum's default
 BATCH = 16  # cells at a time
+FINE = 1.0  # pixels, standard deviation of the smallest structure looked for without a network
 
 
 def gradcam(
@@ -73,6 +77,46 @@ def integrated_gradients(
             )
             found.append(given.sum(dim=1).clamp(min=0).detach().float().cpu().numpy())
     return np.concatenate(found)
+
+
+def brightness(images: NDArray[np.float32], background: Background) -> NDArray[np.float64]:
+    """How far above the background each pixel is, (N, H, W), summed over image channels, ≥ 0."""
+    above = _above(images, background)
+    return ndimage.gaussian_filter(np.maximum(above, 0), (0, FINE, FINE))
+
+
+def difference_of_gaussians(
+    images: NDArray[np.float32], background: Background
+) -> NDArray[np.float64]:
+    """How far each place stands out from around it, (N, H, W): spots and lines, bright or dark.
+
+    Of Gaussians of 1.6 and 2.6 times `FINE`, the ratio that is nearest to the Laplacian (Marr &
+    Hildreth 1980, Proc. R. Soc. B 207).
+    """
+    above = _above(images, background)
+    fine, wide = (ndimage.gaussian_filter(above, (0, s, s)) for s in (1.6 * FINE, 2.6 * FINE))
+    return np.abs(fine - wide)
+
+
+def fine_detail(images: NDArray[np.float32], background: Background) -> NDArray[np.float64]:
+    """How strong what is finer than a pixel is at each place, (N, H, W): the root of its power."""
+    above = _above(images, background)
+    detail = above - ndimage.gaussian_filter(above, (0, FINE, FINE))
+    power = ndimage.gaussian_filter(detail**2, (0, 1.5 * FINE, 1.5 * FINE))
+    return np.sqrt(np.maximum(power, 0))
+
+
+NETWORK_FREE: Mapping[str, Callable[[NDArray[np.float32], Background], NDArray[np.float64]]] = {
+    "brightness": brightness,
+    "difference_of_gaussians": difference_of_gaussians,
+    "fine_detail": fine_detail,
+}
+"""Maps that know of no network, by name."""
+
+
+def _above(images: NDArray[np.float32], background: Background) -> NDArray[np.float64]:
+    level = background_levels(background, images.shape[1])
+    return (images - level).sum(axis=1, dtype=np.float64)
 
 
 def _batches(images: NDArray[np.float32], device: torch.device) -> Sequence[torch.Tensor]:

@@ -21,7 +21,7 @@ from cytolens.records.cells import Progress
 from cytolens.records.features import KnownAnswer
 from cytolens.records.layers import Layer
 from cytolens.simulation.simulate import Plant
-from cytolens.validation.baselines import gradcam, integrated_gradients
+from cytolens.validation.baselines import NETWORK_FREE, gradcam, integrated_gradients
 from cytolens.validation.measures import chance_of, overlap, points_at
 from cytolens.validation.planting import CLASS_NAMES, plant_pairs
 
@@ -63,9 +63,10 @@ def find_known_answer(
     on the plant; ``chance``, of pointing, for a random pixel of the cell; and ``pointing``,
     ``iou``, ``insertion`` into the plain twin and ``deletion`` from the cell, of our saliency, and
     with a prefix of ``gradcam`` (last convolution), ``gradcam_early`` (at our layer),
-    ``integrated_gradients``, our saliency in an ``untrained`` network, and ours at a ``random``
-    place. ``ahead``: ours minus each of these, cell by cell. Intervals: bootstrap over cells, for
-    this one network. With fewer than ten such cells only the first three are measured.
+    ``integrated_gradients``, our saliency in an ``untrained`` network, ours at a ``random``
+    place, and of maps that know of no network (`baselines.NETWORK_FREE`). ``ahead``: ours minus
+    each of these, cell by cell. Intervals: bootstrap over cells, for this one network. With fewer
+    than ten such cells only the first three are measured.
 
     ``device``: where the network is trained. Raises ModelError for an architecture without
     positions, MissingExtra without captum.
@@ -165,6 +166,7 @@ def _saliencies(
         ),
         "untrained": control,
         "random": displaced(ours, rng=rng),
+        **{name: plain(images, background) for name, plain in NETWORK_FREE.items()},
     }
 
 

@@ -15,6 +15,13 @@ from cytolens.report.page import Fact, ReportContent, ReportFigure, ReportTable,
 from cytolens.validation.known_answers import FEWEST
 
 RIVALS = {"gradcam": "Grad-CAM", "integrated_gradients": "integrated gradients"}
+PLAIN = {
+    "brightness": "plain brightness",
+    "difference_of_gaussians": "difference of Gaussians",
+    "fine_detail": "plain fine detail",
+}
+"""Maps that know of no network: where these point as well, pointing says nothing of it."""
+_OTHERS = {**RIVALS, **PLAIN}
 HEADLINE = (
     "pointing",
     "iou",
@@ -59,13 +66,15 @@ def summary_of(answers: Sequence[KnownAnswer], settings: Mapping[str, Any]) -> d
 
 
 def verdict(answer: KnownAnswer, *, quantity: str = "pointing") -> dict[str, str]:
-    """By rival: "ahead", "level" or "behind", as the interval of the difference lies.
+    """By rival, with a network and without: "ahead", "level" or "behind".
+
+    As the interval of the difference lies.
 
     Level where it holds 0. Empty where the classifier does not use the plant.
     """
     return {
         rival: standing(answer.ahead[f"{rival}_{quantity}"])
-        for rival in RIVALS
+        for rival in _OTHERS
         if f"{rival}_{quantity}" in answer.ahead
     }
 
@@ -105,7 +114,7 @@ def answers_page(
         question=(
             "Simulated cells, alike but for one planted feature; a classifier that has to use it "
             f"({network}); and saliency that has to find it, against Grad-CAM and integrated "
-            "gradients from captum, and against an untrained network."
+            "gradients from captum, plain maps without a network, and an untrained network."
         ),
         answer=tuple(_sentence(answer, answer.kind) for answer in default),
         facts=tuple(
@@ -148,7 +157,7 @@ def _stands(answer: KnownAnswer, quantity: str) -> str:
     by_standing: dict[str, list[str]] = {}
     for rival, word in verdict(answer, quantity=quantity).items():
         by_standing.setdefault("level with" if word == "level" else f"{word} of", []).append(
-            RIVALS[rival]
+            _OTHERS[rival]
         )
     if "behind of" in by_standing:
         by_standing["behind"] = by_standing.pop("behind of")
@@ -157,7 +166,7 @@ def _stands(answer: KnownAnswer, quantity: str) -> str:
 
 def _warnings(answers: Sequence[KnownAnswer]) -> tuple[str, ...]:
     behind = [
-        f"{a.kind}, {a.setting}: behind {RIVALS[rival]} in pointing "
+        f"{a.kind}, {a.setting}: behind {_OTHERS[rival]} in pointing "
         f"({format_interval(a.measures['pointing'])} against "
         f"{format_interval(a.measures[f'{rival}_pointing'])})"
         for a in answers
@@ -189,21 +198,22 @@ def _results(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> S
             format_number(a.measures["drop"].value),
             str(a.n),
             _of(a, "pointing"),
-            _of(a, "gradcam_pointing"),
-            _of(a, "integrated_gradients_pointing"),
+            *(_against(a, other, "pointing") for other in _OTHERS),
             _value(a, "untrained_pointing"),
             _value(a, "chance"),
         )
         for a in answers
     )
     header = (
-        "plant", "setting", "accuracy", "drop", "cells", "cytolens", "Grad-CAM",
-        "integrated gradients", "untrained", "chance",
+        "plant", "setting", "accuracy", "drop", "cells", "cytolens", *_OTHERS.values(),
+        "untrained", "chance",
     )  # fmt: skip
     caption = (
         "Accuracy: balanced, on held-out cells. Drop: of the probability of “planted” when the "
         "plant is taken out of a cell. Then the share of cells whose saliency peaks on the plant, "
-        "or at most one pixel from it, with 95 % intervals (bootstrap over cells)."
+        "or at most one pixel from it, with 95 % intervals (bootstrap over cells). Plain maps know "
+        "of no network: where they do as well, pointing says nothing of the network. In words: "
+        "cytolens against that method, cell by cell."
     )
     figure = ReportFigure(
         "pointing",
@@ -236,7 +246,7 @@ def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Sect
             answer.setting,
             title,
             _of(answer, measure),
-            *(_against(answer, rival, measure) for rival in (*RIVALS, "gradcam_early")),
+            *(_against(answer, rival, measure) for rival in (*_OTHERS, "gradcam_early")),
             _value(answer, f"untrained_{measure}"),
             _value(answer, f"random_{measure}"),
         )
@@ -246,7 +256,7 @@ def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Sect
     )
     layer = answers[0].layer
     header = (
-        "setting", "measure", "cytolens", *RIVALS.values(), f"Grad-CAM at {layer}", "untrained",
+        "setting", "measure", "cytolens", *_OTHERS.values(), f"Grad-CAM at {layer}", "untrained",
         "random",
     )  # fmt: skip
     caption = (
@@ -263,6 +273,8 @@ def _kind(answers: Sequence[KnownAnswer], pictures: Mapping[str, bytes]) -> Sect
 
 
 def _against(answer: KnownAnswer, rival: str, measure: str) -> str:
+    if f"{rival}_{measure}" not in answer.ahead:
+        return "–"
     difference = answer.ahead[f"{rival}_{measure}"]
     if measure == "deletion":  # where less is better
         difference = Estimate(-difference.value, -difference.high, -difference.low)
@@ -283,8 +295,10 @@ def _method(answers: Sequence[KnownAnswer]) -> Section:
         "background; smoothed with a 32nd of the crop. It is the saliency that the report shows "
         "for a cell.",
         "Grad-CAM: captum, last convolution (and at our layer). Integrated gradients: captum, 50 "
-        "steps from the background. Of all methods the positive part is used. Untrained: our "
-        "saliency in the same architecture with random weights.",
+        "steps from the background. Plain maps: intensity above the background; the difference "
+        "of Gaussians of 1.6 and 2.6 pixels; the power of what is finer than a pixel. Of all "
+        "methods the positive part is used. Untrained: our saliency in the same architecture with "
+        "random weights, its batch normalisation from cells.",
         "Pointing allows one pixel outside the mask. Insertion puts the most salient pixels of the "
         "planted cell into its plain twin, deletion takes them out; both give the mean share of "
         "the evidence (logit of planted minus plain) at 0.5, 1, 2, 4, 8, 16 % of the pixels.",

@@ -24,6 +24,7 @@ from cytolens.validation.known_answers import Case, find_known_answer
 from cytolens.validation.page import answers_page, draw_answers, summary_of
 
 KINDS = ("granule", "bar", "rim", "texture")
+_MEASURES = 2  # raised when answers hold other measures than before, or other cells
 LOW, SMALL = 0.5, 0.6  # of the default contrast and of the default size
 QUICK: Mapping[str, Any] = {"cells": 300, "epochs": 12, "explained": 30, "grid": False}
 Announce = Callable[[str], AbstractContextManager[Progress]]
@@ -149,4 +150,4 @@ def _recipe(settings: ValidationSettings) -> dict[str, Any]:
     if settings.model is not None:
         file = Path(settings.model.rpartition(":")[0])
         chosen["architecture"] = file.read_text() if file.is_file() else ""
-    return {**chosen, "version": __version__}
+    return {**chosen, "version": __version__, "measures": _MEASURES}

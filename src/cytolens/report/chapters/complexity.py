@@ -42,9 +42,17 @@ def sentences(results: Results) -> tuple[str, ...]:
         f"{format_interval(last)} of what those of {names[-1]} say; before training that is "
         f"{format_number(last.untrained)}."
     )
-    told = fall_text(found.falls["intensity"]) if "intensity" in found.falls else ""
-    more = f"What brightness and size alone explain is {told}." if told else ""
+    more, alone = "", found.layers[names[-1]].get("intensity")
+    if alone is not None and "intensity" in found.falls:
+        more = (
+            f"Brightness and size alone explain {format_interval(alone)} of what {names[-1]} says, "
+            f"before training {format_number(alone.untrained)}: {_fallen(found)}."
+        )
     return (text, growth_of_complexity(found), *([more] if more else []))
+
+
+def _fallen(found: Complexity) -> str:
+    return f"the share is {fall_text(found.falls['intensity'])}"
 
 
 def _note(found: Complexity) -> str:
