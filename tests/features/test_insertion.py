@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 from cytolens.errors import InputError
+from cytolens.features.gain import descending, moved_to
 from cytolens.features.insertion import (
     deletion,
-    descending,
     displaced,
     insertion,
     local_contrast,
     measure_kept,
-    moved_to,
 )
 from cytolens.features.modulation import modulate
 from cytolens.records.features import FeatureImages
@@ -147,3 +146,27 @@ def test_local_contrast_is_where_intensity_changes():
     found = local_contrast(image)[0]
     assert found[:, 15:17].min() > 0.4
     assert found[:, :8].max() < 1e-3
+
+
+def test_the_salient_part_keeps_more_than_a_coarse_map_and_is_judged_with_it():
+    images = gallery()
+    coarse = images.activation_maps.reshape(2, 4, 5, 4, 5).mean((2, 4))
+    images = replace(images, activation_maps=coarse.astype(np.float32))
+    modulated = modulate(images, model=blob_network())
+    assert modulated.salient is not None
+    assert np.allclose(np.sort(modulated.salient[0].ravel()), np.sort(modulated.gain[0].ravel()))
+    found = measure_kept(blob_network(), images, modulated, rng=0)
+    assert found["salient_kept"].value > found["kept"].value
+    assert found["salient_insertion"].value > found["insertion"].value
+    more = found["salient_kept"].value - found["random_kept"].value
+    assert found["salient_ahead_of_random"].value == pytest.approx(more)
+
+
+def test_a_channel_that_background_drives_keeps_its_own_map():
+    network = blob_network()
+    with torch.no_grad():
+        network[0].weight[0].fill_(-1.0)
+        network[0].bias[0] = 1.0  # answers to what is dark, as the background is
+    modulated = modulate(gallery(), model=network)
+    assert modulated.salient is not None
+    assert np.array_equal(modulated.salient[0], modulated.gain[0])

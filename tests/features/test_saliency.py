@@ -4,7 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from cytolens.errors import InputError, ModelError, SettingError
-from cytolens.features.saliency import contrasting, explaining_layer, measure_saliency
+from cytolens.features.saliency import (
+    channel_saliency,
+    contrasting,
+    explaining_layer,
+    measure_saliency,
+)
 from cytolens.records.layers import Layer
 
 SIZE = 24
@@ -157,3 +162,23 @@ def test_cells_are_explained_at_the_deepest_layer_that_sees_a_third_of_the_crop(
     assert explaining_layer(layers, 8).name == "a"
     assert explaining_layer(layers[2:], 48).name == "c"
     assert explaining_layer([], 48) is None
+
+
+def test_what_drives_a_channel_is_where_its_feature_is_and_not_its_whole_field():
+    """A wide average of spots: the map of the second layer is broad, the saliency is the spot."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 1, 1, bias=False), nn.ReLU(), nn.Conv2d(1, 2, 9, padding=4, bias=False),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2),
+    )  # fmt: skip
+    with torch.no_grad():
+        network[0].weight.fill_(1)
+        network[2].weight[0].fill_(1)
+        network[2].weight[1].fill_(-1)
+    image = np.zeros((2, 1, 24, 24), np.float32)
+    image[:, 0, 6:8, 15:17] = 1
+    found = channel_saliency(network, image, np.array([0, 1]), layer="2", smoothing=0.5)
+    assert found.shape == (2, 24, 24)
+    assert found[0, 6:8, 15:17].min() > 10 * found[0, :, :10].max()
+    assert found[1].max() == 0  # that channel the image does not drive
+    with pytest.raises(SettingError, match="positions"):
+        channel_saliency(network, image, np.array([0, 1]), layer="logits")

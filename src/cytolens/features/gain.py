@@ -74,6 +74,19 @@ def apply_gain(
     return (level + (images - level) * gain[:, None]).astype(np.float32)
 
 
+def moved_to(gains: NDArray[np.floating], order: NDArray[np.floating]) -> NDArray[np.float32]:
+    """The same gains (K, H, W), the largest where ``order`` (K, H, W) is largest, and so on."""
+    moved = np.empty(gains.shape, np.float32).reshape(len(gains), -1)
+    ranked = -np.sort(-gains.reshape(len(gains), -1), axis=1)
+    np.put_along_axis(moved, descending(order), ranked.astype(np.float32), axis=1)
+    return moved.reshape(gains.shape)
+
+
+def descending(saliency: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Pixels (N, H · W) of each map, the most salient first; ties in the order of the pixels."""
+    return np.argsort(-saliency.reshape(len(saliency), -1), axis=1, kind="stable")
+
+
 def upscale(
     maps: NDArray[np.float32],
     size: tuple[int, ...],

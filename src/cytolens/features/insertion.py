@@ -15,7 +15,7 @@ from cytolens.activations.layers import resolve_layer
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
-from cytolens.features.gain import apply_gain
+from cytolens.features.gain import apply_gain, descending, moved_to
 from cytolens.features.saliency import SMOOTHING
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
 from cytolens.records.features import FeatureImages, ModulatedImages
@@ -72,11 +72,6 @@ def displaced(maps: Maps, *, rng: Rng = None) -> Maps:
     return np.stack([np.roll(m, way, (0, 1)) for m, way in zip(maps, ways, strict=True)])
 
 
-def descending(saliency: Maps) -> NDArray[np.int64]:
-    """Pixels (N, H · W) of each map, the most salient first; ties in the order of the pixels."""
-    return np.argsort(-saliency.reshape(len(saliency), -1), axis=1, kind="stable")
-
-
 def measure_kept(
     model: nn.Module | Classifier,
     images: FeatureImages,
@@ -94,9 +89,11 @@ def measure_kept(
     prefix for the same gains elsewhere: ``random_`` in a random place (`displaced`),
     ``brightness_`` on the brightest pixels, ``contrast_`` on those of strongest local contrast
     (`local_contrast`), and with the name of each of ``others``, maps (K, H, W) that say another
-    order. ``ahead_of_…``: by how much ``kept`` is above theirs, channel by channel. Means over
-    channels with bootstrap intervals; dead channels, and targets that are no channel, are left
-    out, as are channels that plain background drives as much as the image does.
+    order; and ``salient_`` where the modulated images have it. ``ahead_of_…``: by how much
+    ``kept`` is above theirs, channel by channel; ``salient_ahead_of_…`` by how much
+    ``salient_kept`` is. Means over channels with bootstrap intervals; dead channels, and targets
+    that are no channel, are left out, as are channels that plain background drives as much as
+    the image does.
 
     Raises InputError where nothing is left, or where the two are not of the same targets.
     """
@@ -124,7 +121,10 @@ def measure_kept(
     none, full = activation(nothing), activation(whole)
     span = np.where(full > none, full - none, np.nan)
     draw = generator(rng)
-    orders = {"": gains, "random_": displaced(gains, rng=draw)}
+    orders = {"": gains}
+    if modulated.salient is not None:
+        orders["salient_"] = modulated.salient[chosen]
+    orders["random_"] = displaced(gains, rng=draw)
     elsewhere = {
         "brightness": (whole - nothing).mean(axis=1),
         "contrast": local_contrast(whole),
@@ -142,17 +142,12 @@ def measure_kept(
         columns["kept"] = kept[prefix] = np.clip((activation(faded) - none) / span, 0, 1)
         for name, values in columns.items():
             found[prefix + name] = mean_of(values, rng=draw)
-        if prefix:
+        if prefix not in ("", "salient_"):
             found[f"ahead_of_{prefix[:-1]}"] = mean_of(kept[""] - kept[prefix], rng=draw)
+            if "salient_" in kept:
+                more = kept["salient_"] - kept[prefix]
+                found[f"salient_ahead_of_{prefix[:-1]}"] = mean_of(more, rng=draw)
     return found
-
-
-def moved_to(gains: Maps, order: Maps) -> NDArray[np.float32]:
-    """The same gains (K, H, W), the largest where ``order`` (K, H, W) is largest, and so on."""
-    moved = np.empty(gains.shape, np.float32).reshape(len(gains), -1)
-    ranked = -np.sort(-gains.reshape(len(gains), -1), axis=1)
-    np.put_along_axis(moved, descending(order), ranked.astype(np.float32), axis=1)
-    return moved.reshape(gains.shape)
 
 
 def local_contrast(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,17 +14,27 @@ from torch import nn
 
 from cytolens.activations.capture import capture, device_of, evaluating, network_of
 from cytolens.activations.layers import resolve_layer
+from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError, SettingError
 from cytolens.features.decision import gradient_times_activation
-from cytolens.features.gain import Background, apply_gain, background_levels, gain_of
+from cytolens.features.gain import (
+    Background,
+    apply_gain,
+    background_levels,
+    gain_of,
+    moved_to,
+)
 from cytolens.features.saliency import (
+    channel_saliency,
     contrasting,
     measure_saliency,
     require_positions,
 )
 from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages
 from cytolens.records.layers import Layer
+
+_MOSTLY = 0.8  # of an image's activation: a channel that background alone drives as much
 
 
 def modulate(
@@ -38,6 +48,7 @@ def modulate(
     threshold: float = 0.0,
     stride: float | None = None,
     form: str = "blend",
+    model: nn.Module | Classifier | None = None,
 ) -> ModulatedImages:
     """Feature images that fade to the background where their channel does not answer.
 
@@ -46,6 +57,10 @@ def modulate(
     image · gain instead, the same where the background is 0. What a channel likes of darkness, or
     of the background itself, neither shows: `plot_modulated` fades what does not matter to paper
     white, and draws a contour about what does.
+
+    A map is as coarse as its layer, and says where a neuron answers, not to what in its field.
+    With the ``model`` comes ``salient``: the same gains in the order of `channel_saliency`, where
+    a channel has any. It is of the image itself, so only with ``source="self"``.
 
     ``source``: "self" takes each feature image's own map; otherwise the name of a cell, whose
     maps (K, h, w), one per target, come as ``activation_maps``.
@@ -93,9 +108,13 @@ def modulate(
         threshold=threshold,
         stride=stride,
     )
+    salient = None
+    if model is not None and own and (images.channels >= 0).all():
+        salient = salient_gain(model, images.images, images.channels, gain, images.layer, level)
     return ModulatedImages(
         layer=images.layer,
         targets=images.targets,
+        salient=salient,
         images=apply_gain(images.images, gain, background=level, form=form),
         gain=gain,
         source=source,
@@ -109,6 +128,32 @@ def modulate(
             "value_range": images.settings.get("value_range", (0.0, 1.0)),
         },
     )
+
+
+def salient_gain(
+    model: nn.Module | Classifier,
+    images: NDArray[np.float32],
+    channels: NDArray[np.int64],
+    gain: NDArray[np.float32],
+    layer: Layer | str,
+    background: Background,
+) -> NDArray[np.float32]:
+    """The gains (K, H, W) moved to what in each image (K, C, H, W) drives its channel (K,).
+
+    As they are for channels that plain background drives nearly as much as the image: what is
+    there beyond the background is not what they answer to.
+    """
+    plain = np.broadcast_to(background_levels(background, images.shape[1])[None], images.shape)
+    rows = np.arange(len(images))
+    whole, none = (
+        capture_maps(network_of(model), np.ascontiguousarray(one), layer)[rows, channels]
+        for one in (images, plain)
+    )
+    saliency = channel_saliency(model, images, channels, layer=layer, background=background)
+    peak = np.maximum(saliency.max(axis=(1, 2), keepdims=True), 1e-30)
+    order = saliency / peak + 1e-3 * gain  # where there is no evidence at all, in that of the gain
+    driven = none.mean((1, 2)) < _MOSTLY * whole.mean((1, 2))
+    return np.where(driven[:, None, None], moved_to(gain, order), gain).astype(np.float32)
 
 
 def explain_cell(
@@ -219,6 +264,14 @@ def explain_cell(
             targets=targets,
             images=shown,
             gain=gain,
+            salient=salient_gain(
+                network,
+                np.repeat(image[None], len(deciding), axis=0).astype(np.float32),
+                deciding,
+                gain,
+                found,
+                background,
+            ),
             source=name or f"cell {cell}",
             settings={
                 "interpolation": interpolation,

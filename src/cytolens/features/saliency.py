@@ -13,7 +13,7 @@ gradients, Erion et al. 2021): on planted rims, which lie all around a cell, the
 the rim in 0.98 instead of 0.90 of the cells, and nothing else lost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -106,16 +106,18 @@ def measure_saliency(
 
         def along(start: Tensor, end: Tensor, count: int) -> NDArray[np.float32]:
             """Evidence (n, H, W) from ``start`` to ``end``, where it is positive."""
-            maps = _along_path(network, (start, end), values, places, logits, target, count)
+            network(end)
+            given = values[logits].detach().argmax(1)
+            wanted = given if target is None else torch.full_like(given, target)
+
+            def score() -> Tensor:
+                return decision(values[logits], wanted).sum()
+
+            maps = _along_path(network, (start, end), values, places, score, count)
             if maps[-1] is None:
                 raise does_not_depend_on(found)
             strides = [None] * (len(maps) - 1) + [stride]
-            upscaled = [
-                upscale(m.float().cpu().numpy(), shape[1:], interpolation=interpolation, stride=s)
-                for m, s in zip(maps, strides, strict=True)
-                if m is not None
-            ]
-            return np.maximum(np.mean(upscaled, axis=0), 0)
+            return _agreed(maps, shape[1:], interpolation=interpolation, strides=strides)
 
         for first in range(0, len(images), batch_size):
             batch = np.array(images[first : first + batch_size], dtype=np.float32)
@@ -129,6 +131,75 @@ def measure_saliency(
     sigma = SMOOTHING * min(shape[1:]) if smoothing is None else smoothing
     smooth = ndimage.gaussian_filter(np.concatenate(rows), (0, sigma, sigma), mode="constant")
     return smooth.astype(np.float32)
+
+
+def channel_saliency(
+    model: nn.Module | Classifier,
+    images: NDArray[np.float32],
+    channels: NDArray[np.int64],
+    *,
+    layer: Layer | str,
+    background: Background = 0.0,
+    steps: int = STEPS,
+    smoothing: float | None = None,
+    batch_size: int = 32,
+) -> NDArray[np.float32]:
+    """What in each image (K, C, H, W) drives its channel (K,) of the layer: (K, H, W), ≥ 0.
+
+    As `measure_saliency`, of the mean of the channel's rectified map instead of a decision, along
+    the path from the background, over the input and the convolutions and blocks before the
+    layer. A place counts by what the image has there beyond the background, so that it is finer
+    than the channel's map, and sees what within its field the channel answers to. Zero for a
+    channel that the background drives as much.
+    """
+    network = network_of(model)
+    shape = (int(images.shape[1]), int(images.shape[2]), int(images.shape[3]))
+    found = resolve_layer(network, shape, layer)
+    require_positions(found)
+    places = [
+        la.pre_activation
+        for la in find_layers(network, shape)
+        if la.kind in _KINDS and la.depth < found.depth
+    ]
+    paper = torch.from_numpy(background_levels(background, shape[0]).copy()).to(device_of(network))
+    rows: list[NDArray[np.float32]] = []
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluating(network),
+        capture(network, [*places, found.activation]) as values,
+    ):
+        for first in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.array(images[first : first + batch_size], np.float32))
+            wanted = torch.from_numpy(channels[first : first + batch_size].copy())
+            wanted = wanted.to(paper.device)
+
+            def score(wanted: Tensor = wanted) -> Tensor:
+                maps = values[found.activation].clamp(min=0)
+                return (
+                    maps[torch.arange(len(wanted), device=maps.device), wanted].mean((1, 2)).sum()
+                )
+
+            maps = _along_path(network, (paper, batch.to(paper)), values, places, score, steps)
+            rows.append(_agreed(maps, shape[1:]))
+    sigma = SMOOTHING * min(shape[1:]) if smoothing is None else smoothing
+    return ndimage.gaussian_filter(np.concatenate(rows), (0, sigma, sigma)).astype(np.float32)
+
+
+def _agreed(
+    maps: Sequence[Tensor | None],
+    size: tuple[int, ...],
+    *,
+    interpolation: str = "bicubic",
+    strides: Sequence[float | None] | None = None,
+) -> NDArray[np.float32]:
+    """The mean of evidence from several depths, up-scaled, where it is positive: (n, H, W)."""
+    upscaled = [
+        upscale(m.float().cpu().numpy(), size, interpolation=interpolation, stride=stride)
+        for m, stride in zip(maps, strides or [None] * len(maps), strict=True)
+        if m is not None
+    ]
+    return np.maximum(np.mean(upscaled, axis=0), 0)
 
 
 def contrasting(
@@ -149,27 +220,22 @@ def _along_path(
     ends: tuple[Tensor, Tensor],
     values: Mapping[Place, Tensor],
     places: Sequence[Place],
-    logits: Place,
-    target: int | None,
+    score: Callable[[], Tensor],
     steps: int,
 ) -> list[Tensor | None]:
     """Evidence gathered between two images, (N, h, w) at the input and each place.
 
-    None where the decision does not pass through.
+    Of the ``score`` (a scalar) of what was captured last. None where it does not pass through.
     """
     start, end = ends  # (1, C, H, W) or (C, H, W), and (n, C, H, W)
-    model(end)
-    given = values[logits].detach().argmax(1)
-    wanted = given if target is None else torch.full_like(given, target)
     maps: list[Tensor | None] = [None] * (1 + len(places))
     before: list[tuple[Tensor, Tensor] | None] = [None] * len(maps)
     for step in range(steps + 1):
         image = (start + step / steps * (end - start)).requires_grad_()
         model(image)
         reached = [image, *(values[place] for place in places)]
-        score = decision(values[logits], wanted).sum()
         gradients = cast(
-            "tuple[Tensor | None, ...]", torch.autograd.grad(score, reached, allow_unused=True)
+            "tuple[Tensor | None, ...]", torch.autograd.grad(score(), reached, allow_unused=True)
         )
         for i, (value, gradient) in enumerate(zip(reached, gradients, strict=True)):
             if gradient is None:

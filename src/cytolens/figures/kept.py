@@ -22,7 +22,8 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.layers import Layer
 
 PLACES = {
-    "": ("activation map", TRAINED, "-"),
+    "salient_": ("salient part", TRAINED, "-"),
+    "": ("activation map", PALETTE[4], "-"),
     "brightness_": ("brightest pixels", UNTRAINED, "--"),
     "contrast_": ("strongest contrast", PALETTE[2], "--"),
     "random_": ("random place", FAINT, ":"),
@@ -39,17 +40,21 @@ def plot_kept(kept: Mapping[str, Mapping[str, Estimate]], layers: Sequence[Layer
     """Share of the channels' activation that salient parts keep, bring back and leave, by depth.
 
     ``kept`` is what `measure_kept` gives, by layer: with the gain of the activation map, and with
-    the same gains on the brightest pixels, on those of strongest local contrast, and in a random
-    place. Means over channels; the band is the 95 % interval of the first.
+    the same gains in the salient part, on the brightest pixels, on those of strongest local
+    contrast, and in a random place. Means over channels; the band is the 95 % interval of the
+    first of these that there is.
     """
     names = [layer.name for layer in layers if layer.name in kept] or list(kept)
+    places = {
+        p: look for p, look in PLACES.items() if any(f"{p}kept" in one for one in kept.values())
+    }
     figure = Figure(figsize=(WIDTH, 2.5), layout="constrained")
     for place, (key, title) in enumerate(_PANELS.items()):
         axes = figure.add_subplot(1, 3, place + 1)
         ends: list[tuple[str, str, float]] = []
-        for prefix, (text, colour, line) in PLACES.items():
+        for prefix, (text, colour, line) in places.items():
             found = [kept[name].get(prefix + key) for name in names]
-            last = _curve(axes, found, colour, line, band=not prefix)
+            last = _curve(axes, found, colour, line, band=prefix == next(iter(places)))
             if np.isfinite(last):
                 ends.append((text, colour, last))
         axes.set_ylim(-0.02, 1.02)

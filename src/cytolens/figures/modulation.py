@@ -50,10 +50,10 @@ def plot_modulated(
 ) -> Figure:
     """What of each feature image excites its channel, a column per target.
 
-    From above: the feature image with a contour about its salient part, where the gain (the
-    up-scaled activation map, 0 to 1) is at least half; the gain; the salient part, what is
-    outside fading to a tint, so that it shows darkness and background too; and the modulated image
-    itself, which shows these as background. At most ``most`` targets, in the order they come in.
+    From above: the feature image with a contour about its salient part; the gain, which is the
+    up-scaled activation map, 0 to 1; the salient part, what is outside fading to a tint, so that
+    it shows darkness and background too; and the modulated image itself, which shows these as
+    background. At most ``most`` targets, in the order they come in.
     ``padded``: whether the cells' crops were; beyond the dotted line an image then shows nothing
     but what they were padded with.
     """
@@ -90,13 +90,14 @@ def plot_modulated(
         else:
             plain = [drawn.show(images.images[k], view) for view in range(views)]
             pictures = [*plain, _gain(modulated.gain[k])]
-            pictures += [salient_part(picture, modulated.gain[k]) for picture in plain]
+            part = modulated.gain[k] if modulated.salient is None else modulated.salient[k]
+            pictures += [salient_part(picture, part) for picture in plain]
             pictures += [drawn.show(modulated.images[k], view) for view in range(views)]
             for place, picture in enumerate(pictures):
                 at = y + place * (high + 0.04)
                 put(axes, picture, x, at, tile)
                 if place < views:
-                    _put_contour(axes, modulated.gain[k], x, at, tile)
+                    _put_contour(axes, part, x, at, tile)
                     if padded:
                         box = _shown_box(images.images[k], modulated)
                         _put_box(axes, box, (rows, cols), x, at, tile)
@@ -172,7 +173,8 @@ def plot_cell_explanation(
         axes.text(0.1, y - 0.12, text, va="center", size=SMALL + 0.5, color="#444444")
     for k in range(count):
         at = 0.1 + k * (tile + 0.06)
-        gain = explanation.modulated.gain[k]
+        salient = explanation.modulated.salient
+        gain = explanation.modulated.gain[k] if salient is None else salient[k]
         for view in range(views):
             part = salient_part(drawn.show(explanation.image, view), gain)
             y = lower + view * (low + 0.03)

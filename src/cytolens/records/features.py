@@ -39,6 +39,8 @@ class ModulatedImages:
     gain: NDArray[np.float32]  # (K, H, W), the up-scaled map, 0…1
     source: str  # "self", or the name of the cell
     settings: Settings
+    salient: NDArray[np.float32] | None = None
+    """(K, H, W), the same gains in the order of what drives the channel, pixel by pixel, 0…1."""
 
     def _repr_html_(self) -> str:
         return notebook(self, self.images)

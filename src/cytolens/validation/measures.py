@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from cytolens.features.insertion import descending
+from cytolens.features.gain import descending
 
 TOLERANCE = 1  # pixels that the peak may lie outside the mask
 

@@ -58,16 +58,18 @@ def figures(results: Results) -> Iterator[Drawing]:
     if len(found.kept) > 0 and found.galleries and found.galleries[0].source == "self":
         caption = (
             "Share of a channel's activation in the salient part of its image, and in the same "
-            "area of the brightest pixels, of those of strongest contrast, and in a random place. "
-            "Where brightness keeps as much as the activation map, the map says nothing that "
-            "brightness does not."
+            "area of its activation map, of the brightest pixels, of those of strongest contrast, "
+            "and in a random place. Where the brightest pixels hold as much, the salient part may "
+            "be no more than brightness."
         )
         plot = partial(plot_kept, found.kept, results.layers)
         note = (
             "The gain is the up-scaled activation map; elsewhere the same gains are put in the "
-            "order of the other. Kept: of the modulated image. The other two: mean over nine steps "
-            "of a tenth of the pixels. 0 is plain background, 1 the whole image; channels that "
-            "background drives as much are left out. Band: 95 % interval over channels."
+            "order of the other. The salient part is in the order of what drives the channel: "
+            "gradients along the path from the background to the image, over the input and the "
+            "earlier convolutions. Kept: of the modulated image. The other two: mean over nine "
+            "steps of a tenth of the pixels. 0 is plain background, 1 the whole image; channels "
+            "that background drives as much are left out. Band: 95 % interval over channels."
         )
         yield Drawing("kept", "Is the salient part more than brightness?", caption, plot, note)
 
@@ -88,34 +90,32 @@ def result(results: Results) -> str:
 
 
 def kept_text(found: Mapping[str, Estimate]) -> str:
-    """How much of the activation the parts that modulation keeps hold."""
-    if "kept" not in found:
+    """How much of the activation the salient parts hold, and the same area elsewhere."""
+    part = "salient_" if "salient_kept" in found else ""
+    if f"{part}kept" not in found:
         return ""
     share = {name: format_interval(estimate) for name, estimate in found.items()}
+    itself = f"; where the activation map is, {share['kept']}" if part else ""
     return (
-        f"The parts that are kept hold {share['kept']} of the channels' activation (with the gain "
-        f"moved to a random place: {share['random_kept']}). Put in a tenth of the pixels at a "
-        f"time, they bring back {share['insertion']} of it on average "
-        f"({share['random_insertion']}); {share['deletion']} stays when they are taken out "
-        f"({share['random_deletion']}).{_beside(found)}"
+        f"The salient parts hold {share[f'{part}kept']} of the channels' activation (the same area "
+        f"in a random place: {share['random_kept']}{itself}). Put in a tenth of the pixels at a "
+        f"time, they bring back {share[f'{part}insertion']} of it on average "
+        f"({share['random_insertion']}); {share[f'{part}deletion']} stays when they are taken out "
+        f"({share['random_deletion']}).{_beside(found, part)}"
     )
 
 
-def _beside(found: Mapping[str, Estimate]) -> str:
-    """How the activation map does beside brightness and contrast, plainly."""
+def _beside(found: Mapping[str, Estimate], part: str) -> str:
+    """How they do beside brightness and contrast, plainly."""
     said: list[str] = []
-    for key, name in (
-        ("ahead_of_brightness", "the brightest pixels"),
-        ("ahead_of_contrast", "the pixels of strongest contrast"),
-    ):
-        if key not in found:
+    for key, name in (("brightness", "the brightest pixels"), ("contrast", "strongest contrast")):
+        more = found.get(f"{part}ahead_of_{key}")
+        if more is None:
             continue
-        more = found[key]
-        way = (
-            "more than" if more.least > 0 else "less than" if more.most < 0 else "about as much as"
-        )
+        way = "more than" if more.least > 0 else "about as much as"
+        way = "less than" if more.most < 0 else way
         said.append(f"{way} the same area of {name} (difference {format_interval(more)})")
-    return f" They keep {' and '.join(said)}." if said else ""
+    return f" They hold {' and '.join(said)}." if said else ""
 
 
 def _modulated_caption(images: ModulatedImages, *, first: bool) -> str:
@@ -127,10 +127,10 @@ def _modulated_caption(images: ModulatedImages, *, first: bool) -> str:
         else f"the activation map of {images.source}"
     )
     return (
-        f"The part of each feature image that excites its channel, by {source} scaled up to the "
-        "crop (the gain): inside the contour it is at least half. Below, what is outside fades to "
-        "blue; then the image times the gain, black where a channel answers to darkness. The gain "
-        "is as coarse as the layer. Dotted: padding begins."
+        "What in each feature image excites its channel (contour; below, what is outside fades to "
+        f"blue), and the gain: {source}, scaled up. Last the image times the gain, black where a "
+        "channel answers to darkness. The gain is as coarse as the layer: its blur is no property "
+        "of the feature. Dotted: padding begins."
     )
 
 

@@ -62,7 +62,7 @@ def modulated(
     kept: dict[str, Mapping[str, Estimate]] = {}
     for gallery in spatial:
         if cell is None:
-            made.append(modulate(gallery))
+            made.append(modulate(gallery, model=network))
             if not gallery.dead.all():
                 kept[gallery.layer] = measure_kept(network, gallery, made[-1], rng=seed)
             continue
