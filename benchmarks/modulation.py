@@ -1,6 +1,7 @@
 """Does a planted feature survive modulation, where plain contrast does not find it?
 
 python benchmarks/modulation.py [--cells 300] [--epochs 14]
+python benchmarks/modulation.py RUN …     what the feature images of finished studies keep
 
 Cells in twins, with a plant and without; a network that has to use it; and held-out planted cells
 modulated by the activation maps of the channels that decide them, weighted by their contributions,
@@ -15,6 +16,8 @@ makes, the share that it still makes between the two twins once both are modulat
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -24,12 +27,13 @@ from cytolens.classifier.model import Classifier, predict
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.features.decision import logits_of
 from cytolens.features.gain import apply_gain, moved_to
-from cytolens.features.insertion import displaced, local_contrast
-from cytolens.features.modulation import explain_cell
+from cytolens.features.insertion import displaced, local_contrast, measure_kept
+from cytolens.features.modulation import explain_cell, modulate
 from cytolens.images.preparation import prepared_background
 from cytolens.numerics.estimates import mean_of
 from cytolens.records.layers import Layer
 from cytolens.simulation.simulate import Plant
+from cytolens.study.finished_run import open_run
 from cytolens.validation.baselines import brightness
 from cytolens.validation.known_answers import PLANTED, layers_to_explain
 from cytolens.validation.measures import points_at
@@ -112,13 +116,47 @@ def judged(name: str, plant: Plant, cells: int, epochs: int, seed: int) -> Itera
             yield f"| {name} | {found:.2f} | {layer.name} ({place}) | {order} | {cellsaid} |"
 
 
-def main(cells: int = 300, epochs: int = 14, seed: int = 0, kind: str = "") -> None:
+def of_run(path: Path) -> Iterator[str]:
+    """What the feature images of a finished study keep: `measure_kept` at every depth."""
+    run = open_run(path)
+    spatial = {layer.name for layer in run["layers"] if len(layer.shape) == 3}
+    for gallery in run["features"].channels:
+        if gallery.layer not in spatial or gallery.dead.all():
+            continue
+        modulated = modulate(gallery, model=run["network"])
+        found = measure_kept(run["network"], gallery, modulated, rng=0)
+        for name, prefix in (
+            ("salient part", "salient_"), ("activation map", ""), ("brightest", "brightness_"),
+            ("contrast", "contrast_"), ("random", "random_"),
+        ):  # fmt: skip
+            shares = " | ".join(
+                f"{found[prefix + key].value:.2f}" for key in ("insertion", "deletion", "kept")
+            )
+            ahead = found.get(f"salient_ahead_of_{prefix[:-1]}")
+            more = (
+                "" if ahead is None else f"{ahead.value:+.2f} [{ahead.low:+.2f}, {ahead.high:+.2f}]"
+            )
+            yield f"| {path.name} | {gallery.layer} | {name} | {shares} | {more} |"
+
+
+def main(
+    runs: Annotated[list[Path] | None, typer.Argument()] = None,
+    cells: int = 300,
+    epochs: int = 14,
+    seed: int = 0,
+) -> None:
+    if runs:
+        print("| run | layer | gain from | insertion | deletion | kept | salient part keeps more |")
+        print("|---|---|---|---|---|---|---|")
+        for path in runs:
+            for line in of_run(path):
+                print(line, flush=True)
+        return
     header = "plant | contrast points at it | layer | gain from | plant kept | rest kept"
     print(f"| {header} | evidence kept |\n|---|---|---|---|---|---|---|")
     for name, plant in cases():
-        if name.startswith(kind):
-            for line in judged(name, plant, cells, epochs, seed):
-                print(line, flush=True)
+        for line in judged(name, plant, cells, epochs, seed):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
