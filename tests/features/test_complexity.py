@@ -126,6 +126,19 @@ def test_a_dead_channel_is_left_out_and_two_groups_have_no_interval():
     assert share.no_interval is not None
 
 
+def test_of_a_wide_layer_some_channels_are_explained():
+    cells = spots()
+    network = nn.Sequential(
+        nn.Conv2d(1, 100, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(100, 2)
+    )
+    model = wrap_for(network.eval(), cells)
+    layers = find_layers(network, cells.shape)[1:2]
+    measured = measure_complexity(model, *halves(cells), layers=layers, rng=0)
+    assert np.isfinite(measured.channels["0"]["profile"]).sum() <= 64
+    assert measured.channels["0"]["profile"].shape == (100,)
+    assert measured.layers["0"]["profile"].value > 0.9
+
+
 def test_too_few_cells_are_refused():
     cells = spots()
     model = wrap_for(Mean().eval(), cells)

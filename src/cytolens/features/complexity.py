@@ -51,6 +51,9 @@ LIMIT = 0.8
 KNOWN_FROM, JUDGED_ON = 900, 500
 """At most so many training and held-out cells; of large crops fewer."""
 
+MOST_EXPLAINED, MOST_KNOWN = 64, 256
+"""Channels of a layer that are explained, and that later layers are explained from; drawn."""
+
 _WORK = 1400 * 3 * 48**2  # numbers of all crops together, beyond which fewer cells are taken
 _FEWEST = 400  # cells that are taken whatever their size
 _VIEWS = (0, 1, 2, 3)  # quarter turns
@@ -61,6 +64,7 @@ _SILENT = 1e-6  # standard deviation over cells below which a channel says nothi
 _TRAINED, _UNTRAINED, _RANDOM = "trained", "untrained", "random"
 
 Floats = NDArray[np.float64]
+Floats32 = NDArray[np.float32]
 _Asked = tuple[str, str]  # which network, and its layer; of random filters, their field in pixels
 
 
@@ -107,9 +111,9 @@ def measure_complexity(
     Of the variance of a layer's answers over held-out cells, as fitted on ``known`` cells, those
     that the network was trained on; of at most 900 and 500 of them. ``layers``: those with
     channels, by default all but the input and the logits. Channels that answer alike to all known
-    cells are left out. Intervals are over cells and over channels together, or over the groups
-    of the held-out cells. Raises InputError for fewer than 20 cells of either, or crops below 8
-    pixels.
+    cells are left out; of a wide layer 64 are drawn. Intervals are over cells, or over the groups
+    of the held-out cells, and over channels together. Raises InputError for fewer than 20 cells
+    of either, or crops below 8 pixels.
     """
     draw = generator(rng)
     known, held_out = _some(known, KNOWN_FROM, draw), _some(held_out, JUDGED_ON, draw)
@@ -126,7 +130,7 @@ def measure_complexity(
     background = prepared_background(known.preparation).tolist()
     report(0, 5, "describing the cells")
     described = describe_simply(crops, train, background=background)
-    answers: dict[_Asked, Floats] = {}
+    answers: dict[_Asked, Floats32] = {}
     control = untrained(model, known, rng=draw)
     for done, (whose, one) in enumerate(((_TRAINED, model), (_UNTRAINED, control))):
         report(1 + done, 5, f"asking the {whose} network")
@@ -136,54 +140,107 @@ def measure_complexity(
     largest = max(crops.shape[2:])
     fields = {layer.name: min(layer.receptive_field or largest, largest) for layer in layers}
     for field in sorted(set(fields.values())):
-        filtered = random_answers(crops, field, background=background)
-        answers[_RANDOM, str(field)] = filtered.astype(np.float64)
+        answers[_RANDOM, str(field)] = random_answers(crops, field, background=background)
     report(4, 5, "explaining the answers")
     groups = None if held_out.groups is None else codes(held_out.groups)
     weights = resample_weights(len(held_out), groups=groups, resamples=_RESAMPLES, rng=draw)
     whole = np.vstack([np.ones(len(held_out)), weights])
     judge = _Judge(train, _blocks(known, held_out), whole, grouped=groups is not None)
-    alive = {asked: np.flatnonzero(_varies(values, train)) for asked, values in answers.items()}
-    varied = {asked: values[:, alive[asked]] for asked, values in answers.items()}
-    varied = {asked: values for asked, values in varied.items() if values.shape[1]}
+    seen = _Seen(answers, train, draw)
     names = [
-        la.name for la in layers if {(_TRAINED, la.name), (_UNTRAINED, la.name)} <= set(varied)
+        la.name for la in layers if seen.has(_TRAINED, la.name) and seen.has(_UNTRAINED, la.name)
     ]
-    described_by = {name: judge.of(table, varied) for name, table in described.items()}
-    shares: dict[str, dict[str, Estimate]] = {}
-    gaps: dict[str, dict[str, Estimate]] = {}
-    random: dict[str, dict[str, float]] = {}
-    earlier: dict[str, dict[str, Estimate]] = {name: {} for name in names}
-    channels: dict[str, dict[str, Floats]] = {}
-    for layer in names:
-        pair = {
-            name: (found[_TRAINED, layer], found[_UNTRAINED, layer])
-            for name, found in described_by.items()
-        }
-        shares[layer] = {name: judge.share(*both) for name, both in pair.items()}
-        gaps[layer] = {name: judge.gap(*both) for name, both in pair.items()}
-        random[layer] = {
-            name: float(found[_RANDOM, str(fields[layer])].shares[0])
-            for name, found in described_by.items()
-            if (_RANDOM, str(fields[layer])) in found
-        }
-        count = answers[_TRAINED, layer].shape[1]
-        channels[layer] = {
-            name: _scattered(both[0].by_channel, alive[_TRAINED, layer], count)
-            for name, both in pair.items()
-        }
-    for place, first in enumerate(names[:-1]):
-        later = names[place + 1 :]
-        trained, before = (
-            judge.of(varied[whose, first], {(whose, name): varied[whose, name] for name in later})
-            for whose in (_TRAINED, _UNTRAINED)
-        )
-        for name in later:
-            earlier[name][first] = judge.share(trained[_TRAINED, name], before[_UNTRAINED, name])
+    shares, gaps, random, channels = _by_description(judge, seen, described, names, fields)
+    earlier = _by_earlier_layer(judge, seen, names)
     by_name = {name: [shares[layer].get(name) for layer in names] for name in DESCRIPTIONS}
     by_name |= {name: [earlier[layer].get(name) for layer in names] for name in names[:-1]}
     falls = {name: _fall(names, found) for name, found in by_name.items()}
     return Complexity(shares, gaps, random, earlier, channels, falls, len(known), len(held_out))
+
+
+class _Seen:
+    """Answers of the channels that say anything of cells, of wide layers some."""
+
+    def __init__(
+        self,
+        answers: Mapping[_Asked, Floats32],
+        train: NDArray[np.bool_],
+        draw: np.random.Generator,
+    ) -> None:
+        self._answers = answers
+        alive = {asked: np.flatnonzero(_varies(table, train)) for asked, table in answers.items()}
+        self.explained = {
+            asked: _few(places, MOST_EXPLAINED, draw) for asked, places in alive.items()
+        }
+        self._known = {asked: _few(places, MOST_KNOWN, draw) for asked, places in alive.items()}
+
+    def has(self, whose: str, name: str) -> bool:
+        return len(self.explained.get((whose, name), ())) > 0
+
+    def table(self, asked: _Asked) -> Floats:
+        """The channels that are explained, (N, K)."""
+        return self._answers[asked][:, self.explained[asked]].astype(np.float64)
+
+    def known(self, asked: _Asked) -> Floats:
+        """The channels that later layers are explained from, (N, F)."""
+        return self._answers[asked][:, self._known[asked]].astype(np.float64)
+
+    def tables(self) -> dict[_Asked, Floats]:
+        """Of all that say anything."""
+        return {asked: self.table(asked) for asked, k in self.explained.items() if len(k)}
+
+    def of_layer(self, asked: _Asked, values: Floats) -> Floats:
+        """Values of the explained channels at their places among all of a layer, NaN elsewhere."""
+        whole = np.full(self._answers[asked].shape[1], np.nan)
+        whole[self.explained[asked]] = values
+        return whole
+
+
+def _by_description(
+    judge: "_Judge",
+    seen: _Seen,
+    described: Mapping[str, Floats],
+    names: Sequence[str],
+    fields: Mapping[str, int],
+) -> tuple[
+    dict[str, dict[str, Estimate]],
+    dict[str, dict[str, Estimate]],
+    dict[str, dict[str, float]],
+    dict[str, dict[str, Floats]],
+]:
+    """Shares, trained minus untrained, those of random filters, and of each channel, by layer."""
+    tables = seen.tables()
+    shares, gaps, random, channels = ({name: {} for name in names} for _ in range(4))
+    for description, features in described.items():
+        found = judge.of(features, tables)
+        for layer in names:
+            trained, before = found[_TRAINED, layer], found[_UNTRAINED, layer]
+            shares[layer][description] = judge.share(trained, before)
+            gaps[layer][description] = judge.gap(trained, before)
+            filters = found.get((_RANDOM, str(fields[layer])))
+            if filters is not None:
+                random[layer][description] = float(filters.shares[0])
+            values = seen.of_layer((_TRAINED, layer), trained.by_channel)
+            channels[layer][description] = values
+    return shares, gaps, random, channels
+
+
+def _by_earlier_layer(
+    judge: "_Judge", seen: _Seen, names: Sequence[str]
+) -> dict[str, dict[str, Estimate]]:
+    """The share of each layer that each layer before it explains, in the network's own terms."""
+    earlier: dict[str, dict[str, Estimate]] = {name: {} for name in names}
+    for place, first in enumerate(names[:-1]):
+        later = names[place + 1 :]
+        trained, before = (
+            judge.of(
+                seen.known((whose, first)), {(whose, k): seen.table((whose, k)) for k in later}
+            )
+            for whose in (_TRAINED, _UNTRAINED)
+        )
+        for name in later:
+            earlier[name][first] = judge.share(trained[_TRAINED, name], before[_UNTRAINED, name])
+    return earlier
 
 
 @dataclass(frozen=True)
@@ -264,27 +321,24 @@ def _blocks(known: Cells, held_out: Cells) -> NDArray[np.int64] | None:
     return codes(np.concatenate([known.groups, held_out.groups]))
 
 
-def _varies(answers: Floats, train: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _varies(answers: Floats32, train: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether a channel answers differently to cells, both training and held out: (K,)."""
     return (answers[train].std(0) > _SILENT) & (answers[~train].std(0) > _SILENT)
 
 
-def _scattered(values: Floats, places: NDArray[np.int64], count: int) -> Floats:
-    """Values at their places among ``count``, NaN elsewhere."""
-    whole = np.full(count, np.nan)
-    whole[places] = values
-    return whole
+def _few(places: NDArray[np.int64], most: int, draw: np.random.Generator) -> NDArray[np.int64]:
+    return places if len(places) <= most else np.sort(draw.permutation(places)[:most])
 
 
 def _answers(
     model: Classifier, crops: NDArray[np.float32], layers: Sequence[Layer], device: Device
-) -> dict[str, Floats]:
+) -> dict[str, Floats32]:
     """Mean of each channel's map over positions and turns of each crop, by layer, (N, C)."""
     network = model.network
     chosen = device_of(network) if device is None else torch.device(device)
     views = _VIEWS if crops.shape[2] == crops.shape[3] else _VIEWS_OBLONG
     names = {layer.activation: layer.name for layer in layers}
-    sums = {layer.name: np.zeros((len(crops), layer.channels)) for layer in layers}
+    sums = {layer.name: np.zeros((len(crops), layer.channels), np.float32) for layer in layers}
     rows = slice(0, 0)
 
     def add(place: Place, value: Tensor) -> None:
@@ -303,4 +357,4 @@ def _answers(
             for view in views:
                 turned = view_of(images, view)
                 network(turned.contiguous(memory_format=torch.channels_last))
-    return {name: total / len(views) for name, total in sums.items()}
+    return {name: total / np.float32(len(views)) for name, total in sums.items()}

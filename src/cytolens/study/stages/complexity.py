@@ -40,9 +40,8 @@ def complexity(
     if len(known) < _FEWEST:
         known, held_out = split.validation, split.test
     shown = layers_with_channels(layers)
-    if min(len(known), len(held_out), *(len(shown) * [_FEWEST] or [0])) < _FEWEST:
-        return None
-    if min(cells.shape[1:]) < _SMALLEST:
+    few = min(len(known), len(held_out)) < _FEWEST
+    if few or not shown or min(cells.shape[1:]) < _SMALLEST:
         return None
     return measure_complexity(
         network, cells.subset(known), cells.subset(np.sort(held_out)),
