@@ -5,6 +5,7 @@ from functools import partial
 
 from cytolens.figures.complexity import fall_text, plot_complexity
 from cytolens.figures.labels import format_interval, format_number
+from cytolens.numerics.estimates import Estimate
 from cytolens.records.features import Complexity
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.growth import ALL_TOGETHER, growth_of_complexity
@@ -38,17 +39,22 @@ def sentences(results: Results) -> tuple[str, ...]:
         return ()
     text = (
         "Brightness, size, shape, edges, grain and their arrangement together explain "
-        f"{format_interval(first)} of what the channels of {names[0]} say of a cell, and "
-        f"{format_interval(last)} of what those of {names[-1]} say; before training that is "
+        f"{_share(first)} of what the channels of {names[0]} say of a cell, and "
+        f"{_share(last)} of what those of {names[-1]} say; before training that is "
         f"{format_number(last.untrained)}."
     )
     more, alone = "", found.layers[names[-1]].get("intensity")
     if alone is not None and "intensity" in found.falls:
         more = (
-            f"Brightness and size alone explain {format_interval(alone)} of what {names[-1]} says, "
+            f"Brightness and size alone explain {_share(alone)} of what {names[-1]} says, "
             f"before training {format_number(alone.untrained)}: {_fallen(found)}."
         )
     return (text, growth_of_complexity(found), *([more] if more else []))
+
+
+def _share(estimate: Estimate) -> str:
+    """With its interval, where there is one; the sentence after these says why there is none."""
+    return format_interval(estimate) if estimate.known else format_number(estimate.value)
 
 
 def _fallen(found: Complexity) -> str:
