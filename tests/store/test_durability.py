@@ -110,12 +110,14 @@ def test_image_stacks_come_back_bit_exact_with_names_and_pixel_size(tmp_path: Pa
         np.zeros((3, 4, 4), np.float32), blank, np.zeros(3, bool), {},
     )  # fmt: skip
     gain = draw.random((3, 8, 9)).astype(np.float32)
-    dimmed = ModulatedImages("block/1", targets, images * gain[:, None], gain, "self", {})
+    dimmed = ModulatedImages(
+        "block/1", targets, images * gain[:, None], gain, "self", {}, salient=gain[:, ::-1].copy()
+    )
     out = write_image_stacks(
         tmp_path / "out", [made], [dimmed], channel_names=("DNA", "SSC"), pixel_size=0.5
     )
     found = {file.name.split("-")[-1]: file for file in out.glob("*.tif")}
-    assert set(found) == {"feature_images.tif", "modulated_images.tif", "gain.tif"}
+    assert set(found) == {"feature_images.tif", "modulated_images.tif", "gain.tif", "salient.tif"}
     with tifffile.TiffFile(found["feature_images.tif"]) as file:
         assert file.is_imagej
         np.testing.assert_array_equal(file.asarray(), images)
@@ -127,3 +129,4 @@ def test_image_stacks_come_back_bit_exact_with_names_and_pixel_size(tmp_path: Pa
         per_micrometre = file.pages[0].tags["XResolution"].value
         assert per_micrometre[0] / per_micrometre[1] == pytest.approx(2)
     np.testing.assert_array_equal(tifffile.imread(found["gain.tif"]), gain)
+    np.testing.assert_array_equal(tifffile.imread(found["salient.tif"]), gain[:, ::-1])

@@ -24,7 +24,8 @@ def write_image_stacks(
     """A folder of TIFF files, float32: one per layer and kind of image; gives its path.
 
     ``<layer>-feature_images.tif`` and ``<layer>-modulated_images.tif`` are (target, C, H, W) in
-    prepared intensities, ``<layer>-gain.tif`` is (target, H, W), 0…1. Targets are ImageJ's slices;
+    prepared intensities, ``<layer>-gain.tif`` and ``<layer>-salient.tif`` are (target, H, W), 0…1,
+    the second where it was made. Targets are ImageJ's slices;
     each plane is labelled with its target, and with its image channel where there are several.
     ``pixel_size`` is in µm. ``stacks.txt`` lists the files. An earlier export is replaced. Raises
     SettingError for a folder that holds other things, RunError when it cannot be written.
@@ -33,6 +34,11 @@ def write_image_stacks(
         *((found.layer, "feature_images", found.targets, found.images) for found in galleries),
         *((found.layer, "modulated_images", found.targets, found.images) for found in modulated),
         *((found.layer, "gain", found.targets, found.gain[:, None]) for found in modulated),
+        *(
+            (found.layer, "salient", found.targets, found.salient[:, None])
+            for found in modulated
+            if found.salient is not None
+        ),
     ]
     written: dict[str, tuple[int, ...]] = {}
     with replacing_folder(folder_path, knows=(_LISTED,)) as temporary:
