@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cytolens.activations.capture import capture as capture
     from cytolens.activations.extraction import extract as extract
     from cytolens.activations.layers import find_layers as find_layers
+    from cytolens.activations.layers import unseen_layers as unseen_layers
     from cytolens.classifier.evaluation import evaluate as evaluate
     from cytolens.classifier.training import train as train
     from cytolens.classifier.wrapping import wrap as wrap
@@ -64,6 +65,7 @@ _HOMES = {
     "evaluate": "classifier.evaluation",
     "wrap": "classifier.wrapping",
     "find_layers": "activations.layers",
+    "unseen_layers": "activations.layers",
     "capture": "activations.capture",
     "extract": "activations.extraction",
     "embed": "embedding.methods",
@@ -140,6 +142,7 @@ __all__ = [
     "run",
     "simulate",
     "train",
+    "unseen_layers",
     "view",
     "wrap",
 ]

@@ -81,13 +81,17 @@ def test_plain_sequentials_name_a_layer_by_its_linear_operation():
 
 
 def test_a_reused_relu_is_told_apart_by_its_calls_and_residual_sums_are_blocks():
-    layers = {layer.name: layer for layer in find_layers(ResNetLike(), (1, 64, 64))}
-    assert list(layers)[:5] == ["input", "conv1", "layer1.0.conv1", "layer1.0.conv2", "layer1.0"]
-    assert list(layers)[-2:] == ["pre_softmax", "logits"]
+    shape = (1, 64, 64)
+    layers = {layer.name: layer for layer in find_layers(ResNetLike(), shape)}
+    assert list(layers) == [
+        "input", "conv1", "layer1.0", "layer1.1", "layer2.0", "pre_softmax", "logits"
+    ]  # fmt: skip
+    within = ["layer1.0.conv1", "layer1.0.conv2", "layer2.0.downsample"]
+    layers |= {layer.name: layer for layer in find_layers(ResNetLike(), shape, names=within)}
     assert layers["layer1.0.conv1"].activation == ("layer1.0.relu", 0, "output")
     assert layers["layer1.0"].kind == "block"
     assert layers["layer1.0"].pre_activation == ("layer1.0.relu", 1, "input")
-    assert layers["layer1.0"].activation == ("layer1.0.relu", 1, "output")
+    assert layers["layer1.0"].activation == ("layer1.0", 0, "output")
     # the second convolution of a block has no non-linearity of its own
     assert layers["layer1.0.conv2"].activation == layers["layer1.0.conv2"].pre_activation
     assert layers["layer2.0.downsample"].shape == (6, 8, 8)
@@ -138,7 +142,8 @@ def test_pre_softmax_is_what_the_last_linear_map_turns_into_the_logits(make: typ
 
 def test_a_transformer_is_described_without_a_receptive_field_behind_attention():
     layers = {layer.name: layer for layer in find_layers(Transformer(), (1, 28, 28))}
-    assert list(layers) == ["input", "patch", "pre_softmax", "logits"]
+    assert list(layers) == ["input", "patch", "encoder", "pre_softmax", "logits"]
+    assert layers["encoder"].shape == (8, 7, 7)
     assert layers["patch"].receptive_field == 4
     assert layers["logits"].receptive_field is None
 

@@ -3,7 +3,10 @@
 A place is (module name, call index, side), as in ``records.Layer``. The side is "input" or
 "output"; "output.relu" (or another entry of ``NON_LINEARITIES``) stands for an activation that no
 module hands over, because the network applies the function between two modules: it is made anew
-from the output. The network is left as found.
+from the output. A view behind it (``views``) shows tokens as maps. The network is left as found.
+
+Two of PyTorch's short cuts are off meanwhile: the fused path of its transformer layers, in which
+modules are not called, and half precision, which would limit what is measured.
 """
 
 from collections.abc import Callable, Generator, Iterable
@@ -14,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cytolens.activations.views import parts_of, view_of
 from cytolens.errors import ModelError, SettingError
 
 Place = tuple[str, int, str]
@@ -60,7 +64,23 @@ def network_of(model: Model) -> nn.Module:
     if not isinstance(network, nn.Module):
         kind = type(model).__name__
         raise ModelError(f"a {kind} came; give a torch nn.Module or a Classifier")
-    return network
+    return bare(network)
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """The network within what ``torch.compile``, DataParallel and the like put around it.
+
+    >>> bare(nn.DataParallel(nn.ReLU()))
+    ReLU()
+    """
+    while True:
+        name = "_orig_mod" if type(network).__name__ == "OptimizedModule" else "module"
+        around = type(network).__name__ in ("OptimizedModule", "DataParallel")
+        around = around or type(network).__name__ == "DistributedDataParallel"
+        inner = getattr(network, name, None) if around else None
+        if not isinstance(inner, nn.Module):
+            return network
+        network = inner
 
 
 def network_and_shape(
@@ -121,6 +141,7 @@ def capture(
     """
     network = network_of(model)
     wanted = _by_module(network, tuple(dict.fromkeys(places)))
+    views = {place: view_of(parts_of(place[2])[2]) for group in wanted.values() for place in group}
     n_places = sum(len(group) for group in wanted.values())
     captured: dict[Place, Tensor] = {}
     calls: dict[str, int] = {}
@@ -134,21 +155,27 @@ def capture(
     def take(name: str, side: str, value: Tensor) -> Tensor | None:
         """Keep (or hand over) what is wanted here; the copy to go on with, if one is needed."""
         index = calls[name] - 1
-        here = [p for p in wanted[name] if p[1] == index and p[2].partition(".")[0] == side]
+        here = [p for p in wanted[name] if p[1] == index and parts_of(p[2])[0] == side]
         if not here:
             return None
-        changed: Tensor | None = None
+        now = value
         for place in here:
-            function = place[2].partition(".")[2]
-            seen = NON_LINEARITIES[function](value) if function else value
+            function, view = parts_of(place[2])[1], views[place]
+            seen = NON_LINEARITIES[function](now) if function else now
+            seen = seen if view is None else view.take(seen)
             if consume is None:
                 captured[place] = seen
+                changed = None if function or view is None else seen
             else:
                 changed = consume(place, seen)
+            if changed is not None:
+                now = changed if view is None else view.put_back(changed, now)
         reached.update(here)
         if stop_at_last and name and len(reached) == n_places:
             raise _Stopped
-        return value.clone() if consume is None else changed
+        if consume is not None:
+            return None if now is value else now
+        return now.clone()
 
     def before(name: str) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...] | None]:
         def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -160,15 +187,11 @@ def capture(
 
         return hook
 
-    def after(name: str) -> Callable[[nn.Module, Any, Any], Tensor | None]:
+    def after(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
-            if isinstance(output, Tensor):
-                return take(name, "output", output)
-            if isinstance(output, (tuple, list)) and output and isinstance(output[0], Tensor):
-                changed = take(name, "output", output[0])
-                if consume is not None and changed is not None:
-                    return (changed, *output[1:])
-            return None
+            value = handed_over(output)
+            changed = None if value is None else take(name, "output", value)
+            return None if changed is None else _with_first(output, changed)
 
         return hook
 
@@ -181,7 +204,7 @@ def capture(
             module = network.get_submodule(name)
             handles.append(module.register_forward_pre_hook(before(name)))
             handles.append(module.register_forward_hook(after(name)))
-        with _stoppable(network):
+        with _stoppable(network), every_module_called():
             yield captured
     finally:
         for handle in handles:
@@ -190,24 +213,64 @@ def capture(
             _set_inplace(module, True)
 
 
+def handed_over(output: Any) -> Tensor | None:
+    """The tensor that counts as what a module gives: the output, or the first of several."""
+    if isinstance(output, (tuple, list)) and output:
+        output = output[0]
+    return output if isinstance(output, Tensor) else None
+
+
+def _with_first(output: Any, value: Tensor) -> Any:
+    """The same output with ``value`` as what counts of it."""
+    if isinstance(output, Tensor):
+        return value
+    rest = (value, *output[1:])
+    return type(output)(*rest) if hasattr(output, "_fields") else type(output)(rest)
+
+
+@contextmanager
+def every_module_called() -> Generator[None, None, None]:
+    """Within the block PyTorch's transformer layers call their modules, one by one."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Generator[nn.Module, None, None]:
     """Within the block the network is in eval mode and its weights ask for no gradient.
 
-    Afterwards every module's mode and every parameter's ``requires_grad`` are as they were.
+    Weights in half precision are float32 meanwhile, so that crops can be given as they are and
+    nothing is measured in three digits. Afterwards every module's mode, every weight and every
+    parameter's ``requires_grad`` are as they were.
     """
+    halves = _halves(model)
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         model.eval()
+        for weight, data in halves:
+            weight.data = data.float()
         for parameter, _ in gradients:
             parameter.requires_grad_(False)
         yield model
     finally:
+        for weight, data in halves:
+            weight.data = data
         for module, training in modes:
             module.training = training
         for parameter, wanted in gradients:
             parameter.requires_grad_(wanted)
+
+
+def _halves(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Weights and buffers in half precision, each with its data."""
+    half = (torch.float16, torch.bfloat16)
+    weights = [*model.parameters(), *model.buffers()]
+    return [(weight, weight.data) for weight in weights if weight.dtype in half]
 
 
 @contextmanager
@@ -239,10 +302,10 @@ def _by_module(model: nn.Module, places: tuple[Place, ...]) -> dict[str, list[Pl
     known = {name for name, _ in model.named_modules(remove_duplicate=False)}
     wanted: dict[str, list[Place]] = {}
     for place in places:
-        side, dot, function = place[2].partition(".")
+        side, function, _ = parts_of(place[2])
         if place[0] not in known:
             raise ModelError(f"the network has no module '{place[0]}'; see `cytolens layers`")
-        if side not in ("input", "output") or (dot and function not in NON_LINEARITIES):
+        if side not in ("input", "output") or (function and function not in NON_LINEARITIES):
             raise ModelError(f"'{place[2]}' is no side of a module; take 'input' or 'output'")
         wanted.setdefault(place[0], []).append(place)
     return wanted

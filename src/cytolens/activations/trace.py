@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cytolens.activations.capture import Place, device_of, evaluating
+from cytolens.activations.capture import (
+    Place,
+    device_of,
+    evaluating,
+    every_module_called,
+    handed_over,
+)
+from cytolens.activations.layout import channel_axis, first_token, mixes_positions
 from cytolens.errors import ModelError
 
 LINEAR = {"conv1d", "conv2d", "conv3d", "conv_transpose2d", "linear"}
@@ -32,6 +39,8 @@ NON_LINEAR = {
     *("mish", "softplus", "softsign", "hardtanh", "hardswish", "hardsigmoid", "threshold"),
     *("tanh", "sigmoid", "clamp", "clip", "clamp_min"),
 }
+WEIGHTED = LINEAR | {"multi_head_attention_forward", "bilinear", "lstm", "gru"}
+UPSAMPLING = {"interpolate", "upsample", "conv_transpose2d", "pixel_shuffle", "max_unpool2d"}
 MERGE = {
     *("add", "sub", "mul", "div", "rsub", "cat", "concat", "concatenate", "stack"),
     *("maximum", "minimum"),
@@ -98,6 +107,12 @@ class Node:
     shape: tuple[int, ...]  # without the batch
     field: Field | None
     default: bool  # called with no more than a tensor (and inplace)
+    batch: int = 2  # length of the first axis
+    stack: tuple[
+        tuple[str, int], ...
+    ] = ()  # all modules around it, and which call, outermost first
+    axis: int | None = 1  # of the channels
+    first: int | None = None  # tokens before the grid; None where none was put to it
 
 
 @dataclass
@@ -108,6 +123,9 @@ class Trace:
     nodes: list[Node] = field(default_factory=list[Node])
     places: dict[int, list[Place]] = field(default_factory=dict[int, list[Place]])
     outputs: dict[str, list[int]] = field(default_factory=dict[str, list[int]])  # module -> nodes
+    called: dict[str, int] = field(default_factory=dict[str, int])  # module -> times
+    given: dict[tuple[str, int], int] = field(default_factory=dict[tuple[str, int], int])
+    """The node that each call of a module gives."""
 
     def users(self, node: Node) -> list[Node]:
         """What is made from a node, in order."""
@@ -120,22 +138,23 @@ class Trace:
         return max(int(min(a[0], n)) for a, n in zip(node.field, self.input_shape[1:], strict=True))
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Trace:
-    """Follow two blank images (C, H, W) through the network, in eval mode; it is left as found.
+def trace(model: nn.Module, input_shape: tuple[int, ...], *, images: int = 2) -> Trace:
+    """Follow blank images (C, H, W) through the network, in eval mode; it is left as found.
 
     Raises ModelError when the network does not take images of that shape.
     """
-    weight = next((w for w in model.parameters() if w.is_floating_point()), torch.zeros(0))
-    images = torch.zeros(2, *input_shape, device=device_of(model), dtype=weight.dtype)
     recorder = _Recorder(Trace(tuple(input_shape)))
-    recorder.add(images, "input", (), True, _POINT)
     with ExitStack() as stack:
         stack.enter_context(evaluating(model))
+        weight = next((w for w in model.parameters() if w.is_floating_point()), torch.zeros(0))
+        blank = torch.zeros(images, *input_shape, device=device_of(model), dtype=weight.dtype)
+        recorder.add(blank, "input", (), True, _POINT)
+        stack.enter_context(every_module_called())
         stack.enter_context(recorder.watching(model))
         stack.enter_context(torch.no_grad())
         stack.enter_context(recorder)
         try:
-            model(images)
+            model(blank)
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             shape = " x ".join(map(str, input_shape))
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
@@ -155,11 +174,24 @@ class _Recorder(TorchFunctionMode):
         self.inside: list[tuple[str, int]] = []
 
     def add(
-        self, value: Tensor, op: str, inputs: tuple[int, ...], default: bool, seen: Field | None
+        self,
+        value: Tensor,
+        op: str,
+        inputs: tuple[int, ...],
+        default: bool,
+        seen: Field | None,
+        axis: int | None = 1,
+        first: int | None = None,
     ) -> None:
-        module = self.inside[-1] if self.inside else ("", 0)
+        stack = tuple(self.inside) or (("", 0),)
         nodes = self.trace.nodes
-        nodes.append(Node(len(nodes), op, inputs, module, tuple(value.shape[1:]), seen, default))
+        shape = tuple(value.shape[1:])
+        nodes.append(
+            Node(
+                len(nodes), op, inputs, stack[-1], shape, seen, default,
+                batch=len(value), stack=stack, axis=axis, first=first,
+            )
+        )  # fmt: skip
         self.node_of[id(value)] = len(nodes) - 1
         self.alive.append(value)
 
@@ -182,24 +214,33 @@ class _Recorder(TorchFunctionMode):
             self.alive.append(made[0])
             return result
         inputs = tuple(dict.fromkeys(self.node_of[id(t)] for t in used))
-        seen = _field(op, args, kwargs, [self.trace.nodes[i].field for i in inputs], used[0])
+        parents = [self.trace.nodes[i] for i in inputs]
+        like = next((i for i, t in enumerate(used) if t.ndim == made[0].ndim), 0)
+        source, parent = used[like], self.trace.nodes[self.node_of[id(used[like])]]
+        mixes = op == "linear" and mixes_positions(source, parent.axis)
+        seen = _field(op, args, kwargs, [parent.field for parent in parents], used[0], made[0])
+        seen = _WHOLE if mixes and seen is not None else seen
         given = [a for a in args if a is not used[0]]
         default = not given and not any(
             v for k, v in kwargs.items() if k != "inplace" and v != "none"
         )
+        traced = set(self.node_of)
         for value in made:
-            self.add(value, op, inputs, default, seen)
+            axis = channel_axis(op, args, kwargs, source, parent.axis, value)
+            first = first_token(op, args, kwargs, traced, source, parent.first, value)
+            self.add(value, op, inputs, default, seen, axis, first)
         return result
 
     def note(self, place: Place, value: Any) -> None:
         """A module takes or gives ``value``."""
-        first = next(iter(_tensors(value)), None)
+        first = handed_over(value)
         index = None if first is None else self.node_of.get(id(first))
         if index is None:
             return
         self.trace.places.setdefault(index, []).append(place)
         if place[2] == "output":
             self.trace.outputs.setdefault(place[0], []).append(index)
+            self.trace.given[place[0], place[1]] = index
 
     @contextmanager
     def watching(self, model: nn.Module) -> Generator[None, None, None]:
@@ -209,7 +250,7 @@ class _Recorder(TorchFunctionMode):
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:
             name = names[module]
             call = self.calls.get(name, 0)
-            self.calls[name] = call + 1
+            self.calls[name] = self.trace.called[name] = call + 1
             self.inside.append((name, call))
             self.note((name, call, "input"), args[:1])
 
@@ -257,6 +298,7 @@ def _field(
     kwargs: dict[str, Any],
     parents: list[Field | None],
     image: Tensor,
+    result: Tensor,
 ) -> Field | None:
     """Receptive field of what ``op`` gives; None where the operation is not understood."""
     known = [parent for parent in parents if parent is not None]
@@ -277,6 +319,16 @@ def _field(
         kernel = setting(at, "kernel_size", 1)
         dilation = setting(4, "dilation", 1) if op == "max_pool2d" else 1
         return _grow(parent, kernel, setting(at + 1, "stride", kernel), dilation)
+    if op == "conv_transpose2d":
+        weight = kwargs.get("weight", args[1] if len(args) > 1 else None)
+        kernel = tuple(weight.shape[2:]) if isinstance(weight, Tensor) else (1, 1)
+        steps = _pair(setting(3, "stride", 1))
+        seen = tuple(-(-k // s) for k, s in zip(kernel, steps, strict=True))
+        return _grow(parent, seen, tuple(1 / s for s in steps), 1)
+    if op in ("interpolate", "upsample"):
+        seen = 1 if setting(3, "mode", "nearest") == "nearest" else 2
+        sizes = zip(image.shape[-2:], result.shape[-2:], strict=True)
+        return _grow(parent, seen, tuple(old / new for old, new in sizes), 1)
     if op in ("adaptive_avg_pool2d", "adaptive_max_pool2d"):
         return _adapt(parent, tuple(image.shape[-2:]), setting(1, "output_size", 1))
     if op == "linear":

@@ -62,7 +62,7 @@ VERBS = (
         "layers",
         "List the layers: name, kind, depth, shape, receptive field.",
         (DEPTH,),
-        lambda study: terminal.print_layers(study["layers"]),
+        lambda study: terminal.print_layers(study["layers"], study["unseen_layers"]),
     ),
     Verb(
         "extract",

@@ -16,7 +16,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Progress
 from cytolens.records.clusters import Clusters
 from cytolens.records.features import CellExplanation, Complexity
-from cytolens.records.layers import Layer
+from cytolens.records.layers import Layer, Unseen
 from cytolens.records.maps import Embedding, PlacedCells
 from cytolens.records.separation import Onset
 
@@ -139,8 +139,8 @@ def print_evaluation(study: Any) -> None:
         print_line(sentence)
 
 
-def print_layers(layers: Sequence[Layer]) -> None:
-    """Name, kind, depth, shape, receptive field of each layer."""
+def print_layers(layers: Sequence[Layer], unseen: Sequence[Unseen] = ()) -> None:
+    """Name, kind, depth, shape, receptive field of each layer; what cannot be looked at."""
     _table(
         "",
         ["layer", "kind", "depth", "shape", "receptive field / px"],
@@ -155,6 +155,9 @@ def print_layers(layers: Sequence[Layer]) -> None:
             for la in layers
         ],
     )
+    for reason in dict.fromkeys(found.reason for found in unseen):
+        names = [found.name for found in unseen if found.reason == reason]
+        print_line(f"Not looked at: {', '.join(names)} ({reason}).")
 
 
 def print_activations(study: Any) -> None:

@@ -20,6 +20,7 @@ from cytolens.activations.capture import (
     network_of,
 )
 from cytolens.activations.layers import resolve_layer
+from cytolens.activations.views import parts_of, with_views
 from cytolens.classifier.model import Classifier
 from cytolens.errors import SettingError
 from cytolens.features.canvas import batches_of
@@ -149,9 +150,9 @@ class _Cut:
 
     def __init__(self, model: nn.Module, layer: Layer, logits: Layer) -> None:
         module, call, side = layer.activation
-        side, _, function = side.partition(".")
+        side, function, views = parts_of(side)
         self.model = model
-        self.place: Place = (module, call, side)
+        self.place: Place = (module, call, with_views(side, views))
         self.logits_place = logits.activation
         self.function = NON_LINEARITIES[function] if function in _KEEPS_ITS_MEAN else None
         self.total: Tensor | float = 0.0

@@ -33,6 +33,14 @@ class Layer:
 
 
 @record
+class Unseen:
+    """A part of a network that cannot be looked at, and why."""
+
+    name: str  # of a module or a layer
+    reason: str  # the end of a sentence about it
+
+
+@record
 class Activations:
     """Features (N, F) of every cell at every depth, in depth order; arrays may live on disk."""
 

@@ -17,7 +17,8 @@ from scipy import ndimage
 from torch import nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
-from cytolens.errors import MissingExtra
+from cytolens.activations.views import parts_of
+from cytolens.errors import MissingExtra, ModelError
 from cytolens.features.gain import Background, background_levels
 from cytolens.records.layers import Layer
 
@@ -36,6 +37,11 @@ def gradcam(
     """
     captum = _captum()
     name, _, side = layer.activation
+    side, _, views = parts_of(side)
+    if views:
+        raise ModelError(
+            f"Grad-CAM needs the maps of a convolution; layer '{layer.name}' holds tokens"
+        )
     method = captum.LayerGradCam(network, network.get_submodule(name))
     found: list[NDArray[np.float32]] = []
     with evaluating(network), torch.enable_grad(), _out_of_place(network):

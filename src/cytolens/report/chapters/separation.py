@@ -16,6 +16,7 @@ from cytolens.figures.pairs import MOST_ROWS, plot_pairs
 from cytolens.figures.similarity import plot_similarity
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.clusters import Clusters
+from cytolens.records.layers import Unseen
 from cytolens.records.separation import Gain, Onset, Pairs, Similarity
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportTable
@@ -233,6 +234,10 @@ def _layers_table(results: Results) -> ReportTable | None:
             row.append(str(dead.get(layer.name, "–")))
         rows.append(tuple(row))
     text = "Dead: of the channels that feature images were made for." if dead else ""
+    unseen = results.sequence("unseen_layers", Unseen)
+    for reason in dict.fromkeys(part.reason for part in unseen):
+        names = [part.name for part in unseen if part.reason == reason]
+        text += f" Not looked at: {', '.join(names)} ({reason})."
     title = "The network, layer by layer"
     return ReportTable(title, tuple(header), tuple(rows), text, 2, folded=len(rows) > 20)
 

@@ -10,7 +10,7 @@ from cytolens.classifier.statement import remarks_on_statement, stated_split
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
-from cytolens.records.layers import Activations, Layer
+from cytolens.records.layers import Activations, Layer, Unseen
 from cytolens.store.run_folder import RunFolder, Sink
 from cytolens.study.stage import Keep, Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
@@ -112,6 +112,14 @@ def layers(network: "Classifier", *, layers: list[str]) -> tuple[Layer, ...]:
     from cytolens.activations.layers import find_layers
 
     return find_layers(network.network, network.input_shape, names=layers or None)
+
+
+def unseen_layers(network: "Classifier") -> tuple[Unseen, ...]:
+    """What of the network cannot be looked at, and why."""
+    from cytolens.activations.layers import unseen_layers as find_unseen
+
+    found = find_unseen(network.network, network.input_shape)
+    return tuple(Unseen(name, reason) for name, reason in found.items())
 
 
 def main_layer(layers: tuple[Layer, ...]) -> str:
@@ -307,6 +315,10 @@ def _summary_of_layers(layers: tuple[Layer, ...]) -> Summary:
     )
 
 
+def _summary_of_unseen(unseen_layers: tuple[Unseen, ...]) -> Summary:
+    return Summary({"unseen_layers": {found.name: found.reason for found in unseen_layers}})
+
+
 def _measures(evaluation: Evaluation) -> dict[str, Any]:
     return as_entries(evaluation.measures)
 
@@ -350,7 +362,10 @@ CLASSIFIER = Stage(
 )
 SPLIT = Stage("split", "splitting the cells", split, keep=None)
 NETWORK = Stage("network", "building the network", network, keep=None)
-LAYERS = Stage("layers", "finding the layers", layers, summary=_summary_of_layers)
+LAYERS = Stage("layers", "finding the layers", layers, version=2, summary=_summary_of_layers)
+UNSEEN_LAYERS = Stage(
+    "unseen_layers", "finding what cannot be looked at", unseen_layers, summary=_summary_of_unseen
+)
 MAIN_LAYER = Stage("main_layer", "choosing the layer to show", main_layer, keep=None)
 EVALUATION = Stage(
     "evaluation", "evaluating the classifier", evaluation, version=2,
