@@ -12,7 +12,7 @@ from torch import nn
 
 from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import CellNet, build_network
-from cytolens.classifier.wrapping import load_weights
+from cytolens.classifier.weights import load_weights
 from cytolens.errors import ModelError
 from cytolens.records.cells import Preparation, Settings
 from cytolens.records.classifier import Checkpoint

@@ -9,6 +9,21 @@ from pathlib import Path
 
 from cytolens.errors import ModelError
 
+PACKAGES = {"timm": "timm", "hf": "transformers"}
+"""Packages whose networks are named as ``timm:NAME`` or ``hf:REPO``, and what is imported."""
+CARDS = (".json", ".yaml", ".yml")
+
+
+def of_package(text: str) -> tuple[str, str] | None:
+    """The package and the name in it, of ``timm:resnet18`` or ``hf:owner/repo``; else None."""
+    package, colon, name = text.partition(":")
+    return (package, name) if colon and package in PACKAGES and name else None
+
+
+def is_card(text: str) -> bool:
+    """Whether a ``--model`` is a model card, which names the network."""
+    return text.lower().endswith(CARDS) and of_package(text) is None
+
 
 def resolve_factory(text: str, base: Path | str | None = None) -> str:
     """A factory that means the same from any folder: the path of its file is made absolute.
@@ -22,6 +37,12 @@ def resolve_factory(text: str, base: Path | str | None = None) -> str:
     >>> resolve_factory("lab.networks:build")
     'lab.networks:build'
     """
+    if is_card(text):
+        return str((Path(base or Path.cwd()) / Path(text).expanduser()).resolve())
+    named = of_package(text)
+    if named is not None:
+        folder = Path(base or Path.cwd()) / Path(named[1]).expanduser()
+        return f"{named[0]}:{folder.resolve()}" if folder.is_dir() else text
     place, name = factory_parts(text)
     if not place.endswith(".py"):
         return text
@@ -34,8 +55,14 @@ def source_files(factory: str, weights: Path | str | None = None) -> list[Path]:
     Found without running anything, also for a dotted module. What these files import in turn is
     not among them. Raises ModelError where one does not exist.
     """
-    place, _ = factory_parts(factory)
-    found = [Path(place).expanduser() if place.endswith(".py") else _module_file(place)]
+    named = of_package(factory)
+    if named is not None:
+        folder = Path(named[1])
+        found = [*folder.glob("*.json"), *folder.glob("*.safetensors")] if folder.is_dir() else []
+        found.sort()
+    else:
+        place, _ = factory_parts(factory)
+        found = [Path(place).expanduser() if place.endswith(".py") else _module_file(place)]
     if weights is not None:
         found.append(Path(weights).expanduser())
     for file in found:
@@ -50,8 +77,8 @@ def factory_parts(factory: str) -> tuple[str, str]:
     dotted = all(part.isidentifier() for part in place.split("."))
     if not colon or not name.isidentifier() or not (place.endswith(".py") or dotted):
         raise ModelError(
-            f"'{factory}' is no factory; give it as path/to/file.py:function or "
-            "package.module:function"
+            f"'{factory}' is no factory; give path/to/file.py:function, package.module:function, "
+            "timm:NAME, hf:REPO, or a model card (.json, .yaml)"
         )
     return place, name
 

@@ -1,5 +1,6 @@
 """A network brought by the user: checked before anything is done with it, loaded without danger."""
 
+import inspect
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,22 +8,21 @@ from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cytolens.activations.capture import device_of, evaluating
-from cytolens.classifier.factories import factory_parts
+from cytolens.classifier.card import ModelCard, Normalisation, card_of
+from cytolens.classifier.factories import factory_parts, of_package
 from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import seeded
+from cytolens.classifier.packages import make_of_package
 from cytolens.classifier.trial import unchanged_globals
+from cytolens.classifier.weights import load_weights, read_weights, tensors_in
 from cytolens.errors import ModelError
 from cytolens.records.cells import Cells, Preparation, Settings
-
-SAFE = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 
 def wrap(
@@ -85,16 +85,53 @@ def load_module(
     """The module that a factory makes, with weights from a file if one is given.
 
     ``factory``: ``"file.py:function"``, or ``"package.module:function"`` of a module that Python
-    can import. **Its code is run**, so it must be one that you trust. Weights: ``.safetensors``,
-    or a PyTorch state dict, also as ``{"state_dict": …}``. Files that can run code when read, as
-    whole pickled modules and TorchScript, are refused unless ``allow_pickle=True`` (then the
-    module in the file only gives its weights). Raises ModelError.
+    can import. **Its code is run**, so it must be one that you trust. Also ``"timm:NAME"`` and
+    ``"hf:REPO"`` where the package is installed, and a model card (see ``card``), which names one
+    of these with its weights, and how crops are normalised, which is then part of the module.
+
+    Weights: ``.safetensors``, or a PyTorch state dict, wherever in the file (`load_weights`). Files
+    that can run code when read, as whole pickled modules, are refused unless ``allow_pickle=True``
+    (then the module in the file only gives its weights). Raises ModelError.
     """
+    card = card_of(factory, None if weights is None else str(weights))
+    file = weights or card.weights
+    state = {} if file is None else read_weights(Path(file), allow_pickle=allow_pickle)
     with unchanged_globals([]):
-        module = _make(factory)
-    if weights is not None:
-        load_weights(module, _read(Path(weights), allow_pickle), source=str(weights))
+        module = _made(card, tensors_in(state))
+    if file is not None:
+        load_weights(module, state, source=f"'{file}'")
+    if card.normalisation is not None:
+        module.register_forward_pre_hook(Normalise(card.normalisation))
     return module
+
+
+class Normalise:
+    """The start of a forward pass of a network that takes normalised crops: a hook."""
+
+    def __init__(self, how: Normalisation) -> None:
+        self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (how.mean, how.std))
+        self.scale = how.scale
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Crops (n, C, h, w) as the network takes them; one image channel as each of several."""
+        crops = args[0]
+        if crops.shape[1] not in (1, len(self.mean)):
+            raise ValueError(
+                f"{crops.shape[1]} image channels came; the card normalises {len(self.mean)}"
+            )
+        return ((crops / self.scale - self.mean.to(crops)) / self.std.to(crops), *args[1:])
+
+
+def _made(card: ModelCard, weights: Mapping[str, Tensor]) -> nn.Module:
+    named = of_package(card.model)
+    if named is None:
+        return _make(card.model)
+    return make_of_package(
+        *named,
+        weights,
+        n_outputs=None if card.class_names is None else len(card.class_names),
+        n_channels=None if card.normalisation is None else len(card.normalisation.mean),
+    )
 
 
 def gives_random_weights(factory: str) -> bool:
@@ -103,10 +140,13 @@ def gives_random_weights(factory: str) -> bool:
     It is made twice, from different seeds. Weights that differ were drawn; so were those that are
     equal because the code sets the seed. **Its code is run.** Raises ModelError.
     """
+    card = card_of(factory)
+    if (of_package(card.model) or ("", ""))[0] == "hf":
+        return False
     made: list[tuple[Mapping[str, Tensor], Tensor]] = []
     for seed in (1, 2):
         with unchanged_globals([]), seeded(seed):
-            weights = _make(factory).state_dict()
+            weights = _made(card, {}).state_dict()
             made.append((weights, torch.get_rng_state()))
     (first, after), (second, after_too) = made
     if not any(weight.is_floating_point() for weight in first.values()):
@@ -116,23 +156,14 @@ def gives_random_weights(factory: str) -> bool:
     )
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights in by name; a name or shape that does not fit raises ModelError."""
-    names = list(state)
-    if names and all(name.startswith("module.") for name in names):  # from DataParallel
-        state = {name.removeprefix("module."): value for name, value in state.items()}
-    own = module.state_dict()
-    missing, surplus = sorted(set(own) - set(state)), sorted(set(state) - set(own))
-    shapes = [n for n in own if n in state and own[n].shape != state[n].shape]
-    problems = {"missing": missing, "not in the module": surplus, "of another shape": shapes}
-    found = [f"{_few(entries)} {what}" for what, entries in problems.items() if entries]
-    if found:
-        raise ModelError(f"the weights of {source} do not fit the module: {'; '.join(found)}")
-    module.load_state_dict(dict(state))
-
-
 def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: int) -> None:
     blank = torch.zeros(2, *shape, device=device_of(module))
+    taken = _required(module)
+    if len(taken) > 1:
+        raise ModelError(
+            f"the module takes {len(taken)} inputs ({', '.join(taken)}); only networks that take "
+            "crops alone can be studied: wrap it in a module that fills in the others"
+        )
     try:
         with evaluating(module), torch.inference_mode(), unchanged_globals([]):
             logits = module(blank)
@@ -153,6 +184,17 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
         )
     if not bool(torch.isfinite(logits).all()):
         raise ModelError("the module gives NaN or infinity for blank crops; check its weights")
+
+
+def _required(module: nn.Module) -> list[str]:
+    """The parameters that forward() cannot do without."""
+    try:
+        given = inspect.signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    kinds = (*positional, inspect.Parameter.KEYWORD_ONLY)
+    return [p.name for p in given if p.default is p.empty and p.kind in kinds]
 
 
 def _make(factory: str) -> nn.Module:
@@ -199,43 +241,3 @@ def _importable(file: Path | None) -> Generator[None]:
         yield
     finally:
         sys.path.remove(str(file.parent))
-
-
-def _read(path: Path, allow_pickle: bool) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise ModelError(f"the weights file '{path}' does not exist")
-    if path.suffix not in SAFE:
-        raise ModelError(f"weights '{path.name}' are of no known kind; give {', '.join(SAFE)}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"'{path}' is no readable safetensors file: {error}") from error
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        if not allow_pickle:
-            raise ModelError(
-                f"'{path.name}' is more than plain weights, or damaged; reading it could run code "
-                "hidden in it. Save the state_dict as .safetensors or, if you trust its source, "
-                "pass allow_pickle=True (--allow-pickle)"
-            ) from error
-        loaded = _unpickle(path)
-    if isinstance(loaded, nn.Module):
-        loaded = loaded.state_dict()
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ModelError(f"'{path.name}' holds no state dict (parameter names and tensors)")
-    return cast(Mapping[str, Tensor], loaded)
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except Exception as error:
-        raise ModelError(f"'{path.name}' cannot be read: {error}") from error
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

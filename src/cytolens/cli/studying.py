@@ -257,6 +257,7 @@ def open_study(
     if not data.exists():
         raise InputError(f"'{data}' does not exist; give the cells, or the folder of a run")
     from cytolens.store.run_folder import RunFolder
+    from cytolens.study.own_model import not_trusted, runs_code
     from cytolens.study.study import Study
 
     chosen = {name: value for name, value in given.items() if value not in (None, [])}
@@ -267,6 +268,8 @@ def open_study(
         raise SettingError(f"'{data}' is not a run folder; name one for the results: --out RUN")
     if not is_run:
         settings = StudySettings(**chosen)
+        if runs_code(settings) and not trust_model:
+            raise not_trusted(settings)
         return Study(
             out or data, data, settings, trust_model=True, remake=remake, announce=terminal.announce
         )
@@ -280,7 +283,7 @@ def open_study(
     study = Study(
         data,
         settings=StudySettings.of_run(RunFolder(data), **chosen),
-        trust_model=trust_model or "model" in chosen,
+        trust_model=trust_model or ("model" in chosen and not runs_code(StudySettings(**chosen))),
         remake=remake,
         hold=not (trains and (early or "seed" in chosen)),
         announce=terminal.announce,

@@ -79,7 +79,10 @@ class StudySettings:
     )
     # Classifier
     model: str | None = _setting(
-        None, CLASSIFIER, "your own network: 'file.py:function', called without arguments"
+        None,
+        CLASSIFIER,
+        "your own network: 'file.py:function', called without arguments, 'timm:NAME', 'hf:REPO', "
+        "or a model card (cytolens card drafts one)",
     )
     weights: str | None = _setting(
         None, CLASSIFIER, "weights of your own network (.safetensors, or a state dict .pt)"

@@ -87,7 +87,8 @@ class Study(Mapping[str, Any]):
         where they have changed, and make a network of changed files again.
         """
         self.folder = RunFolder(Path(out))
-        self.settings = own_model.with_absolute_paths(settings or StudySettings.of_run(self.folder))
+        given = own_model.with_absolute_paths(settings or StudySettings.of_run(self.folder))
+        self.settings = own_model.as_the_card_says(given)
         self._known = self.folder.noted("data", {})
         self.data = _data_path(self.folder, data, self._known)
         self._named = data is not None or remake  # read the data's bytes to see whether they differ
