@@ -28,6 +28,7 @@ def to_checkpoint(classifier: Classifier) -> Checkpoint:
         "channel_names": list(classifier.channel_names),
         "input_shape": list(classifier.input_shape),
         "preparation": None if classifier.preparation is None else asdict(classifier.preparation),
+        **({} if classifier.gives_classes else {"outputs": classifier.outputs}),
         **classifier.spec,
     }
     weights = {name: _array(value) for name, value in classifier.network.state_dict().items()}
@@ -59,7 +60,7 @@ def from_checkpoint(checkpoint: Checkpoint, *, module: nn.Module | None = None) 
     weights = {name: torch.from_numpy(np.array(v)) for name, v in checkpoint.weights.items()}
     load_weights(network, weights, source="the checkpoint")
     channels, height, width = spec["input_shape"]
-    own = ("version", "class_names", "channel_names", "input_shape", "preparation")
+    own = ("version", "class_names", "channel_names", "input_shape", "preparation", "outputs")
     return Classifier(
         network=network.eval(),
         class_names=tuple(spec["class_names"]),
@@ -67,6 +68,7 @@ def from_checkpoint(checkpoint: Checkpoint, *, module: nn.Module | None = None) 
         input_shape=(channels, height, width),
         preparation=_preparation(spec.get("preparation")),
         spec={name: entry for name, entry in spec.items() if name not in own},
+        outputs=spec.get("outputs", "classes"),
     )
 
 

@@ -24,7 +24,10 @@ _CALIBRATED_ON = 256  # cells that the statistics of an untrained network rest o
 
 @record
 class Classifier:
-    """A network that takes prepared crops (N, C, H, W) and gives logits (N, class)."""
+    """A network that takes prepared crops (N, C, H, W) and gives logits (N, class).
+
+    Where ``outputs`` are no classes, ``class_names`` are the names of the outputs.
+    """
 
     network: nn.Module
     class_names: tuple[str, ...]
@@ -32,6 +35,12 @@ class Classifier:
     input_shape: tuple[int, int, int]  # (C, H, W)
     preparation: Preparation | None = None  # of the crops it was trained on, if known
     spec: Settings = field(default_factory=dict[str, object])  # JSON that rebuilds the network
+    outputs: str = "classes"  # or "labels" (several may hold), "values", "embedding"
+
+    @property
+    def gives_classes(self) -> bool:
+        """Whether its outputs are the logits of classes, of which each cell has one."""
+        return self.outputs == "classes"
 
 
 def predict(
@@ -41,8 +50,13 @@ def predict(
 
     Each row is of one crop as it is, without averaging over turned copies, so that what is
     explained is what predicts. ``device=None`` stays where the network is. Its mode (training or
-    evaluation) is left as found. Raises ModelError if the crops do not fit the network.
+    evaluation) is left as found. Raises ModelError if the crops do not fit the network, or if its
+    outputs are no classes.
     """
+    if not classifier.gives_classes:
+        raise ModelError(
+            f"the network gives {classifier.outputs}, not classes: there is nothing to predict"
+        )
     if cells.shape != classifier.input_shape:
         raise ModelError(
             f"the classifier takes crops of (channel, height, width) {classifier.input_shape}, "

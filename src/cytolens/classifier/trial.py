@@ -17,7 +17,9 @@ MOST_CROPS = 16
 _TOLERANCE = 1e-3  # of the logits' spread: rounding is far below, dropout and batch norm far above
 
 
-def try_network(module: nn.Module, crops: NDArray[np.float32]) -> tuple[str, ...]:
+def try_network(
+    module: nn.Module, crops: NDArray[np.float32], *, outputs: str = "classes"
+) -> tuple[str, ...]:
     """What speaks against believing what ``module`` says of ``crops`` (n, C, H, W), a line each.
 
     Tried in evaluation mode: answers that change from one time to the next or with the other crops
@@ -39,7 +41,7 @@ def try_network(module: nn.Module, crops: NDArray[np.float32]) -> tuple[str, ...
         raise ModelError("the module gives NaN or infinity for cells of these data")
     spread = float((first - first.mean(dim=0)).abs().max())
     found[:0] = _about_repeating(first, again, alone, _TOLERANCE * max(spread, 1e-6))
-    if _probabilities(first):
+    if outputs == "classes" and _probabilities(first):
         found.append(
             "The network gives probabilities, where logits are asked for (leave the last softmax "
             "or "

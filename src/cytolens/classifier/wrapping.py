@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from cytolens.activations.capture import device_of, evaluating
-from cytolens.classifier.card import ModelCard, Normalisation, card_of
+from cytolens.classifier.card import OUTPUTS, ModelCard, Normalisation, card_of
 from cytolens.classifier.factories import factory_parts, of_package
 from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import seeded
 from cytolens.classifier.packages import make_of_package
 from cytolens.classifier.trial import unchanged_globals
 from cytolens.classifier.weights import load_weights, read_weights, tensors_in
-from cytolens.errors import ModelError
+from cytolens.errors import ModelError, choose
 from cytolens.records.cells import Cells, Preparation, Settings
 
 
@@ -33,6 +33,7 @@ def wrap(
     channel_names: Sequence[str] = (),
     preparation: Preparation | None = None,
     spec: Settings | None = None,
+    outputs: str = "classes",
 ) -> Classifier:
     """Any classifier as the study's: a module from prepared crops to logits (N, class).
 
@@ -41,6 +42,10 @@ def wrap(
     in it lets a run be reopened (`load_module`). A softmax at the end is not needed: the module
     should give logits. Raises ModelError if two blank crops do not give (2, class) finite numbers.
 
+    ``outputs``: "classes"; "labels", of which several may hold for a cell; "values" of a
+    regression; or an "embedding". With the last three ``class_names`` are the names of the
+    outputs, one or more, "output 1" … where there are none.
+
     >>> module = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     >>> wrap(module, class_names=("G1", "M"), input_shape=(1, 4, 4)).channel_names
     ('channel 1',)
@@ -48,15 +53,18 @@ def wrap(
     shape = tuple(int(side) for side in input_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise ModelError(f"input_shape {shape} must be three positive numbers, (C, H, W)")
+    outputs = choose("outputs", outputs, OUTPUTS)
     names = tuple(str(name) for name in class_names)
-    if len(names) < 2:
+    if outputs == "classes" and len(names) < 2:
         raise ModelError(f"{len(names)} class names given; a classifier needs at least two")
     channels = tuple(str(name) for name in channel_names) or tuple(
         f"channel {number + 1}" for number in range(shape[0])
     )
     if len(channels) != shape[0]:
         raise ModelError(f"{len(channels)} channel names for crops of {shape[0]} channels")
-    _check_forward(module, (shape[0], shape[1], shape[2]), len(names))
+    wanted = len(names) if names or outputs == "classes" else None
+    n = _check_forward(module, (shape[0], shape[1], shape[2]), wanted)
+    names = names or tuple(f"output {number + 1}" for number in range(n))
     return Classifier(
         network=module,
         class_names=names,
@@ -64,14 +72,23 @@ def wrap(
         input_shape=(shape[0], shape[1], shape[2]),
         preparation=preparation,
         spec={"kind": "wrapped", "module": type(module).__qualname__, **(spec or {})},
+        outputs=outputs,
     )
 
 
-def wrap_for(module: nn.Module, cells: Cells, *, spec: Settings | None = None) -> Classifier:
-    """`wrap` with the classes, channels, size and preparation of ``cells``."""
+def wrap_for(
+    module: nn.Module,
+    cells: Cells,
+    *,
+    spec: Settings | None = None,
+    outputs: str = "classes",
+    output_names: Sequence[str] = (),
+) -> Classifier:
+    """`wrap` with the channels, size and preparation of ``cells``, and their classes if any."""
     return wrap(
         module,
-        class_names=cells.class_names,
+        outputs=outputs,
+        class_names=cells.class_names if outputs == "classes" else output_names,
         input_shape=cells.shape,
         channel_names=cells.channel_names,
         preparation=cells.preparation,
@@ -156,7 +173,8 @@ def gives_random_weights(factory: str) -> bool:
     )
 
 
-def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: int) -> None:
+def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: int | None) -> int:
+    """The number of outputs; ``n_classes`` is the number that there should be, if it is known."""
     blank = torch.zeros(2, *shape, device=device_of(module))
     taken = _required(module)
     if len(taken) > 1:
@@ -174,16 +192,24 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
         ) from error
     if not isinstance(logits, Tensor):
         raise ModelError(
-            f"the module gives a {type(logits).__name__}; it must give one tensor of logits "
-            f"(n, {n_classes}): wrap it in a module that picks it out"
+            f"the module gives a {type(logits).__name__}; it must give one tensor, a row of "
+            "logits for each crop: wrap it in a module that picks it out"
         )
-    if tuple(logits.shape) != (2, n_classes):
+    if n_classes is None and logits.ndim != 2:
+        raise ModelError(
+            f"the module gives {tuple(logits.shape)} for two crops; it must give one row of "
+            "outputs for each"
+        )
+    if n_classes is not None and tuple(logits.shape) != (2, n_classes):
         raise ModelError(
             f"the module gives {tuple(logits.shape)} for two crops; with {n_classes} class names "
-            f"it must give logits (2, {n_classes})"
+            f"it must give logits (2, {n_classes}). Keep the classes that it was trained on "
+            "(--classes); or if its outputs are no classes, say so: --outputs labels, values or "
+            "embedding"
         )
     if not bool(torch.isfinite(logits).all()):
         raise ModelError("the module gives NaN or infinity for blank crops; check its weights")
+    return int(logits.shape[1])
 
 
 def _required(module: nn.Module) -> list[str]:

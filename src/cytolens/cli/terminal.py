@@ -110,6 +110,8 @@ def print_evaluation(study: Any) -> None:
     result, folds, shown = study["evaluation"], study["folds"], Results(study)
     for remark in study["classifier"].doubts:
         _err.print(remark, markup=False, style="bold")
+    if result is None:
+        return
     columns = [("network", result.test.measures), ("linear on pixels", result.baseline.measures)]
     if folds_by_group(shown) is not None:
         columns.insert(0, (f"mean over {len(folds.names)} held-out parts", folds.measures))

@@ -172,7 +172,7 @@ class Galleries:
     unconstrained: tuple[FeatureImages, ...]  # the same channels without a prior
     untrained: tuple[FeatureImages, ...]  # the same channels before training, without a prior
     kinds: tuple[FeatureImages, ...]  # several of each of the first channels, by kind of cell
-    classes: FeatureImages  # one per class against the others
+    classes: FeatureImages | None  # one per class against the others, or per output
     clusters: FeatureImages | None  # one per cluster of the layer shown
 
     def of(self, layer: str) -> FeatureImages | None:

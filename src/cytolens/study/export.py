@@ -68,6 +68,7 @@ def cell_table(
     float32, are left out, but for the one that is shown large.
     """
     cells, mapped, acts = results["cells"], results["mapped"], results["activations"]
+    evaluation = results["evaluation"]
     main = results["main_layer"]
     most = min(most_bytes // (4 * max(len(mapped), 1)), widest or most_bytes)
     widths = {name: int(np.prod(acts.features[name].shape[1:])) for name in acts}
@@ -76,7 +77,7 @@ def cell_table(
         cells=cells.subset(mapped),
         features={name: acts.rows(name, mapped) for name in kept},
         layer=main,
-        probabilities=results["evaluation"].probabilities[mapped],
+        probabilities=None if evaluation is None else evaluation.probabilities[mapped],
         parts=parts(cells, results["split"], results["classifier"].seen)[mapped],
         maps=results["maps"],
         clusters=results["clusters"],

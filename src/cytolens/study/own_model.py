@@ -51,6 +51,11 @@ def as_the_card_says(settings: StudySettings) -> StudySettings:
                 f"--{flag} {_words(given)}: the model card '{settings.model}' says "
                 f"{_words(said[name])}; give the one or change the other"
             )
+    if card.outputs != settings.outputs and settings.outputs != "classes":
+        raise SettingError(
+            f"--outputs {settings.outputs}: the model card '{settings.model}' says {card.outputs}"
+        )
+    said["outputs"] = card.outputs
     if card.normalisation is not None:  # it is of the intensities as the files have them
         if settings.intensity == "image":
             raise SettingError(
@@ -58,7 +63,8 @@ def as_the_card_says(settings: StudySettings) -> StudySettings:
                 "its normalisation out, or leave --intensity away"
             )
         said["intensity"] = "none"
-    wanted = {n: v for n, v in said.items() if v and (n == "intensity" or not getattr(settings, n))}
+    always = ("intensity", "outputs")
+    wanted = {n: v for n, v in said.items() if v and (n in always or not getattr(settings, n))}
     return replace(settings, **wanted)
 
 

@@ -30,6 +30,7 @@ from cytolens.embedding.novelty import (
 )
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
+from cytolens.errors import ModelError
 from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
@@ -114,6 +115,11 @@ class OldMaps:
         self.mapped: NDArray[np.int64] = run["mapped"]
         self.main_layer: str = run["main_layer"]
         self.model: Classifier = run["network"]
+        if not self.model.gives_classes:
+            raise ModelError(
+                f"the network of this run gives {self.model.outputs}, not classes; new cells are "
+                "placed on the maps of networks that give classes only"
+            )
 
     def features(
         self, cells: Cells, *, device: str | None = None, progress: Progress | None = None

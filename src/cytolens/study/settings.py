@@ -87,6 +87,12 @@ class StudySettings:
     weights: str | None = _setting(
         None, CLASSIFIER, "weights of your own network (.safetensors, or a state dict .pt)"
     )
+    outputs: str = _setting(
+        "classes",
+        CLASSIFIER,
+        "what your network gives: logits of 'classes', of 'labels' (several may hold for a cell), "
+        "'values' (regression), or an 'embedding'",
+    )
     allow_pickle: bool = _setting(
         False, CLASSIFIER, "unpickle the weights file, which can run any code: only your own"
     )
@@ -227,6 +233,7 @@ def of_held_stages(names: Iterable[str]) -> list[str]:
 
 
 _CHOICES = {
+    "outputs": ("classes", "labels", "values", "embedding"),
     "intensity": ("dataset", "image", "none"),
     "reduction": ("mean", "max", "centre", "flat"),
     "methods": ("tsne", "pca", "umap", "pacmap"),

@@ -9,6 +9,7 @@ import numpy as np
 from cytolens.figures.faithfulness import plot_faithfulness
 from cytolens.figures.gallery import plot_feature_gallery, plot_feature_images
 from cytolens.figures.labels import format_interval, format_number
+from cytolens.records.classifier import Predictions
 from cytolens.records.features import (
     ChannelRanking,
     Faithfulness,
@@ -77,17 +78,31 @@ def prior_text(images: FeatureImages) -> str:
     return _PRIORS.get(kind or "", "Made in Fourier space, without a prior from the cells.")
 
 
-def _images(
-    results: Results, found: Galleries, judged: Mapping[str, Faithfulness]
-) -> Iterator[Drawing]:
-    plot = partial(plot_feature_images, found.classes, **_crops(results))
+def _class_images(results: Results, images: FeatureImages) -> Drawing:
+    """Of the classes, or of the outputs where these are no classes."""
+    plot = partial(plot_feature_images, images, **_crops(results))
+    title = "Feature images of the classes"
     caption = (
         "Each image is made so that one class gains over the others (z: standard deviations above "
         "real cells). It shows what the network asks for, not what a typical cell of the class "
         "looks like."
     )
-    note = f"{prior_text(found.classes)}{_range(found.classes)}"
-    yield Drawing("class_images", "Feature images of the classes", caption, plot, note)
+    if results.read("evaluation", Predictions) is None:
+        title = "Feature images of the outputs"
+        caption = (
+            "Each image is made so that one output of the network rises (z: standard deviations "
+            "above real cells). It shows what the network asks for, not what a typical cell looks "
+            "like."
+        )
+    note = f"{prior_text(images)}{_range(images)}"
+    return Drawing("class_images", title, caption, plot, note)
+
+
+def _images(
+    results: Results, found: Galleries, judged: Mapping[str, Faithfulness]
+) -> Iterator[Drawing]:
+    if found.classes is not None:
+        yield _class_images(results, found.classes)
     if found.channels:
         rankings = results.by_layer("ranking", ChannelRanking)
         plot = partial(

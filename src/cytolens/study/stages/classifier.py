@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 _UNTRAINED = (
     "The network was not trained: its weights are random. What follows describes its architecture."
 )
+_NO_CLASSES = (
+    "The network gives {what}, not one class for each cell: there are no predictions, no measures "
+    "of them, no alarms, no explained cells and no images of classes here. The classes are the "
+    "labels of your cells, which the network need not know. Channels are ranked by what the "
+    "largest output, against the mean of the others, loses without them."
+)
+_GIVEN = {
+    "labels": "labels of which several may hold",
+    "values": "values",
+    "embedding": "an embedding",
+}
 _MOST_FOLDS = 10  # networks that are trained without being asked for
 _EPOCH_CELLS = 8192  # cells that an epoch of training takes at most
 _MOST_WORK = 3e7  # groups × cells × pixels
@@ -39,6 +50,7 @@ def classifier(
     trained_on: str | None,
     held_out: str | None,
     untrained: bool,
+    outputs: str,
     epochs: int | None,
     seed: int,
     device: str | None,
@@ -51,7 +63,11 @@ def classifier(
 
     pairs = None if together is None else together.pairs
     if own_module is not None:
-        return _brought(own_module, cells, pairs, trained_on, held_out, untrained, seed)
+        return _brought(own_module, cells, pairs, trained_on, held_out, untrained, outputs, seed)
+    if outputs != "classes":
+        raise SettingError(
+            f"--outputs {outputs} speaks of a network of your own; name it with --model"
+        )
     if trained_on is not None or held_out is not None or untrained:
         raise SettingError(
             "--trained-on, --held-out and --untrained speak of a network of your own; name it with "
@@ -71,15 +87,16 @@ def _brought(
     trained_on: str | None,
     held_out: str | None,
     untrained: bool,
+    outputs: str,
     seed: int,
 ) -> TrainedNetwork:
     from cytolens.classifier.checkpoints import to_checkpoint
     from cytolens.classifier.trial import MOST_CROPS, try_network
     from cytolens.classifier.wrapping import wrap_for
 
-    brought = wrap_for(module, cells)
+    brought = wrap_for(module, cells, outputs=outputs)
     some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
-    remarks = try_network(module, cells.read(np.sort(some)))
+    remarks = try_network(module, cells.read(np.sort(some)), outputs=outputs)
     split, seen = stated_split(
         cells,
         trained_on=trained_on,
@@ -92,6 +109,8 @@ def _brought(
         remarks = (_UNTRAINED, *remarks)
     elif seen == "no":
         remarks += remarks_on_statement(cells, split, trained_on, held_out)
+    if not brought.gives_classes:
+        remarks = (_NO_CLASSES.format(what=_GIVEN[outputs]), *remarks)
     return TrainedNetwork(to_checkpoint(brought), split, (), seen, remarks)
 
 
@@ -145,8 +164,13 @@ def evaluation(
     batch_size: int,
     device: str | None,
     progress: Progress,
-) -> Predictions:
-    """Predictions for all cells; measures on the test cells, against a linear baseline."""
+) -> Predictions | None:
+    """Predictions for all cells; measures on the test cells, against a linear baseline.
+
+    None for a network whose outputs are no classes.
+    """
+    if not network.gives_classes:
+        return None
     from cytolens.classifier.baseline import linear_baseline
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
@@ -277,16 +301,20 @@ def _whole(flag: str, text: str) -> int:
 
 
 def _summary_of_classifier(
-    evaluation: Predictions, folds: Folds | None, classifier: TrainedNetwork
+    evaluation: Predictions | None, folds: Folds | None, classifier: TrainedNetwork
 ) -> Summary:
-    test = evaluation.test
     entries: dict[str, Any] = {
         "seen": classifier.seen,
         "remarks": list(classifier.remarks),
-        "test": {"n": test.n, **_measures(test)},
-        "baseline": _measures(evaluation.baseline),
-        "ahead_of_baseline": as_entries(evaluation.ahead),
+        "outputs": classifier.checkpoint.spec.get("outputs", "classes"),
     }
+    if evaluation is not None:
+        test = evaluation.test
+        entries |= {
+            "test": {"n": test.n, **_measures(test)},
+            "baseline": _measures(evaluation.baseline),
+            "ahead_of_baseline": as_entries(evaluation.ahead),
+        }
     if folds is not None:
         single = zip(folds.names, folds.evaluations, strict=True)
         entries["folds"] = {
@@ -342,7 +370,9 @@ def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
 
 
 def _with_names(settings: dict[str, Any]) -> dict[str, Any]:
-    """A file of names counts by its content, not by its path."""
+    """A file of names counts by its content, not by its path; what is usual does not count."""
+    if settings["outputs"] == "classes":
+        settings = {name: value for name, value in settings.items() if name != "outputs"}
     named = {key: settings[key] for key in ("trained_on", "held_out") if settings[key]}
     files = {key: Path(text) for key, text in named.items() if Path(text).is_file()}
     return {**settings, **{key: file.read_text("utf-8-sig") for key, file in files.items()}}

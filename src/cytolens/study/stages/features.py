@@ -30,6 +30,7 @@ Layers = tuple[Layer, ...]
 _PRIOR_CELLS = 1000  # training cells that the prior rests on
 _JUDGED_ON = 600  # held-out cells
 _LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 2, 4  # the deepest layers, their first channels
+_MOST_OUTPUTS = 16  # that images are made of, where they are no classes
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
 
 
@@ -157,7 +158,8 @@ def features(
             first = channels[:_CHANNELS_WITH_KINDS]
             of_kinds.append(ascents.of_channels(network, name, first, variants=kinds))
     progress(total - 2, total, "classes")
-    classes = _class_images(network, layers[-1], ascents)
+    of_outputs = _class_images if network.gives_classes else _output_images
+    classes = of_outputs(network, layers[-1], ascents)
     progress(total - 1, total, "clusters")
     main = next(layer for layer in layers if layer.name == main_layer)
     found = clusters[main_layer]
@@ -234,6 +236,18 @@ def _class_images(network: "Classifier", logits: Layer, ascents: Ascents) -> Fea
     made = ascents.of_directions(network, logits.name, (np.eye(n) * n - 1) / (n - 1), names)
     assert made is not None  # every class differs from the mean of the others
     return made
+
+
+def _output_images(network: "Classifier", outputs: Layer, ascents: Ascents) -> FeatureImages | None:
+    """One image for each of the first labels or values; None of an embedding.
+
+    Its dimensions mean nothing one by one.
+    """
+    if network.outputs == "embedding" or len(outputs.shape) != 1:
+        return None
+    n = min(len(network.class_names), _MOST_OUTPUTS)
+    directions = np.eye(outputs.channels)[:n]
+    return ascents.of_directions(network, outputs.name, directions, list(network.class_names[:n]))
 
 
 def _cluster_images(

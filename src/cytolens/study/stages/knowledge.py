@@ -88,16 +88,19 @@ def confounds(
     cells: Cells,
     activations: Activations,
     untrained: Activations,
-    evaluation: Predictions,
+    evaluation: Predictions | None,
     held_out: Rows,
     *,
     seed: int,
-) -> Confounds:
+) -> Confounds | None:
     """Nuisances that give the label away and that the network encodes.
 
     Labels are predicted from nuisances on all cells measured, which takes no network. What the
     network encodes and how it does is judged on held-out cells, at all depths but the input's.
+    None for a network that gives no classes: nothing can be said of how it does.
     """
+    if evaluation is None:
+        return None
     from cytolens.knowledge.confounds import find_confounds
 
     seen = cells.subset(properties.cells)
@@ -120,7 +123,7 @@ def confounds(
 
 
 def equalised(
-    confounds: Confounds,
+    confounds: Confounds | None,
     cells: Cells,
     network: "Classifier",
     split: Split,
@@ -137,7 +140,7 @@ def equalised(
     None where there is no alarm. A network of the user's is asked again; the one that is trained is
     the reference network, on the split of the study, or where that trains nothing on a fresh one.
     """
-    if not confounds.alarms or not equalised:
+    if confounds is None or not confounds.alarms or not equalised:
         return None
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
@@ -195,7 +198,7 @@ def suspects(
     properties: Properties,
     cells: Cells,
     activations: Activations,
-    evaluation: Predictions,
+    evaluation: Predictions | None,
     held_out: Rows,
     *,
     seed: int,
@@ -204,18 +207,21 @@ def suspects(
     """Suspect labels and odd cells among all that were measured, by all depths but the ends.
 
     In place of the logits the network's own probabilities vote, for cells that it was not trained
-    on.
+    on, where it gives classes.
     """
     from cytolens.knowledge.suspects import find_suspects
     from cytolens.properties.wholeness import find_regions
 
-    judged, probabilities = properties.cells, evaluation.probabilities
+    judged, own = properties.cells, None
+    if evaluation is not None:
+        known = np.isin(judged, held_out)[:, None]
+        own = np.where(known, evaluation.probabilities[judged], np.nan)
     inner = [layer.name for layer in activations.layers[:-1] if layer.kind != "input"]
     found = find_suspects(
         {name: activations.rows(name, judged) for name in inner or list(activations)},
         cells.labels[judged],
         judged=judged,
-        probabilities=np.where(np.isin(judged, held_out)[:, None], probabilities[judged], np.nan),
+        probabilities=own,
         properties=properties.values,
         checks=properties.checks,
         rng=seed,
@@ -271,7 +277,9 @@ def _gain(estimate: Estimate | None) -> dict[str, Any]:
     return {} if estimate is None else {"gain": estimate.as_dict()}
 
 
-def _summary_of_confounds(confounds: Confounds) -> Summary:
+def _summary_of_confounds(confounds: Confounds | None) -> Summary:
+    if confounds is None:
+        return Summary({"alarms": None, "nuisances": None})
     return Summary(
         {
             "alarms": [

@@ -34,7 +34,7 @@ def modulated(
     cells: Cells,
     split: Split,
     layers: tuple[Layer, ...],
-    evaluation: Predictions,
+    evaluation: Predictions | None,
     features: Galleries,
     ascents: Ascents,
     *,
@@ -53,8 +53,10 @@ def modulated(
     from cytolens.features.saliency import explaining_layer
 
     cell = None if source == "self" else _find_cell(cells, source)
-    chosen = _representative_cells(cells, split, evaluation.probabilities, explain)
-    if cell is not None:
+    chosen = np.empty(0, dtype=np.int64)
+    if evaluation is not None:
+        chosen = _representative_cells(cells, split, evaluation.probabilities, explain)
+    if cell is not None and evaluation is not None:
         chosen = np.unique(np.append(chosen, cell))
     by_name = {layer.name: layer for layer in layers}
     spatial = [g for g in features.channels if len(by_name[g.layer].shape) == 3]
@@ -71,7 +73,7 @@ def modulated(
         made.append(modulate(gallery, source=str(cells.names[cell]), activation_maps=maps))
     layer = explaining_layer([by_name[g.layer] for g in spatial], network.input_shape[1])
     explanations: list[CellExplanation] = []
-    if layer is not None:
+    if layer is not None and len(chosen):
         gallery = next(g for g in spatial if g.layer == layer.name)
         explanations = _explain(network, cells, chosen, layer, gallery, ascents, progress)
     return Modulation(tuple(made), kept, tuple(explanations))
