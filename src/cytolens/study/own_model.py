@@ -99,7 +99,7 @@ def not_trusted(settings: StudySettings) -> ModelError:
     code, came = (_card(settings).model, "model card") if is_card(model) else (model, "run")
     return ModelError(
         f"this {came}'s network is made by running '{code}', and a {came} may come from "
-        "anyone; if you trust that file, say so with --trust-model"
+        "anyone; if you trust that file, say so with --trust-model (trust_model=True)"
     )
 
 

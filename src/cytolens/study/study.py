@@ -36,6 +36,7 @@ def run(
     settings: StudySettings | None = None,
     announce: Announce | None = None,
     remake: bool = False,
+    trust_model: bool = False,
     **options: Any,
 ) -> Path:
     """The whole study of ``data`` into the run folder ``out``; gives the path of the report.
@@ -43,13 +44,15 @@ def run(
     ``options`` are fields of StudySettings, e.g. ``classes=["G2", "Prophase"]``. Call again to go
     on after an interruption. ``data=None`` goes on with the run ``out``, its settings but for the
     ``options``; its cells and its network are made again only where an option is about these, e.g.
-    ``relabel="suspects.csv"``. Raises CytolensError for anything the user can mend.
+    ``relabel="suspects.csv"``. ``trust_model``: run the Python code that a model card, or the run,
+    names as its network. Raises CytolensError for anything the user can mend.
     Source: Webb et al. 2018, arXiv:1811.06488.
     """
     named = settings is not None or "model" in options or data is not None
     if settings is None and data is None:
         settings = StudySettings.of_run(RunFolder(Path(out)), **options)
     chosen = settings or StudySettings(**options)
+    named = trust_model or (named and not own_model.runs_code(chosen))
     anew = of_held_stages(options) or "seed" in options
     study = Study(
         out, data, chosen,
