@@ -74,7 +74,7 @@ sys.path.insert(0, str(FOLDER))
 from my_resnet import ResNet  # noqa: E402  # pyright: ignore
 
 cells = cl.read_cells(data, intensity="none")
-half = cells.subset(range(0, len(cells), 2))
+half = cells.subset(slice(None, None, 2))
 scale = 65535.0  # how this training normalised: (x / scale - mean) / std
 mean, std = (float(f(half.read(slice(None)))) / scale for f in (np.mean, np.std))
 torch.manual_seed(0)
