@@ -10,6 +10,7 @@ from cytolens.errors import MissingExtra
 from cytolens.validation.baselines import (
     NETWORK_FREE,
     gradcam,
+    gradcam_of_maps,
     integrated_gradients,
     require_captum,
 )
@@ -55,6 +56,31 @@ def test_a_baseline_points_at_the_only_spot_of_a_matched_filter(method: str):
     )
     assert model.training
     assert model.relu.inplace
+
+
+def test_grad_cam_of_tokens_is_that_of_captum_on_the_same_values():
+    class Tokens(nn.Module):
+        """The same maps, handed over as (N, h, w, C)."""
+
+        def __init__(self, conv: nn.Module, mix: nn.Module, head: nn.Module) -> None:
+            super().__init__()
+            self.conv, self.mix, self.last, self.head = conv, mix, nn.Identity(), head
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.mix(torch.tanh(self.conv(x)))
+            return self.head((self.last(x.permute(0, 2, 3, 1)) ** 2).mean((1, 2)))
+
+    torch.manual_seed(0)
+    model = Tokens(nn.Conv2d(1, 5, 3, 2), nn.Conv2d(5, 6, 3), nn.Linear(6, 2)).eval()
+    images = np.random.default_rng(0).random((3, 1, 20, 20), np.float32)
+    maps, tokens = find_layers(model, (1, 20, 20), names=["mix", "last"])
+    assert tokens.activation == ("last", 0, "output.channels_last")
+    expected = gradcam(model, images, layer=maps, target=1)
+    assert expected.max() > 0
+    for layer in (maps, tokens):
+        found = gradcam_of_maps(model, images, layer=layer, target=1)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.array_equal(gradcam(model, images, layer=tokens, target=1), found)
 
 
 def test_integrated_gradients_of_a_linear_network_are_weights_times_change():

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
 from cytolens.activations.views import parts_of
-from cytolens.errors import MissingExtra, ModelError
+from cytolens.errors import MissingExtra
 from cytolens.features.gain import Background, background_levels
 from cytolens.records.layers import Layer
 
@@ -39,9 +40,7 @@ def gradcam(
     name, _, side = layer.activation
     side, _, views = parts_of(side)
     if views:
-        raise ModelError(
-            f"Grad-CAM needs the maps of a convolution; layer '{layer.name}' holds tokens"
-        )
+        return gradcam_of_maps(network, images, layer=layer, target=target)
     method = captum.LayerGradCam(network, network.get_submodule(name))
     found: list[NDArray[np.float32]] = []
     with evaluating(network), torch.enable_grad(), _out_of_place(network):
@@ -55,6 +54,28 @@ def gradcam(
             large = captum.LayerAttribution.interpolate(
                 maps, images.shape[2:], interpolate_mode="bilinear"
             )
+            found.append(large[:, 0].detach().float().cpu().numpy())
+    return np.concatenate(found)
+
+
+def gradcam_of_maps(
+    network: nn.Module, images: NDArray[np.float32], *, layer: Layer, target: int
+) -> NDArray[np.float32]:
+    """The same without captum, which takes a module's output as it is: for maps of tokens.
+
+    A channel's weight is the mean of its gradient over positions (Selvaraju et al. 2017, eq. 1).
+    """
+    found: list[NDArray[np.float32]] = []
+    made_by_function = parts_of(layer.activation[2])[1]  # and so not on the way to the logits
+    place = layer.pre_activation if made_by_function else layer.activation
+    with evaluating(network), torch.enable_grad(), capture(network, [place]) as values:
+        for batch in _batches(images, device_of(network)):
+            logits = network(batch.requires_grad_())
+            maps = values[place]
+            (slope,) = torch.autograd.grad(logits[:, target].sum(), maps)
+            weights = slope.mean((2, 3), keepdim=True)
+            seen = (weights * maps).sum(1, keepdim=True).relu()
+            large = F.interpolate(seen, images.shape[2:], mode="bilinear", align_corners=False)
             found.append(large[:, 0].detach().float().cpu().numpy())
     return np.concatenate(found)
 
