@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from architectures import ARCHITECTURES, SIZE, made
+from cytolens.activations.capture import evaluating
 from cytolens.activations.extraction import extract
 from cytolens.activations.layers import find_layers
 from cytolens.activations.maps import capture_maps
@@ -41,9 +42,11 @@ def prior(cells: Cells) -> Prior:
     return fit_prior(cells, rng=0)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", [*ARCHITECTURES, "resnet in half precision"])
 def test_every_stage_works_on(name: str, cells: Cells, prior: Prior) -> None:
-    network = made(name)
+    network, half = made(name.split()[0]), "half" in name
+    if half:
+        network = network.bfloat16()
     model = wrap_for(network, cells)
     crops = cells.read(slice(0, 12))
     layers = find_layers(network, cells.shape)
@@ -52,7 +55,7 @@ def test_every_stage_works_on(name: str, cells: Cells, prior: Prior) -> None:
 
     acts = extract(network, cells)
     assert [acts[la.name].shape for la in layers[1:]] == [(N, la.channels) for la in layers[1:]]
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         logits = network(torch.from_numpy(crops)).numpy()
     np.testing.assert_allclose(acts["logits"][:12], logits, atol=1e-4)
     maps = capture_maps(network, crops, middle)
@@ -91,3 +94,4 @@ def test_every_stage_works_on(name: str, cells: Cells, prior: Prior) -> None:
     why = explain_cell(model, crops[0], layer=middle, features=images, top=2)
     assert why.saliency.shape == (SIZE, SIZE)
     assert measure_saliency(network, crops[:1], layer=middle).max() > 0
+    assert next(network.parameters()).dtype == (torch.bfloat16 if half else torch.float32)

@@ -39,7 +39,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study_of_labels_has_no_class_parts_and_says_so(data: Path, tmp_path: Path) -> None:
-    settings = StudySettings(**TINY, outputs="labels")
+    names = ["nucleus", "granules", "rim"]
+    settings = StudySettings(**TINY, outputs="labels", output_names=names)
     study = Study(tmp_path / "run", data, settings, module=network(3))
     page = study["report"].read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -51,7 +52,7 @@ def test_a_study_of_labels_has_no_class_parts_and_says_so(data: Path, tmp_path: 
     for absent in ("Feature images of the classes", "balanced accuracy of the network"):
         assert absent not in page
     assert study["evaluation"] is None
-    assert study["features"].classes.targets == ("output 1", "output 2", "output 3")
+    assert study["features"].classes.targets == tuple(names)
     assert study["modulated"].explanations == ()
     shown = {layer["name"]: layer for layer in summary["layers"]}
     assert shown["0"]["separation"]["probe_accuracy"]["value"] > 0

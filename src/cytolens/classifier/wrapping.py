@@ -202,7 +202,7 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
         )
     if n_classes is not None and tuple(logits.shape) != (2, n_classes):
         raise ModelError(
-            f"the module gives {tuple(logits.shape)} for two crops; with {n_classes} class names "
+            f"the module gives {tuple(logits.shape)} for two crops; with {n_classes} names "
             f"it must give logits (2, {n_classes}). Keep the classes that it was trained on "
             "(--classes); or if its outputs are no classes, say so: --outputs labels, values or "
             "embedding"

@@ -28,9 +28,13 @@ class Respond(Protocol):
 
 
 def dtype_of(model: nn.Module) -> torch.dtype:
-    """Floating-point type of the network's first weight; float32 for a network without weights."""
+    """Floating-point type that the network is run in: that of its first weight.
+
+    float32 for a network without weights or in half precision, see `evaluating`.
+    """
     weight = next((p for p in model.parameters() if p.is_floating_point()), None)
-    return torch.float32 if weight is None else weight.dtype
+    half = (torch.float16, torch.bfloat16)
+    return torch.float32 if weight is None or weight.dtype in half else weight.dtype
 
 
 def places_of(layers: Iterable[Layer]) -> tuple[Place, ...]:

@@ -42,11 +42,11 @@ def as_the_card_says(settings: StudySettings) -> StudySettings:
         "weights": card.weights,
     }
     if card.outputs != "classes":
-        said.pop("classes")
-    for name in ("size", "classes", "channels"):
+        said["output_names"] = said.pop("classes")
+    for name in ("size", "classes", "channels", "output_names"):
         given = getattr(settings, name)
         if said.get(name) and given and given != said[name]:
-            flag = {"channels": "channel"}.get(name, name)
+            flag = {"channels": "channel"}.get(name, name).replace("_", "-")
             raise SettingError(
                 f"--{flag} {_words(given)}: the model card '{settings.model}' says "
                 f"{_words(said[name])}; give the one or change the other"

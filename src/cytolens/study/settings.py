@@ -93,6 +93,9 @@ class StudySettings:
         "what your network gives: logits of 'classes', of 'labels' (several may hold for a cell), "
         "'values' (regression), or an 'embedding'",
     )
+    output_names: list[str] = _setting(
+        [], CLASSIFIER, "names of outputs that are no classes, in their order"
+    )
     allow_pickle: bool = _setting(
         False, CLASSIFIER, "unpickle the weights file, which can run any code: only your own"
     )

@@ -38,7 +38,8 @@ class LeanCopy:
         """A frozen copy on the probe's device, simplified where exact; None if uncopyable."""
         try:
             with torch.inference_mode(False):
-                plain = copy.deepcopy(model).to(probe.device).eval().requires_grad_(False)
+                plain = copy.deepcopy(model).to(probe.device, probe.dtype)
+                plain = plain.eval().requires_grad_(False)
                 folded = copy.deepcopy(plain)
         except (RuntimeError, TypeError, NotImplementedError):
             return None

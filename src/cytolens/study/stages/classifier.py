@@ -51,6 +51,7 @@ def classifier(
     held_out: str | None,
     untrained: bool,
     outputs: str,
+    output_names: list[str],
     epochs: int | None,
     seed: int,
     device: str | None,
@@ -63,7 +64,8 @@ def classifier(
 
     pairs = None if together is None else together.pairs
     if own_module is not None:
-        return _brought(own_module, cells, pairs, trained_on, held_out, untrained, outputs, seed)
+        brought = _with_its_outputs(own_module, cells, outputs, output_names)
+        return _brought(brought, cells, pairs, trained_on, held_out, untrained, seed)
     if outputs != "classes":
         raise SettingError(
             f"--outputs {outputs} speaks of a network of your own; name it with --model"
@@ -80,23 +82,35 @@ def classifier(
     return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
 
 
+def _with_its_outputs(
+    module: "nn.Module", cells: Cells, outputs: str, names: list[str]
+) -> "Classifier":
+    """The user's network with what its inputs and outputs mean. Raises ModelError."""
+    from cytolens.classifier.wrapping import wrap_for
+
+    if names and outputs == "classes":
+        raise SettingError(
+            "--output-names are of outputs that are no classes; name classes with --classes, or "
+            "say --outputs labels, values or embedding"
+        )
+    return wrap_for(module, cells, outputs=outputs, output_names=names)
+
+
 def _brought(
-    module: "nn.Module",
+    brought: "Classifier",
     cells: Cells,
     together: Rows | None,
     trained_on: str | None,
     held_out: str | None,
     untrained: bool,
-    outputs: str,
     seed: int,
 ) -> TrainedNetwork:
     from cytolens.classifier.checkpoints import to_checkpoint
     from cytolens.classifier.trial import MOST_CROPS, try_network
-    from cytolens.classifier.wrapping import wrap_for
 
-    brought = wrap_for(module, cells, outputs=outputs)
     some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
-    remarks = try_network(module, cells.read(np.sort(some)), outputs=outputs)
+    crops = cells.read(np.sort(some))
+    remarks = try_network(brought.network, crops, outputs=brought.outputs)
     split, seen = stated_split(
         cells,
         trained_on=trained_on,
@@ -110,7 +124,7 @@ def _brought(
     elif seen == "no":
         remarks += remarks_on_statement(cells, split, trained_on, held_out)
     if not brought.gives_classes:
-        remarks = (_NO_CLASSES.format(what=_GIVEN[outputs]), *remarks)
+        remarks = (_NO_CLASSES.format(what=_GIVEN[brought.outputs]), *remarks)
     return TrainedNetwork(to_checkpoint(brought), split, (), seen, remarks)
 
 
@@ -372,7 +386,8 @@ def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
 def _with_names(settings: dict[str, Any]) -> dict[str, Any]:
     """A file of names counts by its content, not by its path; what is usual does not count."""
     if settings["outputs"] == "classes":
-        settings = {name: value for name, value in settings.items() if name != "outputs"}
+        usual = ("outputs", "output_names")
+        settings = {name: value for name, value in settings.items() if name not in usual}
     named = {key: settings[key] for key in ("trained_on", "held_out") if settings[key]}
     files = {key: Path(text) for key, text in named.items() if Path(text).is_file()}
     return {**settings, **{key: file.read_text("utf-8-sig") for key, file in files.items()}}
