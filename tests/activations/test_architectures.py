@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from architectures import ARCHITECTURES, N_CLASSES, SIZE, TorchViT, conv_norm_act, made
 from torch import Tensor, nn
 
+from architectures import ARCHITECTURES, N_CLASSES, SIZE, TorchViT, conv_norm_act, made
 from cytolens.activations.capture import capture, evaluating
 from cytolens.activations.layers import find_layers, unseen_layers
 from cytolens.errors import ModelError
