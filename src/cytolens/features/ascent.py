@@ -57,6 +57,8 @@ class Ascent:
 
     ``background``: a number, or one per image channel, that views are padded with; None takes it
     from the prior, or is 0.
+    ``guided_by``: with a prior, images start and are held where these targets say, one for each
+    target, and not where their own do: what an image owes to its start is seen by that.
 
     Raises SettingError for numbers that cannot be used.
     """
@@ -72,6 +74,7 @@ class Ascent:
     value_range: tuple[float, float] | ArrayLike | None = None
     regularisers: Mapping[str, float] | Objective | None = None
     background: float | ArrayLike | None = None
+    guided_by: Objective | None = None
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.variants, 1 if self.batch_size is None else self.batch_size)
@@ -93,6 +96,8 @@ class Ascent:
             )
         if prior is None and self.variants > 1:
             raise SettingError(f"variants={self.variants}: several images per target take a prior")
+        if self.guided_by is not None and (prior is None or not prior.starts_from_cells):
+            raise SettingError("guided_by takes a prior whose images start at cells")
         kind, held = (None, REGULARISATION) if prior is None else (prior.kind, {})
         return replace(
             self,

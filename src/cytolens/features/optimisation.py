@@ -26,6 +26,7 @@ from cytolens.features.objectives import Focus, Objective, channel
 from cytolens.features.parametrisations import START_NOISE, find_parametrisation, fourier
 from cytolens.features.priors import Guidance, Prior, guide
 from cytolens.features.regularisers import weigh
+from cytolens.features.resemblance import similarity_to_cells
 from cytolens.features.responding import Respond, dtype_of, responding
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
@@ -75,6 +76,9 @@ def feature_images(
     image, at the size of the image, smoothed (Simonyan et al. 2014). ``dead`` marks channels
     whose value before the non-linearity is never above zero on any cell nor on the image.
 
+    With a prior, ``similarity`` is the pixel correlation with the most similar of its cells, over
+    the eight orientations, and ``starts`` are the cells that images began as, where they did.
+
     The model may be in any mode and on any device; it is left as found, hooks and all. Equal
     seeds give equal images: an image depends on ``rng`` and its target's name, and not on what
     else is in the batch.
@@ -94,10 +98,16 @@ def feature_images(
     network, shape = network_and_shape(model, input_shape)
     aim = _aim(network, objective, layer, channels, shape)
     task = _resolve(network, *aim, shape, prior, cells, ascent or Ascent(), rng, device)
+    device = task.canvas.low.device
+    guide_scores = None
+    if task.guided_by is not None:
+        guiding, seen = task.guided_by
+        with responding(network, seen, task.canvas, device=device) as respond:
+            guide_scores = _natural(task, respond, guiding, task.crops).scores
     with responding(
-        network, task.layers, task.canvas, device=task.canvas.low.device, focus=_focus(task)
+        network, task.layers, task.canvas, device=device, focus=_focus(task)
     ) as respond:
-        ground = _prepare(task, respond)
+        ground = _prepare(task, respond, guide_scores)
         made = _climb(task, ground, respond, progress)
     return _record(task, ground, made)
 
@@ -108,6 +118,7 @@ class _Task:
 
     objective: Objective
     layers: Mapping[str, Layer]  # that the objective looks at, by the names it uses
+    guided_by: tuple[Objective, dict[str, Layer]] | None  # whose cells images start from
     canvas: Canvas
     prior: Prior | None
     cells: Cells | NDArray[np.float32] | None
@@ -122,6 +133,13 @@ class _Task:
     def note(self) -> str:
         """For messages: what is being made."""
         return f"feature images of {' and '.join(self.objective.layers)}"
+
+    @property
+    def crops(self) -> NDArray[np.float32]:
+        """The prior's cells; raises SettingError without a prior."""
+        if self.prior is None:
+            raise SettingError("there is no prior, and so there are no cells to start from")
+        return self.prior.crops
 
 
 @dataclass(frozen=True)
@@ -152,7 +170,14 @@ def _aim(
         raise SettingError("the objective looks at no layer; a regulariser alone makes no image")
     if channels is not None:
         raise SettingError("channels are those of a layer; give them to the objective instead")
-    return objective, {name: resolve_layer(network, shape, name) for name in objective.layers}
+    return objective, _layers_of(network, objective, shape)
+
+
+def _layers_of(
+    network: nn.Module, objective: Objective, shape: tuple[int, int, int]
+) -> dict[str, Layer]:
+    """The layers that an objective looks at, by the names it uses."""
+    return {name: resolve_layer(network, shape, name) for name in objective.layers}
 
 
 def _resolve(
@@ -168,12 +193,17 @@ def _resolve(
 ) -> _Task:
     """The task with defaults from the prior, the cells and the device."""
     ascent = ascent.with_prior(prior)
-    held = ascent.regularisers
+    held, guiding = ascent.regularisers, ascent.guided_by
+    if guiding is not None and len(guiding) != len(objective):
+        raise SettingError(
+            f"guided_by has {len(guiding)} targets; give {len(objective)}, one for each target"
+        )
     place = device_of(network) if device is None else torch.device(device)
     n, variants = len(objective), ascent.variants
     return _Task(
         objective=objective,
         layers=layers,
+        guided_by=None if guiding is None else (guiding, _layers_of(network, guiding, shape)),
         canvas=prepare_canvas(
             shape,
             ascent.value_range,
@@ -193,27 +223,37 @@ def _resolve(
     )
 
 
-def _prepare(task: _Task, respond: Respond) -> _Ground:
-    """The network's answers to real cells, and how each image starts, changes and is held."""
+def _natural(
+    task: _Task, respond: Respond, objective: Objective, cells: Cells | NDArray[np.float32]
+) -> Natural:
+    """What the network answers to cells, of an objective."""
+    size = task.ascent.batch_size or 4 * task.batch_size
+    crops = batches_of(cells, task.canvas.shape, size)
+    return measure_natural(respond, objective, crops, like=task.canvas.low)
+
+
+def _prepare(
+    task: _Task, respond: Respond, guide_scores: NDArray[np.float32] | None = None
+) -> _Ground:
+    """The network's answers to real cells, and how each image starts, changes and is held.
+
+    ``guide_scores`` (n, K) of the prior's cells say where images start; None: the targets' own.
+    """
     prior, ascent, canvas = task.prior, task.ascent, task.canvas
-
-    def natural_of(cells: Cells | NDArray[np.float32] | None) -> Natural | None:
-        if cells is None:
-            return None
-        size = ascent.batch_size or 4 * task.batch_size
-        crops = batches_of(cells, canvas.shape, size)
-        return measure_natural(respond, task.objective, crops, like=canvas.low)
-
-    natural = natural_of(task.cells)
+    natural = None
+    if task.cells is not None:
+        natural = _natural(task, respond, task.objective, task.cells)
     wanted = prior is not None and (natural is None or prior.starts_from_cells)
-    on_prior = natural_of(prior.crops) if prior is not None and wanted else None
+    on_prior = _natural(task, respond, task.objective, task.crops) if wanted else None
+    if guide_scores is None and on_prior is not None:
+        guide_scores = on_prior.scores
     if prior is None:
         parametrisation = find_parametrisation(ascent.parametrisation or "fourier")
         guidance = Guidance(None, parametrisation, None, np.full(len(task.of), -1))
     else:
         guidance = guide(
             prior,
-            None if on_prior is None else on_prior.scores,
+            guide_scores,
             n=len(task.of),
             variants=ascent.variants,
             weight=ascent.prior_weight,
@@ -272,6 +312,11 @@ def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...])
             "learning_rate"
         )
     of, natural, canvas, held = task.of, ground.natural, task.canvas, task.ascent.regularisers
+    starts = similarity = None
+    if task.prior is not None:
+        similarity = similarity_to_cells(images, task.crops)
+        if ground.guidance.start is not None:
+            starts = task.crops[ground.guidance.cells]
     rectified = any(la.pre_activation != la.activation for la in task.layers.values())
     if task.ascent.start is not None:
         start: Any = "given"
@@ -303,6 +348,8 @@ def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...])
             "cells": 0 if natural is None else natural.n,
             "seed": task.seed,
         },
+        starts=starts,
+        similarity=similarity,
     )
 
 

@@ -24,9 +24,32 @@ class FeatureImages:
     history: NDArray[np.float32]  # (K, steps), objective by step
     dead: NDArray[np.bool_]  # (K,), the target never rises above zero, on any cell or image
     settings: Settings
+    starts: NDArray[np.float32] | None = None  # (K, C, H, W), the cells they began as; None: none
+    similarity: NDArray[np.float32] | None = None  # (K,), with the nearest cell; None: not known
 
     def _repr_html_(self) -> str:
         return notebook(self, self.images)
+
+
+@record
+class FieldImages:
+    """Neurons of a layer on what they see, and the patches of cells that drive them most."""
+
+    layer: str
+    made: FeatureImages  # images (K, C, f, g), cut to the field, without a prior
+    likely: FeatureImages  # the same neurons, within the variation of such patches
+    patches: NDArray[np.float32]  # (K, M, C, f, g), of M cells, the strongest first
+    reached: NDArray[np.float32]  # (K, M), activation of the neuron there
+    n: int  # cells that were looked at
+
+    def ratio(self, images: FeatureImages) -> NDArray[np.float32]:
+        """(K,): activation on images over that on the strongest patch; NaN where that is 0."""
+        best = self.reached[:, 0]
+        known = np.where(best > 0, best, np.nan)
+        return (images.activation / known).astype(np.float32)
+
+    def _repr_html_(self) -> str:
+        return notebook(self, self.made.images)
 
 
 @record
@@ -148,10 +171,11 @@ class Atlas:
 class Faithfulness:
     """How far the feature images of a layer can be believed; see `features.measure_faithfulness`.
 
-    ``table`` has a number per image: ``predictivity`` and, for comparison, ``best_cell``,
-    ``nine_best_cells``, ``unconstrained``, ``random_cell``; ``activation_ratio``,
-    ``activation_ratio_in_views``, ``z``, ``selectivity``, ``stability``, ``natural_spectrum``,
-    ``natural_path``, ``naturalness``.
+    ``table`` has a number per image: ``predictivity`` and, for comparison, ``start_cell``,
+    ``hold_only``, ``wrong_channel``, ``others``, ``best_cell``, ``nine_best_cells``,
+    ``driving_cells``, ``unconstrained``, ``random_cell``, each again with ``_by_wavelets``;
+    ``like_start``, ``like_nearest_cell``, ``activation_ratio``, ``activation_ratio_in_views``,
+    ``z``, ``selectivity``, ``stability``, ``natural_spectrum``, ``natural_path``, ``naturalness``.
     """
 
     layer: str
@@ -160,6 +184,7 @@ class Faithfulness:
     estimates: Mapping[str, Estimate]  # means over images that are not silent
     failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
     n: int  # held-out cells
+    predicts: NDArray[np.bool_] | None = None  # (K,), more than its start cell and the rotations
 
 
 @record
