@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_records import (
+    begun_as_cells,
     make_atlas,
     make_cells,
     make_clusters,
@@ -16,6 +17,7 @@ from made_records import (
     make_embedding,
     make_evaluation,
     make_explanation,
+    make_field_images,
     make_gains,
     make_history,
     make_images,
@@ -60,6 +62,7 @@ FIGURES = [
     "suspects",
     "clusters",
     "class_images",
+    "fields",
     "gallery",
     "faithfulness",
     "kinds_conv2",
@@ -108,15 +111,18 @@ def complete() -> dict[str, Any]:
     split = Split(order[:50], order[50:60], order[60:])
     mapped = np.arange(0, 80, 2)
     shown = cells.subset(mapped)
-    channels = (make_images("conv1"), make_images("conv2", count=16, dead=(1,)))
+    channels = (
+        make_images("conv1"), begun_as_cells(make_images("conv2", count=16, dead=(1,))),
+    )  # fmt: skip
     half, read = Estimate(0.5, 0.4, 0.6, 0.1, 0.2), Estimate(0.6, 0.5, 0.7, 0.1, 0.2)
     parts = ("kept", "random_kept", "insertion", "random_insertion", "deletion", "random_deletion")
     alarm = Alarm("crop_size", "artefact", (), read, "conv2", read, "r2", read, read, 0.5)
     judged = {
         images.layer: Faithfulness(
             images.layer, images.channels, {"predictivity": np.full(len(images.targets), 0.8)},
-            {"predictivity": half, "nine_best_cells": half},
-            ("does not predict", *[""] * (len(images.targets) - 1)), 300,
+            {"predictivity": half, "start_cell": half, "rotation": half, "above_start": half},
+            ("at chance", *[""] * (len(images.targets) - 1)), 300,
+            np.arange(len(images.targets)) == 3,
         )
         for images in channels
     }  # fmt: skip
@@ -166,6 +172,8 @@ def complete() -> dict[str, Any]:
             kinds=(make_images("conv2", count=4),),
             classes=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
             clusters=make_images("pre_softmax", count=4, targets=tuple("abcd")),
+            fields=(make_field_images("conv1"),),
+            twins={"conv2/6": "conv1/3"},
         ),
         "channels": {
             name: tuple(make_context(cells, channel, layer=name) for channel in (3, 6))

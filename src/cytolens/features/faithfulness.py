@@ -115,9 +115,10 @@ def measure_faithfulness(
 
     Estimates are means over images with intervals from resampling images; those of
     ``predictivity`` and what it is compared with are over images and held-out cells, or their
-    groups (`mean_of_both`). There are four more, in both representations: ``rotation``, the
-    predictivity of images of rotated channels for the cells that drive these; ``above_start`` and
-    ``above_rotation``, by how much the images exceed the start cells and the rotations, paired;
+    groups (`mean_of_both`). There are more, in both representations: ``rotation``, the
+    predictivity of images of rotated channels for the cells that drive these; ``above_start``,
+    ``above_hold_only``, ``above_wrong_channel`` and ``above_rotation``, by how much the images
+    exceed these, paired;
     ``own_best``, the share of channels whose own image predicts most of all the layer's, its
     ``null`` being chance.
 

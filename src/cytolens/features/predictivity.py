@@ -17,6 +17,12 @@ Floats = NDArray[np.float64]
 BEST = 9  # natural cells that are taken together
 DRIVING = 0.1  # share of the cells whose mean is about the best that likeness can do
 RESAMPLES = 200  # of the held-out cells
+_RIVALS = {
+    "start_cell": "above_start",
+    "hold_only": "above_hold_only",
+    "wrong_channel": "above_wrong_channel",
+}
+"""What the images of a layer are compared with, image by image."""
 
 
 @dataclass(frozen=True)
@@ -136,11 +142,12 @@ def judge(
     for name, candidate in candidates.items():
         redrawn[name] = drawn(candidate, own, held.weights)
         estimates[name] = over_both(table[name], redrawn[name], within=SHARE)
-    if "start_cell" in candidates:
-        estimates["above_start"] = over_both(
-            table["predictivity"] - table["start_cell"],
-            redrawn["predictivity"] - redrawn["start_cell"], within=ANYTHING,
-        )  # fmt: skip
+    for rival, name in _RIVALS.items():
+        if rival in candidates:
+            estimates[name] = over_both(
+                table["predictivity"] - table[rival],
+                redrawn["predictivity"] - redrawn[rival], within=ANYTHING,
+            )  # fmt: skip
     ahead = np.zeros(count, dtype=bool)
     if controls is not None and len(controls.rotated):
         asked = held.scores @ controls.directions.T.astype(held.scores.dtype)  # (m, r)

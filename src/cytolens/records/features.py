@@ -1,6 +1,7 @@
 """Feature images, what is made of them, and the numbers that say how far to trust them."""
 
 from collections.abc import Mapping
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class FieldImages:
 
     layer: str
     made: FeatureImages  # images (K, C, f, g), cut to the field, without a prior
-    likely: FeatureImages  # the same neurons, within the variation of such patches
+    likely: FeatureImages | None  # the same neurons, within the variation of such patches
     patches: NDArray[np.float32]  # (K, M, C, f, g), of M cells, the strongest first
     reached: NDArray[np.float32]  # (K, M), activation of the neuron there
     n: int  # cells that were looked at
@@ -191,12 +192,16 @@ class Faithfulness:
 class Galleries:
     """All feature images of a study; tuples are in depth order."""
 
-    channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once
+    channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once;
+    # made with the prior only from where a neuron sees as much as a cell
     unconstrained: tuple[FeatureImages, ...]  # the same channels without a prior
     untrained: tuple[FeatureImages, ...]  # the same channels before training, without a prior
     kinds: tuple[FeatureImages, ...]  # several of each of the first channels, by kind of cell
     classes: FeatureImages  # one per class against the others
     clusters: FeatureImages | None  # one per cluster of the layer shown
+    fields: tuple[FieldImages, ...] = ()  # of the layers before, a neuron on what it sees
+    twins: Mapping[str, str] = field(default_factory=dict[str, str])  # "conv5/13": "conv3/2", ...
+    # channels that rise and fall with one of an earlier layer, by that one
 
     def of(self, layer: str) -> FeatureImages | None:
         """The gallery of one layer."""

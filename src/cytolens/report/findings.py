@@ -10,6 +10,7 @@ from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
+from cytolens.records.features import Faithfulness
 from cytolens.records.knowledge import Confounds, Equalised
 from cytolens.records.maps import Embedding
 from cytolens.records.separation import Gain
@@ -308,6 +309,17 @@ def _about_the_network(results: Results) -> list[str]:
     if shown and dead > 0.25 * shown:
         found.append(
             f"{dead} of the {shown} channels looked at are dead: they never respond to any cell."
+        )
+    judged = results.by_layer("faithfulness", Faithfulness).values()
+    compared = [one for one in judged if "above_start" in one.estimates]
+    earned = [one.predicts for one in compared if one.predicts is not None]
+    if earned and sum(map(len, earned)) > 2 * sum(int(one.sum()) for one in earned):
+        count, total = sum(int(one.sum()) for one in earned), sum(map(len, earned))
+        found.append(
+            f"{'None' if count == 0 else count} of the {total} feature images of whole cells "
+            f"{'say' if count > 1 else 'says'} clearly more of its channel than the cell that it "
+            "began as and than images of rotated channels: read them as cells that drive it, "
+            "exaggerated."
         )
     alike = [layer.name for layer in results.layers if _all_alike(results, layer.name)]
     if alike:
