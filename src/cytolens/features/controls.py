@@ -67,7 +67,7 @@ def make_controls(
     rows = alive[:count]
     own = images.channels[rows].tolist()
     others = np.roll(alive, -max(1, len(alive) // 2))[: len(rows)]
-    guided = replace(plain, guided_by=channel(images.layer, own)) if own else plain
+    guided = replace(plain, guided_by=scores[:, own])
 
     def make(objective: object, settings: Ascent) -> NDArray[np.float32]:
         return feature_images(

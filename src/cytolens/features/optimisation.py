@@ -98,16 +98,10 @@ def feature_images(
     network, shape = network_and_shape(model, input_shape)
     aim = _aim(network, objective, layer, channels, shape)
     task = _resolve(network, *aim, shape, prior, cells, ascent or Ascent(), rng, device)
-    device = task.canvas.low.device
-    guide_scores = None
-    if task.guided_by is not None:
-        guiding, seen = task.guided_by
-        with responding(network, seen, task.canvas, device=device) as respond:
-            guide_scores = _natural(task, respond, guiding, task.crops).scores
     with responding(
-        network, task.layers, task.canvas, device=device, focus=_focus(task)
+        network, task.layers, task.canvas, device=task.canvas.low.device, focus=_focus(task)
     ) as respond:
-        ground = _prepare(task, respond, guide_scores)
+        ground = _prepare(task, respond)
         made = _climb(task, ground, respond, progress)
     return _record(task, ground, made)
 
@@ -118,7 +112,6 @@ class _Task:
 
     objective: Objective
     layers: Mapping[str, Layer]  # that the objective looks at, by the names it uses
-    guided_by: tuple[Objective, dict[str, Layer]] | None  # whose cells images start from
     canvas: Canvas
     prior: Prior | None
     cells: Cells | NDArray[np.float32] | None
@@ -170,14 +163,7 @@ def _aim(
         raise SettingError("the objective looks at no layer; a regulariser alone makes no image")
     if channels is not None:
         raise SettingError("channels are those of a layer; give them to the objective instead")
-    return objective, _layers_of(network, objective, shape)
-
-
-def _layers_of(
-    network: nn.Module, objective: Objective, shape: tuple[int, int, int]
-) -> dict[str, Layer]:
-    """The layers that an objective looks at, by the names it uses."""
-    return {name: resolve_layer(network, shape, name) for name in objective.layers}
+    return objective, {name: resolve_layer(network, shape, name) for name in objective.layers}
 
 
 def _resolve(
@@ -194,16 +180,16 @@ def _resolve(
     """The task with defaults from the prior, the cells and the device."""
     ascent = ascent.with_prior(prior)
     held, guiding = ascent.regularisers, ascent.guided_by
-    if guiding is not None and len(guiding) != len(objective):
+    wanted = (0 if prior is None else len(prior.crops), len(objective))
+    if guiding is not None and guiding.shape != wanted:
         raise SettingError(
-            f"guided_by has {len(guiding)} targets; give {len(objective)}, one for each target"
+            f"guided_by of shape {guiding.shape} came; give {wanted}, (cell of the prior, target)"
         )
     place = device_of(network) if device is None else torch.device(device)
     n, variants = len(objective), ascent.variants
     return _Task(
         objective=objective,
         layers=layers,
-        guided_by=None if guiding is None else (guiding, _layers_of(network, guiding, shape)),
         canvas=prepare_canvas(
             shape,
             ascent.value_range,
@@ -232,28 +218,24 @@ def _natural(
     return measure_natural(respond, objective, crops, like=task.canvas.low)
 
 
-def _prepare(
-    task: _Task, respond: Respond, guide_scores: NDArray[np.float32] | None = None
-) -> _Ground:
-    """The network's answers to real cells, and how each image starts, changes and is held.
-
-    ``guide_scores`` (n, K) of the prior's cells say where images start; None: the targets' own.
-    """
+def _prepare(task: _Task, respond: Respond) -> _Ground:
+    """The network's answers to real cells, and how each image starts, changes and is held."""
     prior, ascent, canvas = task.prior, task.ascent, task.canvas
     natural = None
     if task.cells is not None:
         natural = _natural(task, respond, task.objective, task.cells)
     wanted = prior is not None and (natural is None or prior.starts_from_cells)
     on_prior = _natural(task, respond, task.objective, task.crops) if wanted else None
-    if guide_scores is None and on_prior is not None:
-        guide_scores = on_prior.scores
+    guiding = ascent.guided_by
+    if guiding is None and on_prior is not None:
+        guiding = on_prior.scores
     if prior is None:
         parametrisation = find_parametrisation(ascent.parametrisation or "fourier")
         guidance = Guidance(None, parametrisation, None, np.full(len(task.of), -1))
     else:
         guidance = guide(
             prior,
-            guide_scores,
+            guiding,
             n=len(task.of),
             variants=ascent.variants,
             weight=ascent.prior_weight,

@@ -5,12 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from cytolens.figures.gallery import display_of_images, target_name
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import INK, SMALL, WIDTH, styled
-from cytolens.figures.tiles import Display, Limits, canvas, put, put_dead, put_intensity_scales
+from cytolens.figures.tiles import (
+    Display,
+    Limits,
+    canvas,
+    name_views,
+    put_dead,
+    put_intensity_scales,
+    put_views,
+    view_width,
+)
 from cytolens.figures.twins import shown_here, twin_lines
 from cytolens.records.features import ChannelRanking, FeatureImages, FieldImages
 from cytolens.records.layers import Layer
@@ -44,20 +52,32 @@ def plot_field_images(
     are shown here only, and are named.
     """
     shown = [shown_here(found.made, twins or {}) for found in fields]
-    columns = max(10, max([min(columns, len(rows)) for rows in shown], default=1))
-    tile = (WIDTH - _LEFT - 0.1) / columns - _GAP
-    by_name = {layer.name: layer for layer in layers}
     looks = [
         display_of_images(found.made, channel_names=channel_names, value_range=value_range)
         for found in fields
     ]
+    if any(len(drawn.views) > 1 for drawn in looks):
+        columns = min(columns, 6)
+    most = max([min(columns, len(rows)) for rows in shown], default=1)
+    columns = max(min(columns, 10), most)
+    tile = (WIDTH - _LEFT - 0.1) / columns - _GAP
+    by_name = {layer.name: layer for layer in layers}
     named = [twin_lines(found.made, twins or {}) for found in fields]
     heights = [_height(*pair, tile) for pair in zip(fields, looks)]
     heights = [h + 0.47 + 0.14 * len(lines) for h, lines in zip(heights, named)]
-    figure, axes = canvas(WIDTH, 0.1 + sum(heights) + 0.3)
+    figure, axes = canvas(WIDTH, 0.1 + sum(heights) + 0.5)
     y = 0.1
     for found, rows, drawn, lines, height in zip(fields, shown, looks, named, heights):
-        _label(axes, found, by_name.get(found.layer), drawn, y, tile, pixel_size, len(rows))
+        _label(
+            axes,
+            found,
+            by_name.get(found.layer),
+            drawn,
+            y,
+            tile,
+            pixel_size,
+            min(len(rows), columns),
+        )
         for place, k in enumerate(rows[:columns]):
             like = (rankings or {}).get(found.layer)
             more = 0 if like is None else len(like.members(int(found.made.channels[k]))) - 1
@@ -67,13 +87,14 @@ def plot_field_images(
             axes.text(_LEFT, place, line, va="center", size=SMALL, color=_GREY)
         y += height
     if looks:
+        y += name_views(axes, looks[0], _LEFT, y + 0.08)
         put_intensity_scales(axes, _LEFT, y + 0.08, looks[0])
     return figure
 
 
 def _height(found: FieldImages, drawn: Display, tile: float) -> float:
     rows, columns = found.made.images.shape[-2:]
-    each = tile * rows / columns * len(drawn.views) + 0.02 * (len(drawn.views) - 1)
+    each = view_width(drawn, tile) * rows / columns
     return (found.patches.shape[1] + len(_made(found))) * (each + 0.03) + 0.02
 
 
@@ -94,7 +115,7 @@ def _column(
 ) -> None:
     """One neuron: its image, the patches beneath, and what is written under them."""
     rows, columns = found.made.images.shape[-2:]
-    height = tile * rows / columns
+    height = view_width(drawn, tile) * rows / columns
     bottom = y + _height(found, drawn, tile)
     name = target_name(found.made, k) + (f" +{more}" if more else "")
 
@@ -112,11 +133,9 @@ def _column(
     at = y
     for place, picture in enumerate(pictures):
         at += 0.05 if place == shown else 0.0
-        for view in range(len(drawn.views)):
-            put(axes, drawn.show(picture, view), x, at, tile)
-            axes.add_patch(Rectangle((x, at), tile, height, fill=False, edgecolor=_EDGE, lw=0.5))
-            at += height + 0.02
-        at += 0.01
+        views = [drawn.show(picture, view) for view in range(len(drawn.views))]
+        put_views(axes, drawn, views, x, at, tile, frame=_EDGE)
+        at += height + 0.03
     ratios = [format_number(float(found.ratio(images)[k]), 1) for images in both]
     if np.isfinite(found.ratio(found.made)[k]):
         write(0.19, " ".join(f"×{ratio}" for ratio in ratios))
@@ -149,11 +168,11 @@ def _label(
     at = y + 0.21 + 0.13 * len(lines)
     unit, per = ("px", 1.0) if pixel_size is None else ("µm", pixel_size)
     length = max(1.0, columns // 3) * per
-    inches = length / per / columns * tile
+    inches = length / per / columns * view_width(drawn, tile)
     axes.plot([0.1, 0.1 + inches], [at, at], color=INK, lw=1.6, solid_capstyle="butt")
     text = f"{length:.3g} {unit}"
     axes.text(0.16 + inches, at, text, va="center", size=SMALL, color=_GREY)
-    each = tile * rows / columns * len(drawn.views) + 0.02 * (len(drawn.views) - 1) + 0.03
+    each = view_width(drawn, tile) * rows / columns + 0.03
     names = (
         ["cells"]
         + [""] * (found.patches.shape[1] - 1)

@@ -7,7 +7,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from cytolens.figures.gallery import display_of_images, target_name, z_score
@@ -18,11 +17,13 @@ from cytolens.figures.tiles import (
     Limits,
     canvas,
     foot_height,
-    put,
+    name_views,
     put_bar,
     put_dead,
     put_intensity_scales,
     put_scale,
+    put_views,
+    view_width,
 )
 from cytolens.figures.twins import shown_here, twin_lines
 from cytolens.records.features import ChannelRanking, Faithfulness, FeatureImages
@@ -67,13 +68,15 @@ def plot_from_cells(
     Images that began as no cell have neither cell nor difference.
     """
     rows = {id(images): shown_here(images, twins or {}) for images in galleries}
-    most = max([len(shown) for shown in rows.values()], default=1)
-    columns = max(min(columns, most), least_columns)
-    tile = min((WIDTH - _LEFT - 0.1) / columns - _GAP, 1.3)
     looks = [
         display_of_images(images, channel_names=channel_names, value_range=value_range)
         for images in galleries
     ]
+    if any(len(drawn.views) > 1 for drawn in looks):
+        columns, least_columns = min(columns, 6), min(least_columns, 6)
+    most = max([len(shown) for shown in rows.values()], default=1)
+    columns = max(min(columns, most), least_columns)
+    tile = min((WIDTH - _LEFT - 0.1) / columns - _GAP, 1.3)
     change = _largest_change(galleries)
     blocks: list[tuple[FeatureImages, Display, list[int], list[str], bool]] = []
     for images, drawn in zip(galleries, looks):
@@ -91,7 +94,7 @@ def plot_from_cells(
         + 0.14 * len(lines)
         for images, drawn, part, lines, _ in blocks
     ]
-    foot = foot_height(looks[0]) + 0.2 if looks else 0.1
+    foot = foot_height(looks[0]) + 0.4 if looks else 0.1
     figure, axes = canvas(WIDTH, 0.1 + sum(heights) + foot)
     by_name = {layer.name: layer for layer in layers}
     y = 0.1
@@ -113,8 +116,9 @@ def plot_from_cells(
             axes.text(_LEFT, place, line, va="center", size=SMALL, color=_GREY)
         y += height
     if looks:
-        pixels = galleries[0].images.shape[-1]
-        x = put_bar(axes, 0.1, y + 0.08, pixels=pixels, tile=tile, pixel_size=pixel_size)
+        y += name_views(axes, looks[0], 0.1, y + 0.05)
+        pixels, wide = galleries[0].images.shape[-1], view_width(looks[0], tile)
+        x = put_bar(axes, 0.1, y + 0.08, pixels=pixels, tile=wide, pixel_size=pixel_size)
         put_intensity_scales(axes, max(x, _LEFT), y + 0.08, looks[0])
         if change > 0:
             y += foot_height(looks[0])
@@ -142,9 +146,9 @@ def _names(images: FeatureImages, plain: FeatureImages | None) -> list[str]:
 
 
 def _each(images: FeatureImages, drawn: Display, tile: float) -> float:
-    """Inches of one picture of a target, its views above each other."""
+    """Inches of one picture of a target, its views side by side."""
     rows, columns = images.images.shape[-2:]
-    return tile * rows / columns * len(drawn.views) + 0.02 * (len(drawn.views) - 1)
+    return view_width(drawn, tile) * rows / columns
 
 
 def _height(
@@ -185,8 +189,7 @@ def _column(
 ) -> None:
     """One target: cell, image, difference, image without a prior; and what is written beneath."""
     drawn, tile = look.drawn, look.tile
-    rows, columns = images.images.shape[-2:]
-    height, each = tile * rows / columns, _each(images, drawn, tile) + 0.03
+    each = _each(images, drawn, tile) + 0.03
     bottom = y + _height(images, drawn, tile, plain)
     more = f" +{like}" if like else ""
     name = shorten(target_name(images, k), max(5, int(tile / 0.062) - len(more))) + more
@@ -196,14 +199,11 @@ def _column(
         put_dead(axes, x, y, tile, bottom - y - 0.03)
     else:
         for place, kind in enumerate(_names(images, plain)):
-            for view in range(len(drawn.views)):
-                at = y + place * each + view * (height + 0.02)
-                put(axes, _picture(images, k, kind, view, look, plain), x, at, tile)
-                framed = kind == "image" and failure
-                edge, width = (UNTRAINED, 1.4) if framed else (_EDGE, 0.4)
-                axes.add_patch(
-                    Rectangle((x, at), tile, height, fill=False, edgecolor=edge, lw=width)
-                )
+            pictures = [
+                _picture(images, k, kind, view, look, plain) for view in range(len(drawn.views))
+            ]
+            edge, line = (UNTRAINED, 1.4) if kind == "image" and failure else (_EDGE, 0.4)
+            put_views(axes, drawn, pictures, x, y + place * each, tile, frame=edge, line=line)
         lines += _numbers(images, k, judged, failure)
     for place, (text, colour) in enumerate(lines):
         axes.text(

@@ -1,6 +1,7 @@
 """The chapter on what the channels are for: the atlas, and cards of the first channels."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -99,8 +100,11 @@ def _cards(
 ) -> Drawing | None:
     cells, galleries = results.cells, results.galleries
     images = None if galleries is None else galleries.of(name)
-    if cells is None or images is None:
+    if cells is None or images is None or galleries is None:
         return None
+    on_field = next((one for one in galleries.fields if one.layer == name), None)
+    if on_field is not None:
+        images = replace(on_field.likely or on_field.made, settings=on_field.made.settings)
     fields = {layer.name: layer.receptive_field for layer in results.layers}
     field = fields.get(name)
     whole = field is None or field >= max(cells.shape[1:])
@@ -117,6 +121,9 @@ def _cards(
             "explains the numbers."
         )
     note = _cards_note(contexts[0].n, results.test_cells) if first else ""
+    if on_field is not None:
+        size = on_field.made.images.shape[-1]
+        note = f"{note} The image is of the {size} pixels that a neuron sees, enlarged.".strip()
     ranking = results.by_layer("ranking", ChannelRanking).get(name)
     if ranking is not None:
         note = f"{note} {_ranking_note(ranking)}".strip()

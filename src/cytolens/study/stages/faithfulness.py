@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
 
 _JUDGED_ON = 600  # held-out cells
-_CONTROLLED = 4  # images of each layer that controls are made for, and that are made again
+_CONTROLLED = 3  # images of each layer that controls are made for, and that are made again
 
 
 def faithfulness(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Layers = tuple[Layer, ...]
 
 PRIOR_CELLS = 1000  # training cells that the prior rests on
-_LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 2, 4  # the deepest layers, their first channels
+_LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 1, 4  # the deepest layer, its first channels
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
 _SEARCHED_CELLS = 256  # of these, for the patches that drive a neuron
 
