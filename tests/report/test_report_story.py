@@ -26,6 +26,7 @@ from made_records import (
     make_probabilities,
     make_ranking,
     make_separation,
+    texts,
 )
 from PIL import Image
 
@@ -431,3 +432,27 @@ def test_channels_come_from_the_deepest_and_are_explained_once() -> None:
     assert table.rows[0] == ("conv1", "16", "15", "3", "0.40", "0.80", "0.80 [0.70, 0.90]")
     assert chapter.result.startswith("conv2: the decision changes most (0.50 logits) without")
     assert "and correlates with area 0.71 [0.60, 0.80]." in chapter.result
+
+
+def test_images_that_say_no_more_than_their_cells_are_not_said_to_predict() -> None:
+    """Nor are they passed over: what to keep in mind says it, and so does the chapter."""
+    text = " ".join(warnings(results()))
+    assert "Of 28 feature images of whole cells 2 clearly say more" in text
+    chapter = next(one for one in find_chapters() if one.anchor == "features")
+    first, rest = chapter.told(results())
+    assert "the cells they began as: 0.50" in first
+    assert "2 of 28 images predict more" in rest[0]
+    judged = complete()["faithfulness"]
+    none = {k: replace(v, predicts=np.zeros(len(v.failures), bool)) for k, v in judged.items()}
+    assert "whole cells none clearly say more" in " ".join(warnings(results(faithfulness=none)))
+    assert "No image predicts more" in chapter.told(results(faithfulness=none))[1][0]
+    every = {k: replace(v, predicts=np.ones(len(v.failures), bool)) for k, v in judged.items()}
+    assert "whole cells" not in " ".join(warnings(results(faithfulness=every)))
+
+
+def test_the_caption_of_images_made_from_cells_says_that_they_are_like_them_anyway() -> None:
+    shown = {drawing.name: drawing for drawing in drawings(results())}
+    assert "like the cells that it was made from" in shown["gallery"].caption
+    assert "rotated channels" in shown["faithfulness"].caption
+    assert "conv1" not in texts(shown["gallery"].plot())  # its neurons see less than a cell
+    assert "conv1" in texts(shown["fields"].plot())

@@ -316,10 +316,9 @@ def _about_the_network(results: Results) -> list[str]:
     if earned and sum(map(len, earned)) > 2 * sum(int(one.sum()) for one in earned):
         count, total = sum(int(one.sum()) for one in earned), sum(map(len, earned))
         found.append(
-            f"{'None' if count == 0 else count} of the {total} feature images of whole cells "
-            f"{'say' if count > 1 else 'says'} clearly more of its channel than the cell that it "
-            "began as and than images of rotated channels: read them as cells that drive it, "
-            "exaggerated."
+            f"Of {total} feature images of whole cells {count or 'none'} clearly say more of which "
+            "cells drive the channel than both the cell that the image began as and images of "
+            "rotated channels: read the images as such cells, exaggerated."
         )
     alike = [layer.name for layer in results.layers if _all_alike(results, layer.name)]
     if alike:

@@ -158,11 +158,19 @@ def _ranking_note(ranking: ChannelRanking) -> str:
 
 
 def _atlas_note(atlas: Atlas) -> str:
+    alike = atlas.images.similarity
+    nearest = "" if alike is None else f"{format_number(float(np.median(alike)), 2)}"
+    likeness = (
+        f" Pixel correlation of the images with the nearest cell of the prior: median {nearest}."
+        if nearest
+        else ""
+    )
     return (
         f"The map is cut into {atlas.grid} × {atlas.grid} tiles. The image is made from the mean "
         "activation of a tile's cells, against all cells. Tiles grow with the number of cells; the "
         "frame has the colour of the most frequent class, and the strip below shows the shares of "
         f"all. {atlas.left_out:,} cells lie on tiles with too few of them and are not shown."
+        + likeness
     )
 
 

@@ -208,6 +208,14 @@ def _more_images(results: Results, found: Galleries) -> Iterator[Drawing]:
         title = f"What else drives the channels of {images.layer}"
         name = f"kinds_{file_name(images.layer)}"
         yield Drawing(name, title, caption, plot, half=True, fold="Several images of a channel")
+    if found.clusters is not None and found.clusters.starts is not None:
+        plot = partial(plot_from_cells, [found.clusters], least_columns=6, **_crops(results))
+        caption = (
+            "The image of each cluster, made in the direction from the mean of all cells to that "
+            "of the cluster, with the cell that it began as and what was changed."
+        )
+        title = f"How the images of the clusters of {found.clusters.layer} were made"
+        yield Drawing("cluster_images", title, caption, plot, fold="Images of the clusters")
     if found.unconstrained:
         plot = partial(
             plot_feature_gallery, found.unconstrained, layers=results.layers, **_crops(results)
@@ -297,7 +305,7 @@ def _faithfulness_note(one: Faithfulness, cells: str) -> str:
         "without the network's part, the image of another channel from the same cell, images of "
         "randomly rotated channels (for the cells that drive these), the mean of the other "
         "channels' images, the mean of the top decile of the prior's cells, and the image made "
-        "without a prior; the controls are of three channels of each layer. Dotted grey: by chance. "
+        "without a prior; controls are of three channels of each layer. Dotted grey: by chance. "
         "Activation is relative to the best of the prior's cells. Selectivity: share of the "
         "layer's other channels that the image drives less. Stability: cosine with the image made "
         "again with another seed from half of the cells. Naturalness: share of these cells that "
