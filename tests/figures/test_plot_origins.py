@@ -89,6 +89,9 @@ def test_a_neuron_on_its_field_has_patches_above_and_its_scale_beneath_the_name(
     assert "prior" not in texts(plot_field_images([without]))
     assert "5 px" in " ".join(texts(plot_field_images([without])))
     assert plot_field_images([]).axes
+    several = texts(plot_field_images([found], columns=3))
+    assert several.count("cells") == 2  # a second block
+    assert several.count("conv1") == 1
 
 
 def test_twins_are_left_out_where_they_come_again_and_named_on_both_sides() -> None:

@@ -40,7 +40,7 @@ def plot_field_images(
     pixel_size: float | None = None,
     columns: int = 12,
 ) -> Figure:
-    """A block per layer: patches of cells that drive a neuron, and its own images on its field.
+    """Blocks by layer: patches of cells that drive a neuron, and its own images on its field.
 
     From top to bottom: the strongest patches, the image made within the variation of patches, and
     the image made without a prior. A tile is as large as the field, so that every layer is enlarged
@@ -62,24 +62,27 @@ def plot_field_images(
     columns = max(min(columns, 10), most)
     tile = (WIDTH - _LEFT - 0.1) / columns - _GAP
     by_name = {layer.name: layer for layer in layers}
-    named = [twin_lines(found.made, twins or {}) for found in fields]
-    heights = [_height(*pair, tile) for pair in zip(fields, looks)]
-    heights = [h + 0.47 + 0.14 * len(lines) for h, lines in zip(heights, named)]
+    blocks: list[tuple[FieldImages, list[int], Display, list[str], int]] = []
+    for found, rows, drawn in zip(fields, shown, looks):
+        parts = [rows[at : at + columns] for at in range(0, len(rows), columns)] or [[]]
+        lines = twin_lines(found.made, twins or {})
+        blocks += [
+            (found, part, drawn, lines if at == len(parts) - 1 else [], len(rows) if at == 0 else 0)
+            for at, part in enumerate(parts)
+        ]
+    heights = [
+        (_height(found, drawn, tile) + 0.47 if part else 0.42) + 0.14 * len(lines)
+        for found, part, drawn, lines, _ in blocks
+    ]
     figure, axes = canvas(WIDTH, 0.1 + sum(heights) + 0.5)
     y = 0.1
-    for found, rows, drawn, lines, height in zip(fields, shown, looks, named, heights):
-        _label(
-            axes,
-            found,
-            by_name.get(found.layer),
-            drawn,
-            y,
-            tile,
-            pixel_size,
-            min(len(rows), columns),
-        )
-        for place, k in enumerate(rows[:columns]):
-            like = (rankings or {}).get(found.layer)
+    for (found, part, drawn, lines, total), height in zip(blocks, heights):
+        if part:
+            _row_names(axes, found, drawn, y, tile)
+        if total or not part:
+            _label(axes, found, by_name.get(found.layer), drawn, y, tile, pixel_size, total)
+        like = (rankings or {}).get(found.layer)
+        for place, k in enumerate(part):
             more = 0 if like is None else len(like.members(int(found.made.channels[k]))) - 1
             _column(axes, found, k, drawn, _LEFT + place * (tile + _GAP), y, tile, more)
         for at, line in enumerate(lines):
@@ -155,7 +158,7 @@ def _label(
     pixel_size: float | None,
     shown: int,
 ) -> None:
-    """Name of a layer, how many channels it shows, a bar to the scale of its tiles, the rows."""
+    """Name of a layer, how many channels it shows, a bar to the scale of its tiles."""
     rows, columns = found.made.images.shape[-2:]
     axes.text(0.1, y + 0.07, shorten(found.layer, 16), va="center", weight="bold", size=8)
     total = "" if layer is None else f" of {layer.channels}"
@@ -172,6 +175,10 @@ def _label(
     axes.plot([0.1, 0.1 + inches], [at, at], color=INK, lw=1.6, solid_capstyle="butt")
     text = f"{length:.3g} {unit}"
     axes.text(0.16 + inches, at, text, va="center", size=SMALL, color=_GREY)
+
+
+def _row_names(axes: Axes, found: FieldImages, drawn: Display, y: float, tile: float) -> None:
+    rows, columns = found.made.images.shape[-2:]
     each = view_width(drawn, tile) * rows / columns + 0.03
     names = (
         ["cells"]
