@@ -1,6 +1,6 @@
 """How far feature images can be believed, by depth, compared with real cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ def plot_faithfulness(
         ruled(axes)
         large.append(axes)
         below = figure.add_subplot(grid[2, place], sharey=beneath[0] if beneath else None)
-        _differences(below, names, found, end)
+        _differences(below, names, found, end, _reach(found.values()))
         beneath.append(below)
     key = figure.add_subplot(grid[1, :])
     key.set_axis_off()
@@ -108,8 +108,20 @@ def plot_faithfulness(
     return figure
 
 
+def _reach(found: Iterable[Faithfulness]) -> float:
+    """A little more than the largest difference; intervals of few images may leave the panel."""
+    values = [
+        abs(one.estimates[name + end].value)
+        for one in found
+        for name in _RIVALS
+        for end in _SPACES
+        if name + end in one.estimates
+    ]
+    return max([0.05, *(1.4 * value for value in values if np.isfinite(value))])
+
+
 def _differences(
-    axes: Axes, names: Sequence[str], found: Mapping[str, Faithfulness], end: str
+    axes: Axes, names: Sequence[str], found: Mapping[str, Faithfulness], end: str, reach: float
 ) -> None:
     """The image minus each of its controls, with intervals, side by side at each layer."""
     depth = np.arange(len(names))
@@ -123,6 +135,7 @@ def _differences(
         axes.vlines(x, low, high, color=colour, linewidth=1.2)
         axes.plot(x, value, color=colour, linestyle="none", marker="o", ms=3.5)
     axes.axhline(0, color="#888888", linewidth=0.8)
+    axes.set_ylim(-reach, reach)
     axes.set_title("The image minus each control", size=8)
     axes.set_xlim(-0.5, len(names) - 0.5)
     depth_axis(axes, names, labels=True)

@@ -306,6 +306,7 @@ def _faithfulness_note(one: Faithfulness, cells: str) -> str:
         "randomly rotated channels (for the cells that drive these), the mean of the other "
         "channels' images, the mean of the top decile of the prior's cells, and the image made "
         "without a prior; controls are of three channels of each layer. Dotted grey: by chance. "
+        "Intervals of so few controls may leave their panel. "
         "Activation is relative to the best of the prior's cells. Selectivity: share of the "
         "layer's other channels that the image drives less. Stability: cosine with the image made "
         "again with another seed from half of the cells. Naturalness: share of these cells that "
