@@ -141,10 +141,10 @@ def _column(
         at += height + 0.03
     ratios = [format_number(float(found.ratio(images)[k]), 1) for images in both]
     if np.isfinite(found.ratio(found.made)[k]):
-        write(0.19, " ".join(f"×{ratio}" for ratio in ratios))
+        write(0.19, f"×{' '.join(ratios)}")
     alike = [images.similarity[k] for images in both if images.similarity is not None]
     if alike:
-        written = [format_number(float(value), 2).lstrip("0") for value in alike]
+        written = [format_number(float(value), 2).lstrip("0")[:3] for value in alike]
         write(0.3, f"r {' '.join(written)}")
 
 
