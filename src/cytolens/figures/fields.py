@@ -144,7 +144,10 @@ def _column(
         write(0.19, f"×{' '.join(ratios)}")
     alike = [images.similarity[k] for images in both if images.similarity is not None]
     if alike:
-        written = [format_number(float(value), 2).lstrip("0")[:3] for value in alike]
+        written = [
+            "1.0" if value >= 0.995 else format_number(float(value), 2).replace("0.", ".")
+            for value in alike
+        ]
         write(0.3, f"r {' '.join(written)}")
 
 
