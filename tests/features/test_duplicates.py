@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cytolens.errors import InputError, SettingError
-from cytolens.features.duplicates import group_duplicates
+from cytolens.features.duplicates import find_twins, group_duplicates
 
 
 def independent(n: int = 400, channels: int = 6) -> np.ndarray:
@@ -49,3 +49,19 @@ def test_what_does_not_fit_is_refused() -> None:
         group_duplicates(independent(), np.zeros(6), threshold=1.5)
     with pytest.raises(InputError, match="give"):
         group_duplicates(independent(), np.zeros(5))
+
+
+def test_a_twin_is_named_with_the_earlier_channel_that_it_is_most_like() -> None:
+    draw = np.random.default_rng(0)
+    x = draw.standard_normal((200, 3))
+    near = x + 0.2 * draw.standard_normal((200, 3))  # correlation about .98
+    features = {"a": x, "b": np.column_stack([near[:, 1], draw.standard_normal(200)]), "c": near}
+    shown = {"a": [0, 1], "b": [0, 1], "c": [1, 2]}
+    assert find_twins(features, shown) == {"b/0": "a/1", "c/1": "a/1"}
+
+
+def test_what_rises_where_another_falls_and_what_is_constant_have_no_twins() -> None:
+    x = np.random.default_rng(0).standard_normal((200, 1))
+    features = {"a": x, "b": -x, "c": 0 * x, "d": 0 * x}
+    assert find_twins(features, {name: [0] for name in features}) == {}
+    assert find_twins({"a": np.column_stack([x, x])}, {"a": [0, 1]}) == {}  # of one layer

@@ -134,7 +134,7 @@ def test_an_image_that_shows_the_feature_predicts_and_a_wrong_one_fails_with_a_r
     assert (RIGHT.table["predictivity"] > 0.9).all()
     assert RIGHT.failures == ("", "", "")
     assert (WRONG.table["predictivity"] < 0.7).all()
-    assert WRONG.failures == ("does not predict",) * 3
+    assert WRONG.failures == ("at chance",) * 3
     assert RIGHT.estimates["predictivity"].low > 0.9 > WRONG.estimates["predictivity"].high
     assert RIGHT.n == 120
     assert RIGHT.layer == "conv2"
@@ -366,7 +366,8 @@ def test_the_standard_error_is_that_of_a_bootstrap(noise: float) -> None:
 
 
 def test_a_turned_or_mirrored_image_is_the_same_point() -> None:
-    compare, points, some = YARDSTICK.comparison, YARDSTICK.points[::15], PRIOR.crops[::15]
+    space = YARDSTICK.spaces["filters"]
+    compare, points, some = space.compare, space.points[::15], PRIOR.crops[::15]
     assert np.allclose(compare(some), points, atol=2e-3)
     for turns in range(4):
         view = np.ascontiguousarray(np.rot90(some, turns, (2, 3)))
@@ -375,16 +376,17 @@ def test_a_turned_or_mirrored_image_is_the_same_point() -> None:
 
 
 def test_points_are_in_deviations_from_the_mean_cell() -> None:
-    points = YARDSTICK.points
+    points = YARDSTICK.spaces["filters"].points
     assert np.allclose(points.mean(0), 0, atol=1e-3)
     assert np.median(points.std(0)) == pytest.approx(1, abs=1e-3)
     assert points.std(0).max() < 1.001  # below one only where cells hardly differ at all
 
 
 def test_the_comparison_is_wider_than_the_texture_that_images_are_held_to_and_of_no_prior() -> None:
-    assert YARDSTICK.points.shape[1] > 1.5 * PRIOR.texture.shape[1]
+    points = YARDSTICK.spaces["filters"].points
+    assert points.shape[1] > 1.5 * PRIOR.texture.shape[1]
     _, same = prepare_comparison(replace(PRIOR, kind="range"))
-    assert np.array_equal(YARDSTICK.points, same)
+    assert np.array_equal(points, same)
 
 
 @pytest.mark.parametrize("channels", [2, 5])

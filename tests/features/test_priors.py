@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from optimised_networks import images_made, tiny
 from torch import Tensor, nn
 
+from cytolens.activations.layers import resolve_layer
 from cytolens.errors import CytolensError, InputError, SettingError
 from cytolens.features.canvas import Canvas
+from cytolens.features.natural import answers_at
 from cytolens.features.objectives import Objective, channel, class_logit, direction, neuron
 from cytolens.features.parametrisations import along, phases
 from cytolens.features.priors import PRIORS, Prior, fit_prior
@@ -388,3 +390,47 @@ def test_what_no_prior_can_be_made_of_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(SettingError, match="cells, components, accentuation, spectrum, range"):
         fit_prior(CELLS, "diffusion")
+
+
+# Starts
+
+
+def test_the_cell_that_an_image_began_as_is_kept_with_it_and_so_is_its_likeness_to_cells() -> None:
+    made = few(tiny(), layer="conv2", channels=[0, 1])
+    assert made.starts is not None
+    assert made.similarity is not None
+    assert np.array_equal(made.starts, CELLS[made.settings["start"]])
+    assert ((made.similarity > 0.5) & (made.similarity <= 1)).all()
+    free = few(tiny(), PRIOR.named("range"), layer="conv2", channels=[0, 1])
+    assert free.starts is None
+    assert free.similarity is not None
+    assert (free.similarity < made.similarity).all()
+    without = images_made(tiny(), layer="conv2", channels=[0], input_shape=SHAPE, steps=2, rng=0)
+    assert without.starts is None
+    assert without.similarity is None
+
+
+def test_an_image_can_start_where_another_target_says() -> None:
+    model = tiny()
+    own = few(model, objective=channel("conv2", [0, 4]))
+    other = few(model, objective=channel("conv2", [4, 0]))
+    assert own.settings["start"] != other.settings["start"]
+    layer = resolve_layer(model, SHAPE, "conv2")
+    answers = answers_at(model, [layer], CELLS).score["conv2"]
+    guided = few(model, objective=channel("conv2", [0, 4]), guided_by=answers[:, [4, 0]])
+    assert guided.settings["start"] == other.settings["start"]
+    assert guided.targets == own.targets
+    still = few(model, objective=0.0 * channel("conv1", [0, 0]), guided_by=answers[:, [0, 4]])
+    assert still.settings["start"] == own.settings["start"]
+    assert still.starts is not None
+    assert not np.allclose(still.images, still.starts)  # the hold alone moves it
+
+
+def test_a_guide_without_cells_to_start_from_is_refused_in_one_line() -> None:
+    guide = np.zeros((60, 1))
+    for prior, told in ((PRIOR.named("range"), "start at cells"), (None, "start at cells")):
+        with pytest.raises(SettingError, match=told):
+            images_made(tiny(), layer="conv2", channels=[0], input_shape=SHAPE, prior=prior,
+                        guided_by=guide)  # fmt: skip
+    with pytest.raises(SettingError, match="cell of the prior, target"):
+        few(tiny(), layer="conv2", channels=[0, 1], guided_by=guide)

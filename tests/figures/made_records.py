@@ -1,5 +1,6 @@
 """Records made by hand, of any odd shape, for the tests of the figures and of the report."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cytolens.records.features import (
     Complexity,
     Fall,
     FeatureImages,
+    FieldImages,
     ModulatedImages,
 )
 from cytolens.records.layers import Layer
@@ -266,6 +268,22 @@ def make_images(
         dead=mask,
         settings={"value_range": (0.0, 1.0), "background": 0.0},
     )
+
+
+def begun_as_cells(images: FeatureImages) -> FeatureImages:
+    """The images, as if they had begun as darker ones."""
+    similarity = np.linspace(0.5, 0.97, len(images.targets), dtype=np.float32)
+    return replace(images, starts=0.8 * images.images, similarity=similarity)
+
+
+def make_field_images(layer: str = "conv1", *, side: int = 5, patches: int = 2) -> FieldImages:
+    """The middle of `make_images`, and patches that are like it."""
+    whole = make_images(layer, count=4, dead=(2,))
+    cut = whole.images[:, :, 20 : 20 + side, 20 : 20 + side]
+    made = replace(whole, images=cut, similarity=np.full(4, 0.75, np.float32))
+    likely = replace(made, images=0.5 + 0.5 * cut, activation=made.activation / 2)
+    shown = np.repeat(cut[:, None], patches, axis=1) / 2
+    return FieldImages(layer, made, likely, shown, np.full((4, patches), 2.0, np.float32), 90)
 
 
 def make_modulated(images: FeatureImages) -> ModulatedImages:

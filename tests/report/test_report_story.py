@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_records import (
+    begun_as_cells,
     make_atlas,
     make_cells,
     make_clusters,
@@ -16,6 +17,7 @@ from made_records import (
     make_embedding,
     make_evaluation,
     make_explanation,
+    make_field_images,
     make_gains,
     make_history,
     make_images,
@@ -24,6 +26,7 @@ from made_records import (
     make_probabilities,
     make_ranking,
     make_separation,
+    texts,
 )
 from PIL import Image
 
@@ -61,6 +64,7 @@ FIGURES = [
     "suspects",
     "clusters",
     "class_images",
+    "fields",
     "gallery",
     "faithfulness",
     "kinds_conv2",
@@ -110,15 +114,18 @@ def complete() -> dict[str, Any]:
     split = Split(order[:50], order[50:60], order[60:])
     mapped = np.arange(0, 80, 2)
     shown = cells.subset(mapped)
-    channels = (make_images("conv1"), make_images("conv2", count=16, dead=(1,)))
+    channels = (
+        make_images("conv1"), begun_as_cells(make_images("conv2", count=16, dead=(1,))),
+    )  # fmt: skip
     half, read = Estimate(0.5, 0.4, 0.6, 0.1, 0.2), Estimate(0.6, 0.5, 0.7, 0.1, 0.2)
     parts = ("kept", "random_kept", "insertion", "random_insertion", "deletion", "random_deletion")
     alarm = Alarm("crop_size", "artefact", (), read, "conv2", read, "r2", read, read, 0.5)
     judged = {
         images.layer: Faithfulness(
             images.layer, images.channels, {"predictivity": np.full(len(images.targets), 0.8)},
-            {"predictivity": half, "nine_best_cells": half},
-            ("does not predict", *[""] * (len(images.targets) - 1)), 300,
+            {"predictivity": half, "start_cell": half, "rotation": half, "above_start": half},
+            ("at chance", *[""] * (len(images.targets) - 1)), 300,
+            np.arange(len(images.targets)) == 3,
         )
         for images in channels
     }  # fmt: skip
@@ -168,6 +175,8 @@ def complete() -> dict[str, Any]:
             kinds=(make_images("conv2", count=4),),
             classes=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
             clusters=make_images("pre_softmax", count=4, targets=tuple("abcd")),
+            fields=(make_field_images("conv1"),),
+            twins={"conv2/6": "conv1/3"},
         ),
         "channels": {
             name: tuple(make_context(cells, channel, layer=name) for channel in (3, 6))
@@ -441,3 +450,27 @@ def test_growing_complexity_is_claimed_only_against_the_untrained_network() -> N
     assert "cannot be said" in with_gap(**dict.fromkeys(level, two))
     assert growth_of_complexity(None) == ""
     assert any("more complex than their depth" in said for said in answer(results()))
+
+
+def test_images_that_say_no_more_than_their_cells_are_not_said_to_predict() -> None:
+    """Nor are they passed over: what to keep in mind says it, and so does the chapter."""
+    text = " ".join(warnings(results()))
+    assert "Of 28 feature images of whole cells 2 clearly say more" in text
+    chapter = next(one for one in find_chapters() if one.anchor == "features")
+    first, rest = chapter.told(results())
+    assert "the cells they began as: 0.50" in first
+    assert "2 of 28 images predict more" in rest[0]
+    judged = complete()["faithfulness"]
+    none = {k: replace(v, predicts=np.zeros(len(v.failures), bool)) for k, v in judged.items()}
+    assert "whole cells none clearly say more" in " ".join(warnings(results(faithfulness=none)))
+    assert "No image predicts more" in chapter.told(results(faithfulness=none))[1][0]
+    every = {k: replace(v, predicts=np.ones(len(v.failures), bool)) for k, v in judged.items()}
+    assert "whole cells" not in " ".join(warnings(results(faithfulness=every)))
+
+
+def test_the_caption_of_images_made_from_cells_says_that_they_are_like_them_anyway() -> None:
+    shown = {drawing.name: drawing for drawing in drawings(results())}
+    assert "like the cells that it was made from" in shown["gallery"].caption
+    assert "rotated channels" in shown["faithfulness"].caption
+    assert "conv1" not in texts(shown["gallery"].plot())  # its neurons see less than a cell
+    assert "conv1" in texts(shown["fields"].plot())

@@ -132,6 +132,37 @@ def test_galleries_begin_with_what_the_decision_needs_and_show_duplicates_once(t
         assert len(set.union(*groups)) == sum(map(len, groups))
 
 
+def test_where_neurons_see_less_than_a_cell_they_are_shown_that_and_the_rest_is_judged(told: Study):
+    features, judged = told["features"], told["faithfulness"]
+    on_fields = [found.layer for found in features.fields]
+    assert on_fields
+    assert on_fields == [images.layer for images in features.channels][: len(on_fields)]
+    assert "pre_softmax" not in on_fields
+    fields = {layer.name: layer.receptive_field for layer in told["layers"]}
+    for found, images in zip(features.fields, features.channels):
+        assert found.made.channels.tolist() == images.channels.tolist()
+        assert found.patches.shape[-1] == fields[found.layer]
+        assert images.starts is None  # no image of a whole cell
+    for images in features.channels[len(on_fields) :]:
+        assert images.starts is not None
+        found = judged[images.layer]
+        assert np.isfinite(found.table["start_cell"]).all()
+        assert {"hold_only", "rotation_by_wavelets", "above_start"} <= set(found.estimates)
+    assert set(judged) == {images.layer for images in features.channels[len(on_fields) :]}
+
+
+def test_twins_are_channels_of_the_gallery_and_of_an_earlier_layer(told: Study):
+    shown = [
+        f"{images.layer}/{channel}"
+        for images in told["features"].channels
+        for channel in images.channels
+    ]
+    for twin, first in told["features"].twins.items():
+        assert shown.index(first) < shown.index(twin)
+        assert twin.partition("/")[0] != first.partition("/")[0]
+        assert first not in told["features"].twins
+
+
 def test_channels_are_described_by_held_out_cells(told: Study):
     held_out = set(told["held_out"].tolist())
     described = told["channels"]

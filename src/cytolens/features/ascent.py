@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -57,6 +58,8 @@ class Ascent:
 
     ``background``: a number, or one per image channel, that views are padded with; None takes it
     from the prior, or is 0.
+    ``guided_by`` (n, K): with a prior, images start and are held as if these were the answers of
+    its n cells to the K targets: what an image owes to its start is seen by that.
 
     Raises SettingError for numbers that cannot be used.
     """
@@ -72,6 +75,7 @@ class Ascent:
     value_range: tuple[float, float] | ArrayLike | None = None
     regularisers: Mapping[str, float] | Objective | None = None
     background: float | ArrayLike | None = None
+    guided_by: NDArray[np.floating] | None = None
 
     def __post_init__(self) -> None:
         counts = (self.steps, self.variants, 1 if self.batch_size is None else self.batch_size)
@@ -93,6 +97,8 @@ class Ascent:
             )
         if prior is None and self.variants > 1:
             raise SettingError(f"variants={self.variants}: several images per target take a prior")
+        if self.guided_by is not None and (prior is None or not prior.starts_from_cells):
+            raise SettingError("guided_by takes a prior whose images start at cells")
         kind, held = (None, REGULARISATION) if prior is None else (prior.kind, {})
         return replace(
             self,

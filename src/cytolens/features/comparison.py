@@ -1,29 +1,38 @@
-"""Does an image predict which cells drive a channel? Measured in a separate space.
+"""Does an image predict which cells drive a channel? Measured in separate spaces.
 
-Cells and images are compared in a representation that the explained network has no part in: the
-texture statistics of another, wider set of random filters than those of the prior, which were
-never trained on anything, averaged over all eight orientations. Similarity is the cosine of the
-angle, seen from the mean cell: which way from the average a cell departs, not how far.
+Cells and images are compared in two representations that the explained network has no part in.
+One is the texture statistics of another, wider set of random filters than those of the prior, which
+were never trained on anything, averaged over all eight orientations; as the prior holds images by
+filters of this kind, it is not quite a stranger to them. The other is: scattering coefficients
+(see `wavelets`). Similarity is the cosine of the angle, seen from the mean cell: which way from
+the average a cell departs, not how far.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.features.priors import Prior, unit
 from cytolens.features.texture import RandomFilters, describe
+from cytolens.features.wavelets import scatter
 from cytolens.numerics.auc import area_under_curve, weighted_areas
 
 TOP, LOWER = 0.9, 0.5
 """Quantiles of activation: cells above the first are compared with those below the second."""
 
 
+REPRESENTATIONS = ("filters", "wavelets")
+"""By the names of their columns: "predictivity", and "predictivity_by_wavelets"."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """A representation of images, standardised over the cells of a prior."""
 
-    filters: RandomFilters
+    describe: Callable[[NDArray[np.float32]], NDArray[np.float32]]  # (N, C, H, W) to (N, F)
     value_range: NDArray[np.float64]  # (C, 2)
     background: NDArray[np.float64]  # (C,)
     mean: NDArray[np.float32]  # (F,)
@@ -32,19 +41,25 @@ class Comparison:
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Images (N, C, H, W) as points (N, F), in standard deviations from the mean cell."""
         above = unit(images, self.value_range, self.background)
-        return (describe(self.filters, above) - self.mean) / self.deviation
+        return (self.describe(above) - self.mean) / self.deviation
 
 
-def prepare_comparison(prior: Prior) -> tuple[Comparison, NDArray[np.float32]]:
-    """The representation, and the prior's own cells in it (n, F)."""
-    filters = RandomFilters(
-        prior.crops.shape[1], widths=(32, 64, 64, 128), seed=0, pooling="largest"
-    )
-    above = unit(prior.crops, prior.value_range, prior.background)
-    found = describe(filters, above)
+def prepare_comparison(
+    prior: Prior, representation: str = "filters"
+) -> tuple[Comparison, NDArray[np.float32]]:
+    """One of `REPRESENTATIONS`, and the prior's own cells in it (n, F)."""
+    seen = scatter
+    if representation == "filters":
+        filters = RandomFilters(
+            prior.crops.shape[1], widths=(32, 64, 64, 128), seed=0, pooling="largest"
+        )
+        seen = partial(describe, filters)
+    found = seen(unit(prior.crops, prior.value_range, prior.background))
     mean, deviation = found.mean(0), found.std(0)
     deviation = np.maximum(deviation, 1e-3 * np.abs(mean).max() + 1e-9)
-    made = Comparison(filters, prior.value_range, prior.background, mean, deviation)
+    if representation == "wavelets":  # fine scales are faint, and count all the same
+        deviation = found.std(0) + 1e-9
+    made = Comparison(seen, prior.value_range, prior.background, mean, deviation)
     return made, (found - mean) / deviation
 
 

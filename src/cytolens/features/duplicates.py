@@ -1,4 +1,6 @@
-"""Channels of a layer that say the same, so that one picture can stand for them."""
+"""Channels that say the same, of a layer or of several, so that one picture can stand for them."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,3 +47,40 @@ def group_duplicates(
     for channel in order.tolist():
         found.setdefault(int(group[channel]), []).append(channel)
     return tuple(np.array(members, dtype=np.int64) for members in found.values())
+
+
+def find_twins(
+    features: Mapping[str, NDArray[np.floating]],
+    channels: Mapping[str, Sequence[int]],
+    *,
+    threshold: float = DUPLICATE,
+) -> dict[str, str]:
+    """Channels that rise and fall with one of an earlier layer: "conv5/13" to "conv3/2".
+
+    ``features`` (N, C) of the same cells by layer, in depth order, and the ``channels`` that are
+    looked at. Each is compared with those of earlier layers that are no twins themselves, and
+    named with the one that it correlates with most over cells, if above ``threshold`` (Pearson).
+    Within a layer see `group_duplicates`.
+
+    >>> x = np.random.default_rng(0).random((50, 3))
+    >>> find_twins({"a": x[:, :2], "b": x[:, 1:]}, {"a": [0, 1], "b": [0, 1]})
+    {'b/0': 'a/1'}
+    """
+    twins: dict[str, str] = {}
+    names: list[str] = []
+    known: list[NDArray[np.float64]] = []
+    for layer, chosen in channels.items():
+        values = np.asarray(features[layer], np.float64)[:, list(chosen)]
+        values = values - values.mean(0)
+        length = np.linalg.norm(values, axis=0)
+        values = values / np.where(length > 0, length, 1)
+        new: list[int] = []
+        for k, channel in enumerate(chosen):
+            alike = np.array([float(other @ values[:, k]) for other in known])
+            if alike.size and alike.max() > threshold:
+                twins[f"{layer}/{channel}"] = names[int(alike.argmax())]
+            else:
+                new.append(k)
+        names += [f"{layer}/{chosen[k]}" for k in new]
+        known += [values[:, k] for k in new]
+    return twins

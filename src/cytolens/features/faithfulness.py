@@ -2,10 +2,10 @@
 
 A feature image may be a texture that no cell shows, or be made by other means than the network
 uses on real cells (Geirhos et al. 2023, arXiv:2306.04719), and examples may explain better
-(Borowski et al. 2021, arXiv:2010.12606). So each image is measured: what it predicts,
-compared with the best real cells; how strongly its channel answers, and whether
-other channels answer too; whether a second run gives the same image; and how
-unusual it is among cells.
+(Borowski et al. 2021, arXiv:2010.12606). So each image is measured: what likeness to it says of
+which cells drive its channel, compared with the cell that it started from, with images made
+without its channel, and with real cells; how strongly its channel answers, and whether other
+channels answer too; whether a second run gives the same image; and how unusual it is among cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,26 +19,19 @@ from torch import nn
 from cytolens.activations.capture import network_of
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
-from cytolens.features.comparison import (
-    Comparison,
-    drawn_predictivity,
-    measure_predictivity,
-    prepare_comparison,
-)
+from cytolens.features.comparison import REPRESENTATIONS, prepare_comparison
+from cytolens.features.controls import Controls
 from cytolens.features.natural import Answers, answers_at
+from cytolens.features.predictivity import Judged, Space, draw_held_out, judge
 from cytolens.features.priors import Prior
 from cytolens.features.transforms import Transforms, draw_views, transform
-from cytolens.numerics.estimates import Rng, generator, mean_of, mean_of_both
-from cytolens.numerics.intervals import SHARE
-from cytolens.numerics.resampling import resample_weights
+from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
 from cytolens.records.features import Faithfulness, FeatureImages
 from cytolens.records.layers import Layer
 from cytolens.records.shown import record
 
-BEST = 9  # natural cells that are taken together
 VIEWS = 16  # random views that activation is averaged over
 NEIGHBOURS = 5  # the distance to the fifth nearest cell says how odd an image is
-RESAMPLES = 200  # of the held-out cells
 ODD = 0.01  # an image is unnatural if fewer than this share of real cells are as odd
 
 
@@ -50,9 +43,7 @@ class Yardstick:
     prior: Prior
     made_from: Answers  # to the prior's cells
     held_out: Answers  # to cells that neither the network nor the prior has seen
-    comparison: Comparison
-    points: NDArray[np.float32]  # (n, F), the prior's cells in the comparison
-    held_out_points: NDArray[np.float32]  # (m, F)
+    spaces: Mapping[str, Space]  # by representation, see `comparison`
     held_out_crops: NDArray[np.float32]  # (m, C, H, W)
     groups: NDArray[np.generic] | None = None  # (m,), of the held-out cells
 
@@ -73,15 +64,16 @@ def prepare_yardstick(
     network = network_of(model)
     if len(held_out) < 20:
         raise InputError(f"{len(held_out)} held-out cells came; faithfulness takes at least 20")
-    comparison, points = prepare_comparison(prior)
+    spaces: dict[str, Space] = {}
+    for name in REPRESENTATIONS:
+        comparison, points = prepare_comparison(prior, name)
+        spaces[name] = Space(comparison, points, comparison(held_out))
     return Yardstick(
         layers=tuple(layers),
         prior=prior,
         made_from=answers_at(network, layers, prior.crops),
         held_out=answers_at(network, layers, held_out),
-        comparison=comparison,
-        points=points,
-        held_out_points=comparison(held_out),
+        spaces=spaces,
         held_out_crops=held_out,
         groups=groups,
     )
@@ -94,20 +86,28 @@ def measure_faithfulness(
     *,
     unconstrained: FeatureImages | None = None,
     again: FeatureImages | None = None,
+    controls: Controls | None = None,
     rng: Rng = None,
 ) -> Faithfulness:
     """How far the feature images of one layer's channels can be believed.
 
-    ``unconstrained``: images of the same channels without a prior; ``again``: the same images
-    made with another seed and from other cells. Per image (K,), see `records.Faithfulness`:
+    ``unconstrained``: images of the same channels without a prior; ``again``: the same images, or
+    some of them, made with another seed and from other cells; ``controls``: see `make_controls`.
+    Per image (K,), see `records.Faithfulness`:
 
-    - ``predictivity`` on the held-out cells (see `comparison`), and the same for the ``best_cell``
-      of the prior's cells, the mean of the ``nine_best_cells`` in the comparing representation,
-      the ``unconstrained`` image, and a ``random_cell``;
+    - ``predictivity`` on the held-out cells (see `comparison`), and the same for the
+      ``start_cell`` of the image, for ``hold_only`` and the ``wrong_channel`` among the controls,
+      the mean of the ``others`` (images of other channels), the ``best_cell`` of the prior's
+      cells, the mean of the ``nine_best_cells`` and of the top decile (``driving_cells``) in the
+      comparing representation, the ``unconstrained`` image, and a ``random_cell``. Each again
+      with ``_by_wavelets`` at its end, in the second representation;
+    - ``like_start``, ``like_nearest_cell``: pixel correlation with the start cell, and with the
+      prior's cell that is most like the image in any orientation;
     - ``activation_ratio``: activation over that of the best cell, and ``_in_views`` the mean over
       random views; ``z``: s.d. above the mean held-out cell;
     - ``selectivity``: share of the layer's other channels that the image drives less, in z;
-    - ``stability``: cosine between the image and the one made again, in the comparison;
+    - ``stability``: cosine between the image and the one made again, in the comparison; NaN where
+      it was not made again;
     - ``natural_spectrum``, ``natural_path``: share of held-out cells that are at least as far
       from their fifth nearest of the prior's cells, in radial power spectrum, and in the texture
       of the activations on the way to the layer (Geirhos et al. 2023, section 4); ``naturalness``
@@ -115,9 +115,17 @@ def measure_faithfulness(
 
     Estimates are means over images with intervals from resampling images; those of
     ``predictivity`` and what it is compared with are over images and held-out cells, or their
-    groups (`mean_of_both`). An image fails, with a
-    reason, if it does not predict (AUC not above chance by two s.e.), is weaker than the top
-    decile of cells, or is odder than 99 % of cells.
+    groups (`mean_of_both`). There are more, in both representations: ``rotation``, the
+    predictivity of images of rotated channels for the cells that drive these; ``above_start``,
+    ``above_hold_only``, ``above_wrong_channel`` and ``above_rotation``, by how much the images
+    exceed these, paired;
+    ``own_best``, the share of channels whose own image predicts most of all the layer's, its
+    ``null`` being chance.
+
+    ``predicts``: the image's predictivity is above that of its start cell and of the rotations by
+    two standard errors over cells, in both representations. An image fails, with a reason, if it
+    is at chance (AUC not above one half by two s.e.), is weaker than the top decile of cells, or
+    is odder than 99 % of cells.
 
     >>> from cytolens.activations.layers import resolve_layer
     >>> from cytolens.features.optimisation import Ascent, feature_images
@@ -144,9 +152,10 @@ def measure_faithfulness(
     if (channels < 0).any():
         raise InputError(f"images of '{images.layer}' include directions; faithfulness is measured"
                          " for channels")  # fmt: skip
-    for name, made in (("unconstrained", unconstrained), ("again", again)):
-        if made is not None and made.channels.tolist() != channels.tolist():
-            raise InputError(f"{name}: images of other channels came; give those of the same")
+    if unconstrained is not None and unconstrained.channels.tolist() != channels.tolist():
+        raise InputError("unconstrained: images of other channels came; give those of the same")
+    if again is not None and not set(again.channels.tolist()) <= set(channels.tolist()):
+        raise InputError("again: images of other channels came; give those of the same")
     cells = yardstick.made_from.score[layer.name][:, channels]  # (n, K)
     outside = yardstick.held_out.score[layer.name]  # (m, C)
     own = answers_at(network, yardstick.layers, images.images)
@@ -156,27 +165,17 @@ def measure_faithfulness(
     z_all = (own.score[layer.name] - mean) / deviation  # (K, C)
     z = z_all[rows, channels]
     best = cells.max(0)
-    order = np.argsort(-cells, axis=0, kind="stable")
-    points = yardstick.comparison(images.images)
     random = draw.integers(len(cells), size=len(channels))
-    candidates = {
-        "predictivity": points,
-        "best_cell": yardstick.points[order[0]],
-        "nine_best_cells": yardstick.points[order[:BEST]].mean(0),
-        "random_cell": yardstick.points[random],
-    }
-    if unconstrained is not None:
-        candidates["unconstrained"] = yardstick.comparison(unconstrained.images)
-    table: dict[str, NDArray[np.float64]] = {}
-    error = np.full(len(channels), np.nan)
-    for name, candidate in candidates.items():
-        found = [
-            measure_predictivity(candidate[k], yardstick.held_out_points, outside[:, channels[k]])
-            for k in rows
-        ]
-        table[name] = np.array([value for value, _ in found])
-        if name == "predictivity":
-            error = np.array([one for _, one in found])
+    held = draw_held_out(outside, yardstick.groups, draw)
+    judged = {
+        name: judge(
+            space, images, cells, held,
+            unconstrained=unconstrained, controls=controls, random=random, rng=draw,
+        )
+        for name, space in yardstick.spaces.items()
+    }  # fmt: skip
+    table, compared = _by_representation(judged)
+    error = judged["filters"].errors
     lively = outside.std(0) > 1e-9
     table["activation_ratio"] = _ratio(reached, best)
     in_views = _in_views(network, layer, images, draw)
@@ -186,7 +185,14 @@ def measure_faithfulness(
     below = ((z_all < z[:, None]) & lively).sum(1) / others
     table["selectivity"] = np.where(lively.sum() > 1, below, np.nan)
     if again is not None:
-        table["stability"] = _cosine(points, yardstick.comparison(again.images))
+        compare = yardstick.spaces["filters"].compare
+        same = [channels.tolist().index(channel) for channel in again.channels.tolist()]
+        table["stability"] = np.full(len(channels), np.nan)
+        table["stability"][same] = _cosine(compare(images.images[same]), compare(again.images))
+    if images.starts is not None:
+        table["like_start"] = _pixels_alike(images.images, images.starts)
+    if images.similarity is not None:
+        table["like_nearest_cell"] = images.similarity.astype(np.float64)
     spectra = [_spectrum(x) for x in (yardstick.prior.crops, yardstick.held_out_crops)]
     table["natural_spectrum"] = _commonness(_spectrum(images.images), *spectra)
     early = [one.name for one in yardstick.layers if one.depth < layer.depth] or [layer.name]
@@ -198,22 +204,7 @@ def measure_faithfulness(
     table["naturalness"] = np.minimum(table["natural_spectrum"], table["natural_path"])
     alive = ~images.dead & np.isfinite(table["predictivity"])
     estimates = {name: mean_of(values[alive], rng=draw) for name, values in table.items()}
-    weights = resample_weights(
-        len(outside), groups=yardstick.groups, resamples=RESAMPLES, rng=draw
-    )  # the same cells for all images
-    for name, candidate in candidates.items():
-        drawn = [
-            drawn_predictivity(
-                candidate[k], yardstick.held_out_points, outside[:, channels[k]], weights
-            )
-            for k in rows[alive]
-        ]
-        estimates[name] = mean_of_both(
-            table[name][alive],
-            np.array(drawn).reshape(len(drawn), len(weights)).T,
-            grouped=yardstick.groups is not None,
-            within=SHARE,
-        )
+    estimates |= compared
     return Faithfulness(
         layer=layer.name,
         channels=channels,
@@ -226,7 +217,27 @@ def measure_faithfulness(
             for k in rows
         ),
         n=len(outside),
+        predicts=np.logical_and.reduce([found.ahead for found in judged.values()]),
     )
+
+
+def _by_representation(
+    judged: Mapping[str, Judged],
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, Estimate]]:
+    """The numbers of all representations; those of the second end with its name."""
+    table: dict[str, NDArray[np.float64]] = {}
+    estimates: dict[str, Estimate] = {}
+    for name, found in judged.items():
+        end = "" if name == "filters" else f"_by_{name}"
+        table |= {f"{key}{end}": values for key, values in found.table.items()}
+        estimates |= {f"{key}{end}": estimate for key, estimate in found.estimates.items()}
+    return table, estimates
+
+
+def _pixels_alike(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Pearson's correlation (K,) over the pixels of each pair; as they stand, not turned."""
+    first, second = (x.reshape(len(x), -1) for x in (a, b))
+    return _cosine(first - first.mean(1, keepdims=True), second - second.mean(1, keepdims=True))
 
 
 def _failure(
@@ -238,7 +249,7 @@ def _failure(
 ) -> str:
     """Why an image should not be trusted; empty if there is no reason."""
     if table["predictivity"][k] - 2 * error[k] <= 0.5:
-        return "does not predict"
+        return "at chance"
     if reached < top_decile:
         return "weak"
     return "unnatural" if table["naturalness"][k] < ODD else ""

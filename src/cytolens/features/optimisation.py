@@ -26,6 +26,7 @@ from cytolens.features.objectives import Focus, Objective, channel
 from cytolens.features.parametrisations import START_NOISE, find_parametrisation, fourier
 from cytolens.features.priors import Guidance, Prior, guide
 from cytolens.features.regularisers import weigh
+from cytolens.features.resemblance import similarity_to_cells
 from cytolens.features.responding import Respond, dtype_of, responding
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
@@ -75,6 +76,9 @@ def feature_images(
     image, at the size of the image, smoothed (Simonyan et al. 2014). ``dead`` marks channels
     whose value before the non-linearity is never above zero on any cell nor on the image.
 
+    With a prior, ``similarity`` is the pixel correlation with the most similar of its cells, over
+    the eight orientations, and ``starts`` are the cells that images began as, where they did.
+
     The model may be in any mode and on any device; it is left as found, hooks and all. Equal
     seeds give equal images: an image depends on ``rng`` and its target's name, and not on what
     else is in the batch.
@@ -123,6 +127,13 @@ class _Task:
         """For messages: what is being made."""
         return f"feature images of {' and '.join(self.objective.layers)}"
 
+    @property
+    def crops(self) -> NDArray[np.float32]:
+        """The prior's cells; raises SettingError without a prior."""
+        if self.prior is None:
+            raise SettingError("there is no prior, and so there are no cells to start from")
+        return self.prior.crops
+
 
 @dataclass(frozen=True)
 class _Ground:
@@ -168,7 +179,12 @@ def _resolve(
 ) -> _Task:
     """The task with defaults from the prior, the cells and the device."""
     ascent = ascent.with_prior(prior)
-    held = ascent.regularisers
+    held, guiding = ascent.regularisers, ascent.guided_by
+    wanted = (0 if prior is None else len(prior.crops), len(objective))
+    if guiding is not None and guiding.shape != wanted:
+        raise SettingError(
+            f"guided_by of shape {guiding.shape} came; give {wanted}, (cell of the prior, target)"
+        )
     place = device_of(network) if device is None else torch.device(device)
     n, variants = len(objective), ascent.variants
     return _Task(
@@ -193,27 +209,33 @@ def _resolve(
     )
 
 
+def _natural(
+    task: _Task, respond: Respond, objective: Objective, cells: Cells | NDArray[np.float32]
+) -> Natural:
+    """What the network answers to cells, of an objective."""
+    size = task.ascent.batch_size or 4 * task.batch_size
+    crops = batches_of(cells, task.canvas.shape, size)
+    return measure_natural(respond, objective, crops, like=task.canvas.low)
+
+
 def _prepare(task: _Task, respond: Respond) -> _Ground:
     """The network's answers to real cells, and how each image starts, changes and is held."""
     prior, ascent, canvas = task.prior, task.ascent, task.canvas
-
-    def natural_of(cells: Cells | NDArray[np.float32] | None) -> Natural | None:
-        if cells is None:
-            return None
-        size = ascent.batch_size or 4 * task.batch_size
-        crops = batches_of(cells, canvas.shape, size)
-        return measure_natural(respond, task.objective, crops, like=canvas.low)
-
-    natural = natural_of(task.cells)
+    natural = None
+    if task.cells is not None:
+        natural = _natural(task, respond, task.objective, task.cells)
     wanted = prior is not None and (natural is None or prior.starts_from_cells)
-    on_prior = natural_of(prior.crops) if prior is not None and wanted else None
+    on_prior = _natural(task, respond, task.objective, task.crops) if wanted else None
+    guiding = ascent.guided_by
+    if guiding is None and on_prior is not None:
+        guiding = on_prior.scores
     if prior is None:
         parametrisation = find_parametrisation(ascent.parametrisation or "fourier")
         guidance = Guidance(None, parametrisation, None, np.full(len(task.of), -1))
     else:
         guidance = guide(
             prior,
-            None if on_prior is None else on_prior.scores,
+            guiding,
             n=len(task.of),
             variants=ascent.variants,
             weight=ascent.prior_weight,
@@ -272,6 +294,11 @@ def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...])
             "learning_rate"
         )
     of, natural, canvas, held = task.of, ground.natural, task.canvas, task.ascent.regularisers
+    starts = similarity = None
+    if task.prior is not None:
+        similarity = similarity_to_cells(images, task.crops)
+        if ground.guidance.start is not None:
+            starts = task.crops[ground.guidance.cells]
     rectified = any(la.pre_activation != la.activation for la in task.layers.values())
     if task.ascent.start is not None:
         start: Any = "given"
@@ -303,6 +330,8 @@ def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...])
             "cells": 0 if natural is None else natural.n,
             "seed": task.seed,
         },
+        starts=starts,
+        similarity=similarity,
     )
 
 

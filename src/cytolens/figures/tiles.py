@@ -109,6 +109,40 @@ def put(
         axes.add_patch(outline)
 
 
+def put_views(
+    axes: Axes,
+    drawn: Display,
+    pictures: Sequence[NDArray[np.floating]],
+    x: float,
+    y: float,
+    width: float,
+    *,
+    frame: str,
+    line: float = 0.5,
+) -> None:
+    """The pictures (H, W, 3) of one crop, a view each, side by side in a box ``width`` wide."""
+    each = view_width(drawn, width)
+    for place, picture in enumerate(pictures):
+        at, height = x + place * (each + 0.02), each * picture.shape[0] / picture.shape[1]
+        put(axes, picture, at, y, each)
+        axes.add_patch(Rectangle((at, y), each, height, fill=False, edgecolor=frame, lw=line))
+
+
+def view_width(drawn: Display, width: float) -> float:
+    """Inches of one view of a crop whose views stand side by side in a box ``width`` wide."""
+    count = len(drawn.views)
+    return (width - 0.02 * (count - 1)) / count
+
+
+def name_views(axes: Axes, drawn: Display, x: float, y: float) -> float:
+    """Which image channels stand side by side, if there are several; gives the line's height."""
+    if len(drawn.views) == 1:
+        return 0.0
+    text = "image channels, left to right: " + ", ".join(drawn.views)
+    axes.text(x, y, shorten(text, 110), va="center", size=SMALL + 0.5)
+    return 0.17
+
+
 def put_dead(axes: Axes, x: float, y: float, width: float, height: float) -> None:
     """A tile that says that its channel is dead."""
     axes.add_patch(

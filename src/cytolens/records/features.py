@@ -1,6 +1,7 @@
 """Feature images, what is made of them, and the numbers that say how far to trust them."""
 
 from collections.abc import Mapping
+from dataclasses import field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,32 @@ class FeatureImages:
     history: NDArray[np.float32]  # (K, steps), objective by step
     dead: NDArray[np.bool_]  # (K,), the target never rises above zero, on any cell or image
     settings: Settings
+    starts: NDArray[np.float32] | None = None  # (K, C, H, W), the cells they began as; None: none
+    similarity: NDArray[np.float32] | None = None  # (K,), with the nearest cell; None: not known
 
     def _repr_html_(self) -> str:
         return notebook(self, self.images)
+
+
+@record
+class FieldImages:
+    """Neurons of a layer on what they see, and the patches of cells that drive them most."""
+
+    layer: str
+    made: FeatureImages  # images (K, C, f, g), cut to the field, without a prior
+    likely: FeatureImages | None  # the same neurons, within the variation of such patches
+    patches: NDArray[np.float32]  # (K, M, C, f, g), of M cells, the strongest first
+    reached: NDArray[np.float32]  # (K, M), activation of the neuron there
+    n: int  # cells that were looked at
+
+    def ratio(self, images: FeatureImages) -> NDArray[np.float32]:
+        """(K,): activation on images over that on the strongest patch; NaN where that is 0."""
+        best = self.reached[:, 0]
+        known = np.where(best > 0, best, np.nan)
+        return (images.activation / known).astype(np.float32)
+
+    def _repr_html_(self) -> str:
+        return notebook(self, self.made.images)
 
 
 @record
@@ -150,10 +174,11 @@ class Atlas:
 class Faithfulness:
     """How far the feature images of a layer can be believed; see `features.measure_faithfulness`.
 
-    ``table`` has a number per image: ``predictivity`` and, for comparison, ``best_cell``,
-    ``nine_best_cells``, ``unconstrained``, ``random_cell``; ``activation_ratio``,
-    ``activation_ratio_in_views``, ``z``, ``selectivity``, ``stability``, ``natural_spectrum``,
-    ``natural_path``, ``naturalness``.
+    ``table`` has a number per image: ``predictivity`` and, for comparison, ``start_cell``,
+    ``hold_only``, ``wrong_channel``, ``others``, ``best_cell``, ``nine_best_cells``,
+    ``driving_cells``, ``unconstrained``, ``random_cell``, each again with ``_by_wavelets``;
+    ``like_start``, ``like_nearest_cell``, ``activation_ratio``, ``activation_ratio_in_views``,
+    ``z``, ``selectivity``, ``stability``, ``natural_spectrum``, ``natural_path``, ``naturalness``.
     """
 
     layer: str
@@ -162,18 +187,23 @@ class Faithfulness:
     estimates: Mapping[str, Estimate]  # means over images that are not silent
     failures: tuple[str, ...]  # (K,), why an image is not to be believed; empty where nothing is
     n: int  # held-out cells
+    predicts: NDArray[np.bool_] | None = None  # (K,), more than its start cell and the rotations
 
 
 @record
 class Galleries:
     """All feature images of a study; tuples are in depth order."""
 
-    channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once
+    channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once;
+    # made with the prior only from where a neuron sees as much as a cell
     unconstrained: tuple[FeatureImages, ...]  # the same channels without a prior
     untrained: tuple[FeatureImages, ...]  # the same channels before training, without a prior
     kinds: tuple[FeatureImages, ...]  # several of each of the first channels, by kind of cell
     classes: FeatureImages | None  # one per class against the others, or per output
     clusters: FeatureImages | None  # one per cluster of the layer shown
+    fields: tuple[FieldImages, ...] = ()  # of the layers before, a neuron on what it sees
+    twins: Mapping[str, str] = field(default_factory=dict[str, str])  # "conv5/13": "conv3/2", ...
+    # channels that rise and fall with one of an earlier layer, by that one
 
     def of(self, layer: str) -> FeatureImages | None:
         """The gallery of one layer."""

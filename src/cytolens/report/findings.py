@@ -10,7 +10,7 @@ from cytolens.numerics.auc import area_under_curve
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
-from cytolens.records.features import Complexity
+from cytolens.records.features import Complexity, Faithfulness
 from cytolens.records.knowledge import Confounds, Equalised
 from cytolens.records.maps import Embedding
 from cytolens.records.separation import Gain
@@ -315,6 +315,16 @@ def _about_the_network(results: Results) -> list[str]:
     if shown and dead > 0.25 * shown:
         found.append(
             f"{dead} of the {shown} channels looked at are dead: they never respond to any cell."
+        )
+    judged = results.by_layer("faithfulness", Faithfulness).values()
+    compared = [one for one in judged if "above_start" in one.estimates]
+    earned = [one.predicts for one in compared if one.predicts is not None]
+    if earned and sum(map(len, earned)) > 2 * sum(int(one.sum()) for one in earned):
+        count, total = sum(int(one.sum()) for one in earned), sum(map(len, earned))
+        found.append(
+            f"Of {total} feature images of whole cells {count or 'none'} clearly say more of which "
+            "cells drive the channel than both the cell that the image began as and images of "
+            "rotated channels: read the images as such cells, exaggerated."
         )
     alike = [layer.name for layer in results.layers if _all_alike(results, layer.name)]
     if alike:

@@ -1,6 +1,7 @@
 """The chapter on what the channels are for: the atlas, and cards of the first channels."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -99,8 +100,11 @@ def _cards(
 ) -> Drawing | None:
     cells, galleries = results.cells, results.galleries
     images = None if galleries is None else galleries.of(name)
-    if cells is None or images is None:
+    if cells is None or images is None or galleries is None:
         return None
+    on_field = next((one for one in galleries.fields if one.layer == name), None)
+    if on_field is not None:
+        images = replace(on_field.likely or on_field.made, settings=on_field.made.settings)
     fields = {layer.name: layer.receptive_field for layer in results.layers}
     field = fields.get(name)
     whole = field is None or field >= max(cells.shape[1:])
@@ -117,6 +121,9 @@ def _cards(
             "explains the numbers."
         )
     note = _cards_note(contexts[0].n, results.test_cells) if first else ""
+    if on_field is not None:
+        size = on_field.made.images.shape[-1]
+        note = f"{note} The image is of the {size} pixels that a neuron sees, enlarged.".strip()
     ranking = results.by_layer("ranking", ChannelRanking).get(name)
     if ranking is not None:
         note = f"{note} {_ranking_note(ranking)}".strip()
@@ -151,11 +158,19 @@ def _ranking_note(ranking: ChannelRanking) -> str:
 
 
 def _atlas_note(atlas: Atlas) -> str:
+    alike = atlas.images.similarity
+    nearest = "" if alike is None else f"{format_number(float(np.median(alike)), 2)}"
+    likeness = (
+        f" Pixel correlation of the images with the nearest cell of the prior: median {nearest}."
+        if nearest
+        else ""
+    )
     return (
         f"The map is cut into {atlas.grid} × {atlas.grid} tiles. The image is made from the mean "
         "activation of a tile's cells, against all cells. Tiles grow with the number of cells; the "
         "frame has the colour of the most frequent class, and the strip below shows the shares of "
         f"all. {atlas.left_out:,} cells lie on tiles with too few of them and are not shown."
+        + likeness
     )
 
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.errors import InputError
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.clusters import Clusters
 from cytolens.records.features import (
     ChannelRanking,
-    Faithfulness,
     FeatureImages,
+    FieldImages,
     Galleries,
 )
 from cytolens.records.layers import Activations, Layer
-from cytolens.study.stage import Stage, Summary, as_entries
+from cytolens.study.stage import Stage, Summary
 from cytolens.study.stages.cells import Rows
 from cytolens.study.stages.classifier import layers_with_channels
 
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 Layers = tuple[Layer, ...]
 
-_PRIOR_CELLS = 1000  # training cells that the prior rests on
-_JUDGED_ON = 600  # held-out cells
-_LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 2, 4  # the deepest layers, their first channels
+PRIOR_CELLS = 1000  # training cells that the prior rests on
+_LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 1, 4  # the deepest layer, its first channels
 _MOST_OUTPUTS = 16  # that images are made of, where they are no classes
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
+_SEARCHED_CELLS = 256  # of these, for the patches that drive a neuron
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +116,7 @@ def ascents(
         ascent = replace(ascent, background=paper, parametrisation=parametrisation)
     else:
         learnt_from = cells.subset(split.train)
-        fitted = fit_prior(learnt_from, prior, background=paper, n_cells=_PRIOR_CELLS, rng=seed)
+        fitted = fit_prior(learnt_from, prior, background=paper, n_cells=PRIOR_CELLS, rng=seed)
     return Ascents(fitted, ascent, cells.read(np.sort(draw)), seed, device)
 
 
@@ -128,30 +129,42 @@ def features(
     clusters: Mapping[str, Clusters],
     ranking: Mapping[str, ChannelRanking],
     ascents: Ascents,
+    held_out: Rows,
     *,
     gallery: int,
     kinds: int,
     seed: int,
     progress: Progress,
 ) -> Galleries:
-    """Feature images by depth, of the classes, and of the clusters of the layer shown."""
+    """Feature images by depth, of the classes, and of the clusters of the layer shown.
+
+    A prior makes images of whole cells, and is used from where a neuron sees as much as a cell.
+    Before that neurons have images on what they see, and those of whole crops have no prior.
+    """
     from cytolens.classifier.model import untrained
+    from cytolens.features.duplicates import find_twins
 
     shown = layers_with_channels(layers)
     before = untrained(network, ascents.cells, rng=seed)
     free = ascents.without_prior()
+    chosen = {la.name: ranking[la.name].representatives[: gallery or None].tolist() for la in shown}
+    answers = {la.name: _by_channel(activations, la, held_out) for la in shown}
+    fields: list[FieldImages] = []
     with_prior: list[FeatureImages] = []
     unconstrained: list[FeatureImages] = []
     controls: list[FeatureImages] = []
     of_kinds: list[FeatureImages] = []
     total = 3 * len(shown) + 2
     for done, layer in enumerate(shown):
-        name = layer.name
-        progress(3 * done, total, name)
-        channels = ranking[name].representatives[: gallery or None].tolist()
-        with_prior.append(ascents.of_channels(network, name, channels))
-        progress(3 * done + 1, total, f"{name}, unconstrained")
+        name, channels = layer.name, chosen[layer.name]
+        progress(3 * done, total, f"{name}, unconstrained")
         unconstrained.append(free.of_channels(network, name, channels))
+        progress(3 * done + 1, total, name)
+        on_fields = _field_images(network, layer, channels, ascents)
+        fields += on_fields
+        with_prior.append(
+            unconstrained[-1] if on_fields else ascents.of_channels(network, name, channels)
+        )
         progress(3 * done + 2, total, f"{name}, untrained")
         controls.append(free.of_channels(before, name, channels))
         if kinds > 1 and ascents.prior is not None and layer in shown[-_LAYERS_WITH_KINDS:]:
@@ -173,57 +186,36 @@ def features(
         kinds=tuple(of_kinds),
         classes=classes,
         clusters=of_clusters,
+        fields=tuple(fields),
+        twins=find_twins(answers, chosen),
     )
 
 
-def faithfulness(
-    network: "Classifier",
-    cells: Cells,
-    split: Split,
-    layers: tuple[Layer, ...],
-    features: Galleries,
-    ascents: Ascents,
-    *,
-    seed: int,
-    progress: Progress,
-) -> dict[str, Faithfulness]:
-    """How far the images of each gallery can be believed, on held-out cells, by layer.
+def _by_channel(activations: Activations, layer: Layer, rows: Rows) -> NDArray[np.float32]:
+    """The mean activation (n, channel) of some cells, however the run has reduced the layer."""
+    found = activations[layer.name][rows]
+    if found.shape[1] == layer.channels:
+        return found
+    return found.reshape(len(found), layer.channels, -1).mean(2)
 
-    Stability is between images with another seed and from two halves of the prior's cells.
-    """
-    from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
-    from cytolens.features.priors import fit_prior
-    from cytolens.images.preparation import prepared_background
 
-    prior = ascents.prior or fit_prior(
-        cells.subset(split.train),
-        background=prepared_background(cells.preparation),
-        n_cells=_PRIOR_CELLS,
-        rng=seed,
-    )
-    draw = np.random.default_rng(seed)
-    held_out = np.concatenate([split.validation, split.test])
-    held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
-    shown = layers_with_channels(layers)
-    progress(0, len(shown) + 1, "what the network answers to cells")
-    yardstick = prepare_yardstick(
-        network, shown,
-        prior=prior, held_out=cells.read(held_out),
-        groups=None if cells.groups is None else cells.groups[held_out],
-    )  # fmt: skip
-    half = None
-    if ascents.prior is not None:
-        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
-    again = ascents.repeated(half)
-    judged: dict[str, Faithfulness] = {}
-    pairs = zip(features.channels, features.unconstrained, strict=True)
-    for done, (images, plain) in enumerate(pairs):
-        progress(done + 1, len(shown) + 1, images.layer)
-        made = again.of_channels(network, images.layer, images.channels.tolist())
-        judged[images.layer] = measure_faithfulness(
-            network, images, yardstick, unconstrained=plain, again=made, rng=seed
-        )
-    return judged
+def _field_images(
+    network: "Classifier", layer: Layer, channels: list[int], ascents: Ascents
+) -> list[FieldImages]:
+    """Neurons of the layer on what they see; none where that is as large as a cell."""
+    from cytolens.features.fields import cell_side, covers_a_cell, field_images
+
+    prior = ascents.prior
+    if prior is None or covers_a_cell(layer, cell_side(prior.crops, prior.background)):
+        return []
+    try:
+        found = field_images(
+            network, layer, channels, prior=prior, cells=ascents.cells[:_SEARCHED_CELLS],
+            ascent=ascents.ascent, patches=2, rng=ascents.seed, device=ascents.device,
+        )  # fmt: skip
+    except InputError:  # no neuron sees the inside of a crop alone
+        return []
+    return [found]
 
 
 def _class_images(network: "Classifier", logits: Layer, ascents: Ascents) -> FeatureImages:
@@ -268,43 +260,19 @@ def _cluster_images(
     return ascents.of_directions(network, layer.name, directions, names)
 
 
-_COMPARED = ("best_cell", "nine_best_cells", "unconstrained", "random_cell")
-
-
-def _entries_of_faithfulness(found: Faithfulness) -> dict[str, Any]:
-    """Means over images; next to the predictivity of the images, that of cells."""
-    entries = as_entries({k: v for k, v in found.estimates.items() if k not in _COMPARED})
-    compared = {k: found.estimates[k].value for k in _COMPARED if k in found.estimates}
-    entries["predictivity"] = {**entries["predictivity"], **compared}
-    images = [
-        {
-            "channel": int(channel),
-            "failure": failure or None,
-            **{name: float(values[k]) for name, values in found.table.items()},
-        }
-        for k, (channel, failure) in enumerate(zip(found.channels, found.failures, strict=True))
-    ]
-    return {**entries, "held_out_cells": found.n, "images": images}
-
-
 def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
     dead = {g.layer: g.channels[g.dead].tolist() for g in features.channels}
-    return Summary(layers={la.name: {"dead_channels": dead.get(la.name, [])} for la in layers})
-
-
-def _summary_of_faithfulness(faithfulness: Mapping[str, Faithfulness], layers: Layers) -> Summary:
-    entries = {name: _entries_of_faithfulness(found) for name, found in faithfulness.items()}
-    return Summary(layers={la.name: {"faithfulness": entries.get(la.name, {})} for la in layers})
+    twins = {la.name: {k: v for k, v in features.twins.items() if k.startswith(f"{la.name}/")}
+             for la in layers}  # fmt: skip
+    return Summary(
+        layers={
+            la.name: {"dead_channels": dead.get(la.name, []), "twins": twins[la.name]}
+            for la in layers
+        }
+    )
 
 
 ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
 FEATURES = Stage(
     "features", "making feature images", features, version=2, summary=_summary_of_features
-)
-FAITHFULNESS = Stage(
-    "faithfulness",
-    "judging the feature images",
-    faithfulness,
-    version=2,
-    summary=_summary_of_faithfulness,
 )

@@ -1,0 +1,127 @@
+"""How far the feature images of a study can be believed."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.features import Faithfulness, Galleries
+from cytolens.records.layers import Layer
+from cytolens.study.stage import Stage, Summary, as_entries
+from cytolens.study.stages.classifier import layers_with_channels
+from cytolens.study.stages.features import PRIOR_CELLS, Ascents, Layers
+
+if TYPE_CHECKING:
+    from cytolens.classifier.model import Classifier
+
+_JUDGED_ON = 600  # held-out cells
+_CONTROLLED = 3  # images of each layer that controls are made for, and that are made again
+
+
+def faithfulness(
+    network: "Classifier",
+    cells: Cells,
+    split: Split,
+    layers: tuple[Layer, ...],
+    features: Galleries,
+    ascents: Ascents,
+    *,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Faithfulness]:
+    """How far the images of each gallery can be believed, on held-out cells, by layer.
+
+    With a prior, only images that were made with it are judged, beside controls of the first of
+    them. Stability is between these and images with another seed from half of the prior's cells.
+    """
+    from cytolens.features.controls import make_controls
+    from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
+    from cytolens.features.priors import fit_prior
+    from cytolens.images.preparation import prepared_background
+
+    prior = ascents.prior or fit_prior(
+        cells.subset(split.train),
+        background=prepared_background(cells.preparation),
+        n_cells=PRIOR_CELLS,
+        rng=seed,
+    )
+    draw = np.random.default_rng(seed)
+    held_out = np.concatenate([split.validation, split.test])
+    held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
+    shown = layers_with_channels(layers)
+    progress(0, len(shown) + 1, "what the network answers to cells")
+    yardstick = prepare_yardstick(
+        network, shown,
+        prior=prior, held_out=cells.read(held_out),
+        groups=None if cells.groups is None else cells.groups[held_out],
+    )  # fmt: skip
+    half = None
+    if ascents.prior is not None:
+        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
+    again = ascents.repeated(half)
+    judged: dict[str, Faithfulness] = {}
+    on_fields = {found.layer for found in features.fields}
+    pairs = [
+        (images, plain)
+        for images, plain in zip(features.channels, features.unconstrained, strict=True)
+        if images.layer not in on_fields
+    ]
+    for done, (images, plain) in enumerate(pairs):
+        progress(done + 1, len(pairs) + 1, images.layer)
+        first = images.channels[~images.dead][:_CONTROLLED].tolist()
+        controls = None
+        if images.starts is not None and ascents.prior is not None:
+            controls = make_controls(
+                network, images, yardstick.made_from.score[images.layer], prior=ascents.prior,
+                ascent=ascents.ascent, count=_CONTROLLED, rng=seed, device=ascents.device,
+            )  # fmt: skip
+        judged[images.layer] = measure_faithfulness(
+            network, images, yardstick, unconstrained=plain, controls=controls, rng=seed,
+            again=again.of_channels(network, images.layer, first) if first else None,
+        )  # fmt: skip
+    return judged
+
+
+_COMPARED = (
+    "start_cell", "hold_only", "wrong_channel", "rotation", "others", "driving_cells", "best_cell",
+    "nine_best_cells", "unconstrained", "random_cell",
+)  # fmt: skip
+_SECOND = "_by_wavelets"
+
+
+def _entries_of_faithfulness(found: Faithfulness) -> dict[str, Any]:
+    """Means over images; next to the predictivity of the images, that of its rivals."""
+    compared = {f"{name}{end}" for name in _COMPARED for end in ("", _SECOND)}
+    entries = as_entries({k: v for k, v in found.estimates.items() if k not in compared})
+    for end in ("", _SECOND):
+        beside = {k: found.estimates[f"{k}{end}"].value for k in _COMPARED
+                  if f"{k}{end}" in found.estimates}  # fmt: skip
+        if f"predictivity{end}" in entries:
+            entries[f"predictivity{end}"] = {**entries[f"predictivity{end}"], **beside}
+    predicts = found.predicts
+    images = [
+        {
+            "channel": int(channel),
+            "failure": failure or None,
+            "predicts": None if predicts is None else bool(predicts[k]),
+            **{name: float(values[k]) for name, values in found.table.items()},
+        }
+        for k, (channel, failure) in enumerate(zip(found.channels, found.failures, strict=True))
+    ]
+    counted = {} if predicts is None else {"images_that_predict": int(predicts.sum())}
+    return {**entries, **counted, "held_out_cells": found.n, "images": images}
+
+
+def _summary_of_faithfulness(faithfulness: Mapping[str, Faithfulness], layers: Layers) -> Summary:
+    entries = {name: _entries_of_faithfulness(found) for name, found in faithfulness.items()}
+    return Summary(layers={la.name: {"faithfulness": entries.get(la.name, {})} for la in layers})
+
+
+FAITHFULNESS = Stage(
+    "faithfulness",
+    "judging the feature images",
+    faithfulness,
+    version=3,
+    summary=_summary_of_faithfulness,
+)
