@@ -72,6 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CytolensError as error:
         typer.echo(f"cytolens: {one_line(str(error))}", err=True)
         code = 2
+    except MemoryError:
+        typer.echo("cytolens: there is not enough memory for this", err=True)
+        code = 2
     except OSError as error:
         named = "" if error.filename is None else f": '{error.filename}'"
         typer.echo(f"cytolens: {one_line(str(error.strerror or error))}{named}", err=True)
@@ -105,5 +108,6 @@ def spread(words: Sequence[str]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks."""
-    return " ".join(text.split())
+    """Text without line breaks, and without what a terminal cannot print."""
+    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())

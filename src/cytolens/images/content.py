@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +77,7 @@ def content_of(
     for name, path in named:
         try:
             about = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name with a zero byte
             stamp.update(b"%b\0none\n" % name)
             continue
         facts = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
@@ -114,6 +115,11 @@ def _digests(named: list[tuple[bytes, str]]) -> list[bytes]:
     return [_digest(path) for _, path in named]
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Opened without waiting for what writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _digest(path: str) -> bytes:
     """SHA-256 of a file's bytes, read a part at a time; empty where it cannot be read.
 
@@ -121,9 +127,11 @@ def _digest(path: str) -> bytes:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return b""
             while part := file.read(_PART):
                 digest.update(part)
-    except OSError:
+    except (OSError, ValueError):
         return b""
     return digest.digest()

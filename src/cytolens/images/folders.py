@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cytolens.images.columns import (
 from cytolens.images.crops import BATCH_BYTES
 from cytolens.images.file_crops import FileCrops, read_pictures
 from cytolens.images.image_files import ENDINGS, Picture, read_pages
+from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
 
@@ -107,7 +109,7 @@ def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
         crops = replace(crops, batch=batch)
     rows = np.arange(len(listing.files)) if stacks is None else stacks.pages[:, 0]
     names = listing.files
-    if stacks is not None:
+    if stacks is not None or not all(map(str.isascii, names.tolist())):
         names = np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_)
     return Found(
         crops=replace(crops, channel_names=first.channel_names if first else ()),
@@ -125,19 +127,31 @@ def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
 
 def _probe(crops: FileCrops, root: Path) -> tuple[Picture | None, list[str]]:
     """Of a few pictures, the first of the most frequent kind; and how pictures were converted."""
+    counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    first: dict[tuple[int, tuple[str, ...]], Picture] = {}
+    notes: set[str] = set()
+    for read in _probed(crops, root):
+        for picture in read:
+            if isinstance(picture, Picture):
+                kind = (len(picture.crop), picture.channel_names)
+                counts[kind] += 1
+                first.setdefault(kind, picture)
+                notes |= {picture.note} - {""}
+    return (first[counts.most_common(1)[0][0]] if counts else None), sorted(notes)
+
+
+def _probed(crops: FileCrops, root: Path) -> Iterator[list[Picture | InputError]]:
+    """A few evenly spaced pictures, as many at a time as the memory allows."""
+    if crops.pages is not None:  # opening a stack is slow: only the first and the last
+        for file, page in crops.pages[[0, -1]].tolist():
+            yield read_pages(root / str(crops.files[file]), [page])
+        return
     spaced = np.linspace(0, len(crops) - 1, min(_PROBED, len(crops))).astype(np.int64)
-    if crops.pages is None:
-        read = read_pictures([root / str(crops.files[i]) for i in spaced.tolist()])
-    else:  # opening a stack is slow: only the first and the last
-        ends = crops.pages[[0, -1]].tolist()
-        read = [read_pages(root / str(crops.files[file]), [page])[0] for file, page in ends]
-    pictures = [picture for picture in read if isinstance(picture, Picture)]
-    if not pictures:
-        return None, []
-    kinds = Counter((len(p.crop), p.channel_names) for p in pictures)
-    usual = kinds.most_common(1)[0][0]
-    first = next(p for p in pictures if (len(p.crop), p.channel_names) == usual)
-    return first, sorted({p.note for p in pictures if p.note})
+    paths = [root / str(crops.files[i]) for i in spaced.tolist()]
+    while paths:
+        read = read_pictures(paths)
+        paths = paths[len(read) :]
+        yield read
 
 
 def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
@@ -164,8 +178,8 @@ def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
 
 
 def _places(files: list[str]) -> list[tuple[str, ...]]:
-    """The folders that each file lies in."""
-    return [tuple(file.split("/")[:-1]) for file in files]
+    """The folders that each file lies in, as text."""
+    return [tuple(shown(file).split("/")[:-1]) for file in files]
 
 
 def _levels(root: Path, places: list[tuple[str, ...]]) -> dict[str, NDArray[np.str_]]:
@@ -226,8 +240,8 @@ def _shared_word(kinds: list[str]) -> str | None:
 def _by_pattern(
     root: Path, files: list[str], pattern: re.Pattern[str], *, skip_bad: bool
 ) -> Listing:
-    fits, parts = match_names(pattern, files)
-    missed = [file for file, fit in zip(files, fits.tolist()) if not fit]
+    fits, parts = match_names(pattern, [shown(file) for file in files])
+    missed = [shown(file) for file, fit in zip(files, fits.tolist()) if not fit]
     reason = f"does not match labels '{pattern.pattern}'"
     if missed and (not skip_bad or not fits.any()):
         raise InputError(
@@ -255,7 +269,7 @@ def _by_stack(root: Path, files: list[str]) -> Listing:
             f"{root} holds {len(files)} images side by side and no class folders; name the part of "
             f"the file names that is the class, such as {_suggested(files[0])}"
         )
-    stems = [re.sub(r"(\.ome)?\.tiff?$", "", file, flags=re.IGNORECASE) for file in files]
+    stems = [re.sub(r"(\.ome)?\.tiff?$", "", shown(file), flags=re.IGNORECASE) for file in files]
     return Listing(
         np.array(files), np.array(stems), {}, None, (f"class = name of the stack: {listed(stems)}",)
     )
@@ -263,6 +277,7 @@ def _by_stack(root: Path, files: list[str]) -> Listing:
 
 def _suggested(file: str) -> str:
     """A --labels option that fits such a file name."""
+    file = shown(file)
     match = re.match(r"[^\W_]+?(?=[_\-. ]|\d*\.)", file)
     follows = file[match.end()] if match and match.end() < len(file) else "."
     word = match.group() if match else file.split(".")[0]

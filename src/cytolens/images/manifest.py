@@ -12,7 +12,10 @@ from cytolens.images.assembly import Found
 from cytolens.images.columns import listed
 from cytolens.images.folders import Listing, found_in_files
 from cytolens.images.image_files import unreadable
+from cytolens.images.opening import LONGEST_TEXT, check_file, shown
 
+MOST_ROWS = 50_000_000
+MOST_TABLE_BYTES = 4 << 30
 ENDINGS = (".csv", ".tsv", ".parquet", ".pq")
 _PATHS = ("path", "file", "filename", "image")
 _LABELS = ("label", "labels", "class")
@@ -42,7 +45,7 @@ def read_manifest(path: Path) -> tuple[NDArray[np.str_], dict[str, NDArray[Any]]
     where = next((name for name in _PATHS if name in table), None)
     if where is None:
         raise InputError(f"{path} has no column 'path'; it has: {listed(list(table)) or 'none'}")
-    files = table.pop(where)
+    files = table.pop(where).astype(np.str_)
     if len(files) == 0:
         raise InputError(f"{path} has no rows")
     empty = np.flatnonzero(np.isin(files, ["", "nan", "None"]))
@@ -56,10 +59,10 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
     import pandas as pd  # only where it is needed: it is slow to load
 
     try:
-        if path.stat().st_size == 0:
+        if check_file(path) == 0:
             raise InputError("is empty (zero bytes)")
         if path.suffix.lower() in (".parquet", ".pq"):
-            frame = pd.read_parquet(path, engine="pyarrow")
+            frame = _read_parquet(path)
         else:
             separator = "\t" if path.suffix.lower() == ".tsv" else ","
             frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
@@ -67,13 +70,41 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path} {error}") from None
     except Exception as error:
         raise InputError(f"{path} {unreadable(error)}") from None
-    columns: dict[str, NDArray[Any]] = {}
-    for name in frame.columns:
-        column = frame[name]
-        plain = column.dtype.kind in "iufb" and not bool(column.isna().to_numpy().any())
-        columns[str(name).strip()] = (
-            column.to_numpy()
-            if plain
-            else column.astype(object).to_numpy(dtype=object).astype(np.str_)
+    try:
+        return {str(name).strip(): _column(frame[name]) for name in frame.columns}
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _read_parquet(path: Path) -> Any:
+    """A table of the columns that are numbers, text and the like; lists and records are left out.
+
+    How large it says it is, is looked at before any of it is decoded.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, memory_map=False) as file:
+        size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        if not 0 <= size <= MOST_TABLE_BYTES or file.metadata.num_rows > MOST_ROWS:
+            raise InputError(
+                f"is a table of {file.metadata.num_rows} rows and {size >> 20} MiB; at most "
+                f"{MOST_ROWS} and {MOST_TABLE_BYTES >> 20} are read"
+            )
+        flat = [field.name for field in file.schema_arrow if field.type.num_fields == 0]
+        return file.read(columns=flat, use_threads=False).to_pandas(use_threads=False)
+
+
+def _column(column: Any) -> NDArray[Any]:
+    """Numbers as they are where none is missing; all else as text."""
+    if column.ndim != 1:
+        raise InputError(f"two columns are called '{column.columns[0]}'")
+    if column.dtype.kind in "iufb" and not bool(column.isna().to_numpy().any()):
+        return column.to_numpy()
+    texts = [str(value) for value in column.astype(object).tolist()]
+    longest = max(map(len, texts), default=0)
+    if longest > LONGEST_TEXT:
+        raise InputError(
+            f"column '{str(column.name)[:80]}' holds a text of {longest} characters; at most "
+            f"{LONGEST_TEXT} are read"
         )
-    return columns
+    return np.array([shown(text) if not text.isascii() else text for text in texts], dtype=np.str_)

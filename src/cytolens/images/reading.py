@@ -9,6 +9,7 @@ from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.folders import find_in_folder
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
+from cytolens.images.opening import check_file
 from cytolens.images.tiff_stacks import find_in_stack
 from cytolens.records.cells import Cells, Progress
 
@@ -112,6 +113,10 @@ def locate(path: Path) -> tuple[str, Path]:
     if path.is_dir():
         packed = path / "cells.npz"
         return ("npz", packed) if packed.is_file() else ("folder", path)
+    try:
+        check_file(path)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
     if ending in (".npz", ".npy"):
         return ending[1:], path
     if ending in manifest.ENDINGS:

@@ -13,6 +13,7 @@ from cytolens.images.assembly import Found
 from cytolens.images.columns import NO_LABELS, split_columns
 from cytolens.images.file_crops import THREADS, FileCrops
 from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
+from cytolens.images.opening import shown
 from cytolens.records.cells import Skipped
 
 CHANNEL_PAGES = 8  # up to so many pages, the same number in every file, may be unnamed channels
@@ -54,11 +55,15 @@ def expand_pages(root: Path, files: NDArray[np.str_], *, skip_bad: bool) -> Stac
     for index, pages in enumerate(counted):
         if isinstance(pages, InputError):
             if not skip_bad:
-                raise InputError(f"{files[index]} {pages}; --skip-bad leaves it out")
-            skipped.append(Skipped(str(files[index]), str(pages)))
+                raise InputError(f"{shown(str(files[index]))} {pages}; --skip-bad leaves it out")
+            skipped.append(Skipped(shown(str(files[index])), str(pages)))
             continue
         rows = np.arange(pages.n)
         cells.append(np.stack([np.full(pages.n, index), rows], axis=1))
+    if not cells:
+        raise InputError(
+            f"none of {len(files)} stacks can be read: {skipped[0].name} {skipped[0].reason}"
+        )
     table = np.concatenate(cells).astype(np.int64)
     return Stacks(
         table, (f"cell = page of a stack: {len(table)} in {len(cells)} files",), tuple(skipped)
