@@ -321,10 +321,10 @@ ARRAYS: dict[str, tuple[Write, str]] = {
     "noise.npz": (lambda p: p.write_bytes(noise(999)), "damaged"),
     "bare.npz": (lambda p: archive(p, images=None, labels=None), "no array 'images'"),
     "cut.npz": (lambda p: (archive(p), p.write_bytes(p.read_bytes()[:-99])), "damaged"),
-    "bomb.npz": (lambda p: bomb(p, (24, 4096, 2048), 24 * 4096 * 2048), "unpacks from"),
+    "bomb.npz": (lambda p: bomb(p, (24, 2048, 1440), 24 * 2048 * 1440), "unpacks from"),
     "large.npz": (lambda p: bomb(p, (24, 20_000, 20_000), 99), "truncated|at most 4096"),
     "says.npz": (lambda p: bomb(p, (10**12, 20, 18), 99), "truncated"),
-    "labels.npz": (lambda p: bomb(p, (900 << 20,), 200 << 20, "labels"), "unpacks from|truncated"),
+    "labels.npz": (lambda p: bomb(p, (900 << 20,), 70 << 20, "labels"), "unpacks from|truncated"),
     "objects.npz": (lambda p: archive(p, labels=np.array(["a", None] * 12)), "Python objects"),
     "pickle.npz": (lambda p: archive(p, images=np.array([GOOD] * 24, dtype=object)), "objects"),
     "longdouble.npz": (

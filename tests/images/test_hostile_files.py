@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_files import ARRAYS, GOOD, IMAGES, png
+from hostile_tables import TABLES, parquet
 
 from cytolens.errors import CytolensError, InputError
 from cytolens.images.crops import in_batches
@@ -66,6 +67,21 @@ def test_a_hostile_array_is_refused(tmp_path: Path, name: str):
     write(tmp_path / name)
     with refused(f"(?s)({message})", name.split(".")[0]):
         read_cells(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_hostile_table_is_refused(tmp_path: Path, name: str):
+    write, message = TABLES[name]
+    write(tmp_path / name)
+    with refused(f"(?s)({message})", ""):
+        read_cells(tmp_path / name)
+
+
+def test_a_column_of_lists_is_left_out_and_said(tmp_path: Path):
+    parquet(tmp_path / "t.parquet", embedding=[[0.5, 1.5]] * 24, area=list(range(24)))
+    cells = read_cells(tmp_path / "t.parquet")
+    assert list(cells.covariates) == ["area"]
+    assert any("columns left out" in remark and "embedding" in remark for remark in cells.remarks)
 
 
 def test_a_batch_holds_as_many_pictures_as_the_memory_allows(tmp_path: Path):

@@ -28,11 +28,13 @@ def find_in_manifest(path: Path, labels: str | None, *, skip_bad: bool = False) 
     Raises InputError when the table cannot be read, has no rows, or lacks a column.
     """
     files, table = read_manifest(path)
+    left_out = _nested_columns(path)
     if labels is None and "labels" not in table and "label" not in table and "class" in table:
         labels = "class"
     codes, class_names, remark = choose_labels(path, table, files, labels, None)
     group = next((name for name in _GROUPS if name in table), None)
-    listing = Listing(files, np.array(class_names)[codes], table, group, (remark,))
+    remarks = (remark, *([f"columns left out, as they hold lists: {left_out}"] if left_out else []))
+    listing = Listing(files, np.array(class_names)[codes], table, group, remarks)
     return found_in_files(path.parent, listing, skip_bad=skip_bad)
 
 
@@ -76,6 +78,16 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path}: {error}") from None
 
 
+def _nested_columns(path: Path) -> str:
+    """The columns of a Parquet file that hold lists or records, listed."""
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        return ""
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return listed([str(field.name) for field in schema if field.type.num_fields])
+
+
 def _read_parquet(path: Path) -> Any:
     """A table of the columns that are numbers, text and the like; lists and records are left out.
 
@@ -100,11 +112,17 @@ def _column(column: Any) -> NDArray[Any]:
         raise InputError(f"two columns are called '{column.columns[0]}'")
     if column.dtype.kind in "iufb" and not bool(column.isna().to_numpy().any()):
         return column.to_numpy()
-    texts = [str(value) for value in column.astype(object).tolist()]
+    try:
+        texts = [
+            value.decode() if isinstance(value, bytes) else str(value)
+            for value in column.astype(object).tolist()
+        ]
+    except UnicodeDecodeError:
+        raise InputError(f"column '{column.name}' holds bytes that are not UTF-8 text") from None
     longest = max(map(len, texts), default=0)
     if longest > LONGEST_TEXT:
         raise InputError(
             f"column '{str(column.name)[:80]}' holds a text of {longest} characters; at most "
             f"{LONGEST_TEXT} are read"
         )
-    return np.array([shown(text) if not text.isascii() else text for text in texts], dtype=np.str_)
+    return np.array([shown(text) for text in texts], dtype=np.str_)
