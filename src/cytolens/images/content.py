@@ -11,9 +11,9 @@ from pathlib import Path
 
 from cytolens.images.array_files import sidecar_of
 from cytolens.images.columns import NO_LABELS
+from cytolens.images.decoded import files_of_ome
 from cytolens.images.file_crops import THREADS
 from cytolens.images.folders import list_images
-from cytolens.images.image_files import files_of_ome
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
 from cytolens.records.cells import Progress

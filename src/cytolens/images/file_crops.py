@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.allowance import Allowance, PostponedError
 from cytolens.images.crops import Crop, native
-from cytolens.images.image_files import Picture, read_pages, read_picture
+from cytolens.images.decoded import read_pages, read_picture
+from cytolens.images.image_files import Picture
+from cytolens.images.isolation import is_isolated
 from cytolens.images.opening import shown
 
 THREADS = 4  # decoders and disks leave the interpreter free for so many
@@ -33,6 +35,7 @@ class FileCrops:
     channel_names: tuple[str, ...] = ()
     pages: NDArray[np.int64] | None = None  # (N, 2): file, page
     batch: int = 64
+    isolated: bool = field(default_factory=is_isolated)
 
     def __len__(self) -> int:
         return len(self.files) if self.pages is None else len(self.pages)
@@ -51,7 +54,9 @@ class FileCrops:
         """
         if self.pages is None:
             paths = [self.root / str(self.files[i]) for i in positions.tolist()]
-            return [self._checked(picture) for picture in read_pictures(paths)]
+            return [
+                self._checked(picture) for picture in read_pictures(paths, isolated=self.isolated)
+            ]
         wanted: defaultdict[int, list[int]] = defaultdict(list)
         for row, (file, _) in enumerate(self.pages[positions].tolist()):
             wanted[file].append(row)
@@ -64,7 +69,9 @@ class FileCrops:
             def take(size: int, first: Iterator[bool] = first) -> None:
                 allowance.take(size, first=next(first, False))
 
-            read = read_pages(self.root / str(self.files[file]), pages, take)
+            read = read_pages(
+                self.root / str(self.files[file]), pages, take, isolated=self.isolated
+            )
             for row, picture in zip(rows, read):
                 crops[row] = self._checked(picture)
         return [
@@ -83,7 +90,7 @@ class FileCrops:
         return native(picture.crop)
 
 
-def read_pictures(paths: list[Path]) -> list[Picture | InputError]:
+def read_pictures(paths: list[Path], *, isolated: bool) -> list[Picture | InputError]:
     """Pictures, decoded by a few threads, or what is wrong with each.
 
     Those of the first paths only, at least one, where all would fill the memory.
@@ -92,7 +99,9 @@ def read_pictures(paths: list[Path]) -> list[Picture | InputError]:
 
     def read(path: Path, first: bool) -> Picture | InputError | None:
         try:
-            return read_picture(path, lambda size: allowance.take(size, first=first))
+            return read_picture(
+                path, lambda size: allowance.take(size, first=first), isolated=isolated
+            )
         except InputError as error:
             return error
         except PostponedError:

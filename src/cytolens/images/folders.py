@@ -21,8 +21,9 @@ from cytolens.images.columns import (
     natural_order,
 )
 from cytolens.images.crops import BATCH_BYTES
+from cytolens.images.decoded import read_pages
 from cytolens.images.file_crops import FileCrops, read_pictures
-from cytolens.images.image_files import ENDINGS, Picture, read_pages
+from cytolens.images.image_files import ENDINGS, Picture
 from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
@@ -144,12 +145,12 @@ def _probed(crops: FileCrops, root: Path) -> Iterator[list[Picture | InputError]
     """A few evenly spaced pictures, as many at a time as the memory allows."""
     if crops.pages is not None:  # opening a stack is slow: only the first and the last
         for file, page in crops.pages[[0, -1]].tolist():
-            yield read_pages(root / str(crops.files[file]), [page])
+            yield read_pages(root / str(crops.files[file]), [page], isolated=crops.isolated)
         return
     spaced = np.linspace(0, len(crops) - 1, min(_PROBED, len(crops))).astype(np.int64)
     paths = [root / str(crops.files[i]) for i in spaced.tolist()]
     while paths:
-        read = read_pictures(paths)
+        read = read_pictures(paths, isolated=crops.isolated)
         paths = paths[len(read) :]
         yield read
 

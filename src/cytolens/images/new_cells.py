@@ -11,6 +11,7 @@ from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import NO_LABELS, listed
 from cytolens.images.folders import Listing, found_in_files, list_images
 from cytolens.images.image_files import COLOURS, ENDINGS
+from cytolens.images.isolation import isolated
 from cytolens.images.reading import find_cells
 from cytolens.images.sources import CropImages
 from cytolens.records.cells import Cells, Progress
@@ -24,6 +25,7 @@ def read_alike(
     *,
     labels: str | None = None,
     skip_bad: bool = True,
+    isolate: bool = False,
     progress: Progress | None = None,
 ) -> Cells:
     """The crops at ``path``, prepared exactly as those of ``known``; labels are optional.
@@ -33,15 +35,16 @@ def read_alike(
     crop is prepared in the same way whatever other crops come with it. Image channels are taken
     by name or, where there are as many, in order. ``labels`` as in `read_cells`; by default they
     are looked for. A cell whose label is none of the known classes has label -1, and the text is
-    covariate "label".
+    covariate "label". ``isolate`` decodes the files in a process of their own (see `isolation`).
 
     Raises InputError where there are no crops, or other image channels than the known ones.
     """
     path = Path(path).expanduser()
     try:
-        found = _find(path, labels)
-        everything = np.arange(len(found.labels))
-        checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
+        with isolated(isolate):
+            found = _find(path, labels)
+            everything = np.arange(len(found.labels))
+            checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be read ({error.strerror})") from None
     channels, remarks = _channels(found, len(checked.low), known, str(path))

@@ -10,6 +10,7 @@ from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.folders import find_in_folder
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.opening import check_file
+from cytolens.images.tables import ENDINGS as TABLE_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
 from cytolens.records.cells import Cells, Progress
 
@@ -119,11 +120,11 @@ def locate(path: Path) -> tuple[str, Path]:
         raise InputError(f"{path} {error}") from None
     if ending in (".npz", ".npy"):
         return ending[1:], path
-    if ending in manifest.ENDINGS:
+    if ending in TABLE_ENDINGS:
         return "manifest", path
     if ending in ENDINGS:
         return "stack" if ending in TIFF_ENDINGS else "image", path
     raise InputError(
         f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
-        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(manifest.ENDINGS)})"
+        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(TABLE_ENDINGS)})"
     )

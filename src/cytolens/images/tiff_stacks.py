@@ -11,8 +11,10 @@ from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels, read_sidecar
 from cytolens.images.assembly import Found
 from cytolens.images.columns import NO_LABELS, split_columns
+from cytolens.images.decoded import count_pages, read_pages
 from cytolens.images.file_crops import THREADS, FileCrops
-from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
+from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture
+from cytolens.images.isolation import is_isolated
 from cytolens.images.opening import shown
 from cytolens.records.cells import Skipped
 
@@ -85,7 +87,7 @@ def find_in_stack(path: Path, labels: str | None) -> Found:
     """Cells from one multi-page TIFF, labelled by a file next to it."""
     try:
         n = count_pages(path).n
-        first = read_pages(path, [0])[0]
+        first = read_pages(path, [0], isolated=is_isolated())[0]
     except InputError as error:
         raise InputError(f"{path} {error}") from None
     if n == 1:

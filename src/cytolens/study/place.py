@@ -56,12 +56,14 @@ def place(
     module: Any = None,
     trust_model: bool = False,
     device: str | None = None,
+    isolate: bool = False,
     announce: Announce | None = None,
 ) -> PlacedCells:
     """The crops ``new`` on the maps of the run ``on``; written to the folder ``out`` if given.
 
     ``new``: whatever `read_cells` reads, with or without labels, or a single image. Nothing is
-    fitted to the new cells, and the run is not changed. Raises RunError where ``on`` is not a
+    fitted to the new cells, and the run is not changed. ``isolate`` decodes the crops in a process
+    of their own, for files that are not your own making. Raises RunError where ``on`` is not a
     finished run, InputError for crops that cannot be used, ModelError for a network of your own
     that is not given as ``module`` and whose file you do not trust (``trust_model``).
     """
@@ -71,7 +73,7 @@ def place(
         cells = new
     else:
         with show("reading the new cells") as progress:
-            cells = read_alike(new, run.cells, labels=labels, progress=progress)
+            cells = read_alike(new, run.cells, labels=labels, isolate=isolate, progress=progress)
     with show("running the network") as progress:
         features, probabilities = run.features(cells, device=device, progress=progress)
     with show("placing the new cells") as progress:

@@ -169,6 +169,11 @@ class StudySettings:
         None, MACHINE, "CPU threads; default: one, or all cores where large enough work gains by it"
     )
     batch_size: int = _setting(256, MACHINE, "cells per forward pass")
+    isolate: bool = _setting(
+        False,
+        MACHINE,
+        "decode images and tables in a process of their own: for files that are not your own",
+    )
     quick: bool = _setting(False, MACHINE, "a first look: fewer cells, epochs, channels and steps")
 
     def __init__(self, **given: Any) -> None:
