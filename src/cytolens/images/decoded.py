@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 from cytolens.images import image_files
-from cytolens.images.image_files import Pages, Picture, Take
+from cytolens.images.image_files import CROP, FIELD, Limits, Pages, Picture
 from cytolens.images.isolation import ask, is_isolated
 
 
-def read_picture(path: Path, take: Take | None = None, *, isolated: bool) -> Picture:
+def read_picture(path: Path, limits: Limits = CROP, *, isolated: bool) -> Picture:
     """See `image_files.read_picture`."""
     if not isolated:
-        return image_files.read_picture(path, take)
-    about, arrays = ask("picture", path)
-    return _claimed(_pictures(about, arrays)[0], take)
+        return image_files.read_picture(path, limits)
+    about, arrays = ask("picture", path, field=limits.size == FIELD.size)
+    return _claimed(_pictures(about, arrays)[0], limits)
 
 
 def read_pages(
-    path: Path, pages: list[int], take: Take | None = None, *, isolated: bool
+    path: Path, pages: list[int], limits: Limits = CROP, *, isolated: bool
 ) -> list[Picture | InputError]:
     """See `image_files.read_pages`."""
     if not isolated:
-        return image_files.read_pages(path, pages, take)
+        return image_files.read_pages(path, pages, limits)
     try:
         about, arrays = ask("pages", path, pages=pages)
     except InputError as error:
@@ -52,11 +52,11 @@ def files_of_ome(path: Path) -> list[Path]:
     return [Path(os.fsdecode(bytes.fromhex(name))) for name in names]
 
 
-def _claimed(picture: Picture | InputError, take: Take | None) -> Picture:
+def _claimed(picture: Picture | InputError, limits: Limits) -> Picture:
     if isinstance(picture, InputError):
         raise picture
-    if take is not None:
-        take(picture.crop.nbytes)
+    if limits.take is not None:
+        limits.take(picture.crop.nbytes)
     return picture
 
 

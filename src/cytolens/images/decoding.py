@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 from cytolens.images.image_files import (
+    CROP,
+    FIELD,
     Picture,
     count_pages,
     files_of_ome,
@@ -26,8 +28,8 @@ from cytolens.images.tables import read_table
 Answer = tuple[Any, list[NDArray[Any]]]
 
 
-def _picture(path: Path) -> Answer:
-    return _packed([read_picture(path)])
+def _picture(path: Path, field: bool) -> Answer:
+    return _packed([read_picture(path, FIELD if field else CROP)])
 
 
 def _pages(path: Path, pages: list[int]) -> Answer:

@@ -14,7 +14,7 @@ from cytolens.errors import InputError
 from cytolens.images.allowance import Allowance, PostponedError
 from cytolens.images.crops import Crop, native
 from cytolens.images.decoded import read_pages, read_picture
-from cytolens.images.image_files import Picture
+from cytolens.images.image_files import Limits, Picture
 from cytolens.images.isolation import is_isolated
 from cytolens.images.opening import shown
 
@@ -70,7 +70,7 @@ class FileCrops:
                 allowance.take(size, first=next(first, False))
 
             read = read_pages(
-                self.root / str(self.files[file]), pages, take, isolated=self.isolated
+                self.root / str(self.files[file]), pages, Limits(take=take), isolated=self.isolated
             )
             for row, picture in zip(rows, read):
                 crops[row] = self._checked(picture)
@@ -99,9 +99,8 @@ def read_pictures(paths: list[Path], *, isolated: bool) -> list[Picture | InputE
 
     def read(path: Path, first: bool) -> Picture | InputError | None:
         try:
-            return read_picture(
-                path, lambda size: allowance.take(size, first=first), isolated=isolated
-            )
+            limits = Limits(take=lambda size: allowance.take(size, first=first))
+            return read_picture(path, limits, isolated=isolated)
         except InputError as error:
             return error
         except PostponedError:

@@ -7,6 +7,7 @@ import io
 import logging
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
@@ -49,6 +50,20 @@ Take = Callable[[int], None]
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How large a picture may be; ``take`` claims room for it before it is decoded."""
+
+    side: int = LARGEST_SIDE  # pixels
+    size: int = MOST_BYTES  # bytes when decoded
+    what: str = "a crop of one cell"
+    take: Take | None = None
+
+
+CROP = Limits()
+FIELD = Limits(65_536, 1 << 30, "a field of view")
+
+
+@dataclass(frozen=True)
 class Picture:
     """A decoded crop (C, h, w) and what its file says about it."""
 
@@ -58,12 +73,12 @@ class Picture:
     note: str = ""  # how it was converted
 
 
-def read_picture(path: Path, take: Take | None = None) -> Picture:
+def read_picture(path: Path, limits: Limits = CROP) -> Picture:
     """The crop that a file holds; pages of a TIFF are its channels.
 
     The format is recognised by the content, not by the name. Raises InputError if the file is
     empty, damaged, far too large or no image; the message leaves the file's name to the caller.
-    ``take`` is asked for room before anything is decoded, and may raise PostponedError.
+    ``limits.take`` is asked for room before anything is decoded, and may raise PostponedError.
     """
     try:
         size = check_file(path)
@@ -72,14 +87,14 @@ def read_picture(path: Path, take: Take | None = None) -> Picture:
             if not start:
                 raise InputError("is empty (zero bytes)")
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                return _read_tiff(path, take)
+                return _read_tiff(path, limits)
             kind = next((kind for kind in _STARTS if start.startswith(kind)), None)
             if kind is None:
                 raise InputError("is no PNG, TIFF, JPEG or BMP image")
-            if size > MOST_BYTES:
-                check_file(path, most=MOST_BYTES)
-            content = start + file.read(MOST_BYTES)
-        return read_content(content, take)
+            if size > limits.size:
+                check_file(path, most=limits.size)
+            content = start + file.read(limits.size)
+        return read_content(content, limits)
     except (InputError, PostponedError):
         raise
     except Exception as error:  # on damaged files decoders raise errors of many kinds
@@ -90,18 +105,18 @@ _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
 _STARTS = (_PNG, _JPEG, _BMP)
 
 
-def read_content(content: bytes, take: Take | None = None) -> Picture:
+def read_content(content: bytes, limits: Limits = CROP) -> Picture:
     """The crop in the bytes of a PNG, JPEG or BMP file; errors as in `read_picture`."""
     try:
         if content.startswith(_PNG):
-            return _read_png(content, take)
+            return _read_png(content, limits)
         from PIL.BmpImagePlugin import BmpImageFile
         from PIL.JpegImagePlugin import JpegImageFile
 
         if content.startswith(_JPEG):
-            return _read_with_pillow(JpegImageFile(io.BytesIO(content)), take)
+            return _read_with_pillow(JpegImageFile(io.BytesIO(content)), limits)
         if content.startswith(_BMP):
-            return _read_with_pillow(BmpImageFile(io.BytesIO(content)), take)
+            return _read_with_pillow(BmpImageFile(io.BytesIO(content)), limits)
     except (InputError, PostponedError):
         raise
     except Exception as error:
@@ -121,28 +136,29 @@ def unreadable(error: Exception) -> InputError:
     return InputError(f"cannot be decoded, it is truncated or damaged ({reason})")
 
 
-def check_extent(shape: tuple[int, ...], itemsize: int, take: Take | None = None) -> None:
+def check_extent(shape: tuple[int, ...], itemsize: int, limits: Limits = CROP) -> None:
     """Refuses a crop (…, h, w) that is empty, or too large to be one cell, before decoding.
 
-    Asks ``take`` for room for one that is neither.
+    Asks ``limits.take`` for room for one that is neither.
     """
     height, width = shape[-2:]
     if 0 in shape:
         raise InputError(f"has no pixels ({height} × {width})")
     size = int(np.prod(shape, dtype=object)) * itemsize
-    if max(height, width) > LARGEST_SIDE or size > MOST_BYTES:
+    if max(height, width) > limits.side or size > limits.size:
         raise InputError(
-            f"is {' × '.join(map(str, shape))} pixels large; a crop of one cell has at most "
-            f"{LARGEST_SIDE} × {LARGEST_SIDE} pixels and {MOST_BYTES >> 20} MiB"
+            f"is {' × '.join(map(str, shape))} pixels large; {limits.what} has at most "
+            f"{limits.side} × {limits.side} pixels and {limits.size >> 20} MiB"
         )
-    if take is not None:
-        take(size)
+    if limits.take is not None:
+        limits.take(size)
 
 
-def _read_png(content: bytes, take: Take | None) -> Picture:
+def _read_png(content: bytes, limits: Limits) -> Picture:
     width, height, bits, kind = struct.unpack(">IIBB", content[16:26])  # IHDR, PNG spec. 11.2.2
     samples = {0: 1, 2: 3, 4: 2}.get(kind, 4)  # a palette may have an alpha of its own
-    check_extent((samples, height, width), 1 + bits // 16, take)
+    check_extent((samples, height, width), 1 + bits // 16, limits)
+    _check_chunks(content)
     from imagecodecs import png_decode
 
     image = png_decode(content)
@@ -156,8 +172,21 @@ def _read_png(content: bytes, take: Take | None) -> Picture:
     return Picture(np.moveaxis(image, -1, 0), names, note=", ".join(notes))
 
 
-def _read_with_pillow(file: "ImageFile", take: Take | None) -> Picture:
-    check_extent((4 if len(file.getbands()) > 1 else 1, file.height, file.width), 1, take)
+def _check_chunks(content: bytes) -> None:
+    """Refuses a PNG file whose checksums do not hold (PNG specification, section 5.3).
+
+    The library warns of them only, and goes on.
+    """
+    at = 8
+    while at + 12 <= len(content):
+        end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise InputError("is truncated or damaged: the checksum of a part is wrong")
+        at = end + 4
+
+
+def _read_with_pillow(file: "ImageFile", limits: Limits) -> Picture:
+    check_extent((4 if len(file.getbands()) > 1 else 1, file.height, file.width), 1, limits)
     wanted = "L" if file.mode in ("1", "L") else "RGB"
     image = np.asarray(file if file.mode == wanted else file.convert(wanted))
     if image.ndim == 2:
@@ -179,7 +208,7 @@ def _open_tiff(path: Path) -> Any:
     return tiff
 
 
-def _read_tiff(path: Path, take: Take | None) -> Picture:
+def _read_tiff(path: Path, limits: Limits) -> Picture:
     with _open_tiff(path) as tiff:
         if len(tiff.series) == 0:
             raise InputError("is truncated or damaged: it holds no image")
@@ -187,20 +216,20 @@ def _read_tiff(path: Path, take: Take | None) -> Picture:
             raise InputError(f"holds {len(tiff.series)} images of different kinds or sizes")
         series = tiff.series[0]
         page = tiff.pages.first
-        _check_series(series, series.axes, series.shape, take)
+        _check_series(series, series.axes, series.shape, limits)
         check_series(series)
-        check_pages(series)
+        check_pages(series, limits.size)
         crop = _channels_first(series.asarray(), series.axes)
         names, pixel_size = _described(tiff, series.axes)
         return _as_picture(crop, page, names, pixel_size)
 
 
-def _check_series(series: Any, axes: str, shape: tuple[int, ...], take: Take | None = None) -> None:
+def _check_series(series: Any, axes: str, shape: tuple[int, ...], limits: Limits = CROP) -> None:
     if "Y" not in axes or "X" not in axes or series.dtype is None:
         raise InputError(f"is no image of rows and columns (its axes are {axes})")
     further = tuple(length for axis, length in zip(axes, shape) if axis not in "YX")
     size = series.dtype.itemsize
-    check_extent((*further, shape[axes.index("Y")], shape[axes.index("X")]), size, take)
+    check_extent((*further, shape[axes.index("Y")], shape[axes.index("X")]), size, limits)
 
 
 def _channels_first(image: NDArray[Any], axes: str) -> Crop:
@@ -301,18 +330,16 @@ def _cells_in(series: Any) -> int:
     return int(np.prod(series.shape[: _cell_axes(series)], dtype=np.int64))
 
 
-def read_pages(
-    path: Path, pages: list[int], take: Take | None = None
-) -> list[Picture | InputError]:
+def read_pages(path: Path, pages: list[int], limits: Limits = CROP) -> list[Picture | InputError]:
     """The chosen cells of a stack, in the order given, or what is wrong with each.
 
-    ``take`` is asked for room for each of them; those from the first on that has none are left
+    ``limits.take`` is asked for room for each; those from the first on that has none are left
     out.
     """
     read: list[Picture | InputError] = []
     try:
         with _open_tiff(path) as tiff:
-            read.extend(_pages_of(tiff, path, pages, take))
+            read.extend(_pages_of(tiff, path, pages, limits))
     except PostponedError:
         return read
     except InputError as error:
@@ -323,7 +350,7 @@ def read_pages(
 
 
 def _pages_of(
-    tiff: Any, path: Path, pages: list[int], take: Take | None
+    tiff: Any, path: Path, pages: list[int], limits: Limits
 ) -> Iterator[Picture | InputError]:
     for series in tiff.series:
         check_series(series)
@@ -338,7 +365,7 @@ def _pages_of(
         try:
             first = _cell_axes(series)
             axes, shape = series.axes[first:], series.shape[first:]
-            _check_series(series, axes, shape, take)
+            _check_series(series, axes, shape, limits)
             crop = _channels_first(_row_of(series, path, row, tiff.byteorder), axes)
             names, pixel_size = _described(tiff, axes)
             yield _as_picture(crop, series.keyframe, names, pixel_size)

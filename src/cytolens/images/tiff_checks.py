@@ -139,14 +139,14 @@ def check_series(series: Any) -> None:
         raise InputError(f"lacks {missing} of the {len(series)} planes that its OME-XML speaks of")
 
 
-def check_pages(pages: Iterable[Any]) -> None:
+def check_pages(pages: Iterable[Any], most: int = MOST_BYTES) -> None:
     """Refuses pages whose compression is not read, or whose tiles are not what the tags say."""
     for page in pages:
         if page is not None:
-            _check_page(page)
+            _check_page(page, most)
 
 
-def _check_page(page: Any) -> None:
+def _check_page(page: Any, most: int) -> None:
     keyframe = page.keyframe
     codec = int(keyframe.compression)
     if codec not in CODECS:
@@ -155,10 +155,10 @@ def _check_page(page: Any) -> None:
     rows, columns = _segment(keyframe)
     samples = keyframe.samplesperpixel if int(keyframe.planarconfig) == 1 else 1
     size = rows * columns * samples * max(keyframe.bitspersample // 8, 1)
-    if size > MOST_BYTES:
+    if size > most:
         raise InputError(
             f"has tiles of {rows} × {columns} pixels ({size >> 20} MiB); at most "
-            f"{MOST_BYTES >> 20} MiB are read"
+            f"{most >> 20} MiB are read"
         )
     counts = page.databytecounts
     if len(counts) == 0 or 0 in counts:
