@@ -24,6 +24,16 @@ def test_own_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert report.is_file()
 
 
+def test_cellprofiler(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    report = runpy.run_path(str(EXAMPLES / "cellprofiler.py"))["main"](
+        260, tmp_path, quick=True, gallery=1, steps=2, epochs=1, cards=0, atlas=0
+    )
+    said = capsys.readouterr().out
+    assert "control" in said
+    assert "Metadata_Well" in said
+    assert report.is_file()
+
+
 def test_every_example_is_run_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"ten_lines", "own_model"}
+    assert names == {"ten_lines", "own_model", "cellprofiler"}

@@ -12,6 +12,7 @@ from pathlib import Path
 from cytolens.images.array_files import sidecar_of
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.decoded import files_of_ome
+from cytolens.images.field_tables import files_of_field_table
 from cytolens.images.file_crops import THREADS
 from cytolens.images.folders import list_images
 from cytolens.images.manifest import read_manifest
@@ -37,6 +38,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     - folder: its image files, those behind links too; or ``cells.npz`` where it has one;
     - array or stack: the file, and the table of labels next to it unless ``labels`` is "none";
       with an OME-TIFF, the further files that it names as its own parts;
+    - table of cells in field images: it, that of images, and all images and label images;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -45,6 +47,8 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     kind, place = locate(Path(data).expanduser())
     if kind == "folder":
         return [place / name for name in list_images(place)[0]]
+    if kind == "fields":
+        return files_of_field_table(place)
     if kind == "manifest":
         names = dict.fromkeys(read_manifest(place)[0].tolist())
         return [place, *(place.parent / name for name in names)]

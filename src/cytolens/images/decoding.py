@@ -23,7 +23,7 @@ from cytolens.images.image_files import (
     read_picture,
 )
 from cytolens.images.isolation import receive, send
-from cytolens.images.tables import read_table
+from cytolens.images.tables import read_headers, read_table
 
 Answer = tuple[Any, list[NDArray[Any]]]
 
@@ -55,8 +55,12 @@ def _files(path: Path) -> Answer:
     return [os.fsencode(file).hex() for file in files_of_ome(path)], []
 
 
-def _table(path: Path) -> Answer:
-    columns, left_out = read_table(path)
+def _headers(path: Path) -> Answer:
+    return read_headers(path), []
+
+
+def _table(path: Path, names: list[str] | None, table: str) -> Answer:
+    columns, left_out = read_table(path, names, table)
     return [list(columns), left_out], list(columns.values())
 
 
@@ -65,6 +69,7 @@ REQUESTS: dict[str, Callable[..., Answer]] = {
     "pages": _pages,
     "count": _count,
     "files": _files,
+    "headers": _headers,
     "table": _table,
 }
 

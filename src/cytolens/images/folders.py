@@ -22,8 +22,10 @@ from cytolens.images.columns import (
 )
 from cytolens.images.crops import BATCH_BYTES
 from cytolens.images.decoded import read_pages
+from cytolens.images.field_crops import Cutting
 from cytolens.images.file_crops import FileCrops, read_pictures
 from cytolens.images.image_files import ENDINGS, Picture
+from cytolens.images.label_pairs import pair_up
 from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
@@ -44,22 +46,26 @@ class Listing:
     skipped: tuple[Skipped, ...] = ()
 
 
-def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
+def find_in_folder(
+    root: Path, labels: str | None, *, skip_bad: bool = False, cutting: Cutting | None = None
+) -> Found:
     """Cells from the images below ``root``.
 
     The innermost folder is the class and the outer ones are groups and covariates; or else
     ``labels`` is a regular expression with ``(?P<label>…)`` that is searched for in file names,
-    its other named groups becoming columns; or each file is a stack of cells of one class.
+    its other named groups becoming columns; or each file is a stack of cells of one class. Where
+    images have a label image beside them, they are fields, and their cells are cut out.
     Raises InputError when it is none of these.
     """
     files, others = list_images(root)
+    pairs = pair_up(files)
     if not files:
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
     pattern = compile_labels(labels) if labels is not None else None
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
-    elif all("/" not in file for file in files):
+    elif all("/" not in file for file in files) and not pairs:
         listing = _by_stack(root, files)
     else:
         listing = _by_folder(root, files, labels)
@@ -67,6 +73,14 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
         listing = replace(
             listing, remarks=(*listing.remarks, f"{others} files of other kinds left out")
         )
+    if pairs:
+        from cytolens.images.label_images import find_in_label_images, without_label_images
+
+        listing, lone = without_label_images(listing, pairs)
+        if lone:
+            said = f"warning: {lone} images without a label image were left out"
+            listing = replace(listing, remarks=(*listing.remarks, said))
+        return find_in_label_images(root, listing, pairs, cutting or Cutting(), skip_bad=skip_bad)
     return found_in_files(root, listing, skip_bad=skip_bad)
 
 
@@ -157,6 +171,11 @@ def _probed(crops: FileCrops, root: Path) -> Iterator[list[Picture | InputError]
 
 def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
     places = _places(files)
+    if not any(places):
+        raise InputError(
+            f"{root} holds {len(files)} images side by side and no class folders; name the part of "
+            f"the file names that is the class, such as {_suggested(files[0])}"
+        )
     loose = [file for file, place in zip(files, places) if not place]
     files = [file for file, place in zip(files, places) if place]
     places = [place for place in places if place]

@@ -6,6 +6,7 @@ named like any other that cannot be read. The process has a limit of memory and 
 what comes back from it is checked, and never unpickled.
 """
 
+import atexit
 import io
 import json
 import os
@@ -88,6 +89,15 @@ def ask(request: str, path: Path, **more: Any) -> tuple[Any, list[NDArray[Any]]]
                 _idle.append(decoder)
         if not keep:
             decoder.stop()
+
+
+def _end_idle() -> None:
+    """Processes that crops read after the block have left."""
+    while _idle:
+        _idle.pop().stop()
+
+
+atexit.register(_end_idle)
 
 
 class Decoder:

@@ -1,7 +1,11 @@
-"""Tables in files: CSV, TSV and Parquet, read with care into columns."""
+"""Tables in files: CSV, TSV, Parquet and SQLite, read with care into columns."""
 
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +18,92 @@ from cytolens.images.opening import LONGEST_TEXT, check_file, shown
 MOST_ROWS = 50_000_000
 MOST_TABLE_BYTES = 4 << 30
 ENDINGS = (".csv", ".tsv", ".parquet", ".pq")
+SQLITE_ENDINGS = (".sqlite", ".sqlite3", ".db")
+_PARQUET = (".parquet", ".pq")
 
 
-def columns_of(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The columns of the table at ``path`` by name, and the names of those that are left out.
+def headers_of(path: Path) -> dict[str, list[str]]:
+    """The names of the columns of each table in the file; a file that is one table calls it "".
 
-    Text stays text, numbers numbers, and empty fields become "nan". Columns of lists or records
-    are left out. Raises InputError, which names the file.
+    Raises InputError, which names the file.
     """
     try:
         if is_isolated():
-            (names, left_out), columns = ask("table", path)
-            return dict(zip(names, columns)), left_out
-        return read_table(path)
+            found, _ = ask("headers", path)
+            return {str(table): [str(name) for name in names] for table, names in found.items()}
+        return read_headers(path)
     except InputError as error:
         raise InputError(f"{path} {error}") from None
 
 
-def read_table(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
-    """The same, in this process; the message leaves the file's name to the caller."""
+def columns_of(
+    path: Path, names: Sequence[str] | None = None, *, table: str = ""
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """The columns of the table at ``path`` by name, and the names of those that are left out.
+
+    ``names``: only these columns; ``table``: which one in an SQLite file. Text stays text, numbers
+    numbers, and empty fields become "nan". Columns of lists or records are left out.
+
+    Raises InputError, which names the file.
+    """
+    try:
+        if is_isolated():
+            asked = None if names is None else list(names)
+            (found, left_out), columns = ask("table", path, names=asked, table=table)
+            return dict(zip(found, columns)), left_out
+        return read_table(path, names, table)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
+
+
+def read_headers(path: Path) -> dict[str, list[str]]:
+    """`headers_of` in this process; the message leaves the file's name to the caller."""
+    import pandas as pd
+
+    try:
+        if check_file(path) == 0:
+            raise InputError("is empty (zero bytes)")
+        if path.suffix.lower() in SQLITE_ENDINGS:
+            return _read_sqlite_headers(path)
+        if path.suffix.lower() in _PARQUET:
+            import pyarrow.parquet as pq
+
+            return {"": [str(name) for name in pq.read_schema(path).names]}
+        header = pd.read_csv(path, sep=_separator(path), skipinitialspace=True, nrows=0)
+        return {"": [str(name).strip() for name in header.columns]}
+    except InputError:
+        raise
+    except Exception as error:
+        raise unreadable(error) from None
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def read_table(
+    path: Path, names: Sequence[str] | None = None, table: str = ""
+) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """`columns_of` in this process; the message leaves the file's name to the caller."""
     import pandas as pd  # only where it is needed: it is slow to load
+
+    wanted = None if names is None else set(names)
 
     left_out: list[str] = []
     try:
         if check_file(path) == 0:
             raise InputError("is empty (zero bytes)")
-        if path.suffix.lower() in (".parquet", ".pq"):
-            frame, left_out = _read_parquet(path)
+        if path.suffix.lower() in SQLITE_ENDINGS:
+            frame = _read_sqlite(path, table, names)
+        elif path.suffix.lower() in _PARQUET:
+            frame, left_out = _read_parquet(path, wanted)
         else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
-            frame = pd.read_csv(path, sep=separator, skipinitialspace=True)
+            frame = pd.read_csv(
+                path,
+                sep=_separator(path),
+                skipinitialspace=True,
+                usecols=None if wanted is None else lambda name: str(name).strip() in wanted,
+            )
     except InputError:
         raise
     except Exception as error:
@@ -51,7 +111,47 @@ def read_table(path: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
     return {str(name).strip(): _column(frame[name]) for name in frame.columns}, left_out
 
 
-def _read_parquet(path: Path) -> tuple[Any, list[str]]:
+def _open_sqlite(path: Path) -> sqlite3.Connection:
+    """For reading alone; nothing that the file holds is run."""
+    address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+    database = sqlite3.connect(address, uri=True)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA cell_size_check = ON")
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 24)  # bytes of one entry
+    return database
+
+
+def _read_sqlite_headers(path: Path) -> dict[str, list[str]]:
+    with closing(_open_sqlite(path)) as database:
+        found = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        names = [str(name) for (name,) in found if not str(name).startswith("sqlite_")]
+        return {
+            name: [str(row[1]) for row in database.execute(f"PRAGMA table_info({_quoted(name)})")]
+            for name in names[:1000]
+        }
+
+
+def _read_sqlite(path: Path, table: str, names: Sequence[str] | None) -> Any:
+    import pandas as pd
+
+    known = _read_sqlite_headers(path)
+    if table not in known:
+        raise InputError(f"has no table '{table}'")
+    chosen = [name for name in known[table] if names is None or name in names]
+    with closing(_open_sqlite(path)) as database:
+        columns = ", ".join(map(_quoted, chosen))
+        cursor = database.execute(f"SELECT {columns} FROM {_quoted(table)} LIMIT {MOST_ROWS + 1}")
+        rows = cursor.fetchall()
+    if len(rows) > MOST_ROWS:
+        raise InputError(f"has more than {MOST_ROWS} rows in '{table}'")
+    return pd.DataFrame.from_records(rows, columns=chosen)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read_parquet(path: Path, wanted: set[str] | None) -> tuple[Any, list[str]]:
     """A table of the columns that are numbers, text and the like; lists and records are left out.
 
     How large it says it is, is looked at before any of it is decoded.
@@ -66,9 +166,10 @@ def _read_parquet(path: Path) -> tuple[Any, list[str]]:
                 f"{MOST_ROWS} and {MOST_TABLE_BYTES >> 20} are read"
             )
         schema = file.schema_arrow
-        flat = [field.name for field in schema if field.type.num_fields == 0]
+        fields = [f for f in schema if wanted is None or f.name.strip() in wanted]
+        flat = [field.name for field in fields if field.type.num_fields == 0]
         frame = file.read(columns=flat, use_threads=False).to_pandas(use_threads=False)
-        return frame, [str(field.name) for field in schema if field.type.num_fields]
+        return frame, [str(field.name) for field in fields if field.type.num_fields]
 
 
 def _column(column: Any) -> NDArray[Any]:

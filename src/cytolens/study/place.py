@@ -30,6 +30,7 @@ from cytolens.embedding.novelty import (
 )
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
+from cytolens.images.field_crops import Cutting
 from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
@@ -73,7 +74,14 @@ def place(
         cells = new
     else:
         with show("reading the new cells") as progress:
-            cells = read_alike(new, run.cells, labels=labels, isolate=isolate, progress=progress)
+            cells = read_alike(
+                new,
+                run.cells,
+                labels=labels,
+                isolate=isolate,
+                cutting=run.cutting,
+                progress=progress,
+            )
     with show("running the network") as progress:
         features, probabilities = run.features(cells, device=device, progress=progress)
     with show("placing the new cells") as progress:
@@ -108,6 +116,7 @@ class OldMaps:
     def __init__(self, run: FinishedRun) -> None:
         """Raises RunError where the run is not finished."""
         self.folder, self.settings = run.folder, run.settings
+        self.cutting = Cutting(run.settings.window, run.settings.blank)
         run.require(*_NEEDED)
         self.cells: Cells = run.cells
         self.split: Split = run["split"]

@@ -32,6 +32,8 @@ def cells(
     relabel: str | None,
     limit: int | None,
     seed: int,
+    window: int | None,
+    blank: str,
     isolate: bool,
     progress: Progress,
 ) -> Cells:
@@ -43,7 +45,7 @@ def cells(
         found = read_cells(
             data, classes=classes, channels=channels, labels=labels, group=group, size=size,
             intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
-            relabel=relabel, progress=progress,
+            relabel=relabel, window=window, blank=blank, progress=progress,
         )  # fmt: skip
     if limit is None or limit >= len(found):
         return found
