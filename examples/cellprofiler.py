@@ -64,14 +64,14 @@ def make_experiment(folder: Path, cells: int) -> Path:
     return folder / "MyExpt_Nuclei.csv"
 
 
-def main(cells: int, folder: Path, **settings: object) -> Path:
+def main(cells: int, folder: Path, *, upto: str = "report", **settings: object) -> Path:
     table = make_experiment(folder / "experiment", cells)
     found = cl.read_cells(table, labels="Treatment", window=SIZE)
     print(found)  # how the table was understood
     chosen = StudySettings(labels="Treatment", window=SIZE, **settings)
     study = Study(folder / "run", table, chosen)
-    study.make("report")
-    return study.folder.path / "report.html"
+    study.make(upto)
+    return study.folder.path
 
 
 if __name__ == "__main__":
