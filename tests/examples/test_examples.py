@@ -3,6 +3,7 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cytolens import open_run
@@ -36,6 +37,24 @@ def test_cellprofiler(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert open_run(run).cells.channel_names == ("DNA",)
 
 
+def test_paper_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """On a collection laid out like the one that is fetched."""
+    rng = np.random.default_rng(0)
+    parts: dict[str, np.ndarray] = {}
+    for part, n in (("train", 240), ("val", 40), ("test", 40)):
+        kinds = np.arange(n) % 8
+        images = rng.normal(120, 9, (n, 28, 28, 3)) + 20 * (kinds == 4)[:, None, None, None]
+        parts |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": kinds[:, None]}
+    np.savez(tmp_path / "bloodmnist.npz", **parts)
+    run = runpy.run_path(str(EXAMPLES / "paper_setting.py"))["main"](
+        tmp_path / "bloodmnist.npz", tmp_path, upto="classifier", quick=True, epochs=2
+    )
+    assert "lymphocyte" in capsys.readouterr().out
+    cells = open_run(run).cells
+    assert cells.class_names == ("granulocyte", "lymphocyte")
+    assert cells.shape == (1, 28, 28)
+
+
 def test_every_example_is_run_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    assert names == {"ten_lines", "own_model", "cellprofiler"}
+    assert names == {"ten_lines", "own_model", "cellprofiler", "paper_setting"}

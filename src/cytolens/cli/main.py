@@ -13,7 +13,16 @@ from typing import Any
 import typer
 
 import cytolens
-from cytolens.cli import doctoring, exploring, exporting, making, placing, studying, validating
+from cytolens.cli import (
+    doctoring,
+    exploring,
+    exporting,
+    fetching,
+    making,
+    placing,
+    studying,
+    validating,
+)
 from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
@@ -38,6 +47,7 @@ validating.add_verbs(app)
 exploring.add_verbs(app)
 exporting.add_verbs(app)
 doctoring.add_verbs(app)
+fetching.add_verbs(app)
 
 
 def _show_version(wanted: bool) -> None:

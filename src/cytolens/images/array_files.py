@@ -32,6 +32,18 @@ from cytolens.images.padding import find_windows
 
 LARGEST_IN_MEMORY = 64 << 20  # bytes; larger compressed arrays are unpacked to a temporary file
 _MOST_COLUMN_BYTES = 512 << 20
+_KNOWN = {  # the order of MedMNIST's labels, which its files do not name
+    "bloodmnist": (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    )
+}
 _MOST_MEMBERS = 10_000
 _MOST_PACKED = 500  # unpacked over packed: what is not the same byte over and over stays below
 _SPLITS = ("train", "val", "test")  # of the MedMNIST collections
@@ -159,12 +171,22 @@ def _find_in_medmnist(
                 raise InputError(f"{path}: '{key}' has {len(column)} entries for {n} images")
         table[name] = np.concatenate(columns)
     table |= {name: _load(path, name, headers[name]) for name in _ABOUT if name in headers}
+    table |= {} if "class_names" in table else _known_classes(path, table["labels"])
     remark = (
         f"MedMNIST layout: {', '.join(f'{s} {n}' for s, n in zip(splits, counts))} images are read "
         "together; covariate 'split' says where each came from"
     )
     names = tuple(f"{path.name}[{split}]" for split in splits)
     return _found(path, parts, names, table, labels, [remark])
+
+
+def _known_classes(path: Path, labels: NDArray[Any]) -> dict[str, Any]:
+    """The names of the classes of a collection that does not name them itself."""
+    names = next((names for stem, names in _KNOWN.items() if path.name.startswith(stem)), ())
+    fit = (
+        labels.dtype.kind in "iu" and labels.size and 0 <= labels.min() <= labels.max() < len(names)
+    )
+    return {"class_names": np.array(names)} if fit else {}
 
 
 def _images_key(path: Path, headers: dict[str, _Header]) -> str:
