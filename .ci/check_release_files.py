@@ -8,6 +8,7 @@ from pathlib import Path
 
 
 def main(folder: Path) -> None:
+    """Ends with a line and exit code 1 where they are not."""
     lock = (folder / "requirements.lock").read_text(encoding="utf-8")
     entries = re.findall(r"^([a-z0-9._-]+)==(\S+) \\\n((?:    --hash=\S+(?: \\)?\n)+)", lock, re.M)
     named = re.findall(r"^[a-z0-9._-]+(?=[=<>~ ]|$)", lock, re.M)
