@@ -18,6 +18,7 @@ from made_fields import (
 )
 
 from cytolens.errors import InputError, SettingError
+from cytolens.images import field_crops
 from cytolens.images.content import content_of, data_files
 from cytolens.images.isolation import isolated
 from cytolens.images.reading import read_cells
@@ -67,7 +68,7 @@ def test_spreadsheets_of_cellprofiler_are_joined_and_cut(profiler: Path):
     assert cells.channel_names == ("DNA", "ER")
     assert cells.group_name == "field"  # of the wells, each class has two only
     assert read_cells(profiler, labels="Treatment", group="Well").group_name == "Metadata_Well"
-    assert {"x in field", "y in field", "field"} <= set(cells.covariates)
+    assert {"x in field", "y in field", "Metadata_Well"} <= set(cells.covariates)
     assert not any("Intensity" in name or "Count" in name for name in cells.covariates)
     assert any("2 measured columns" in remark for remark in cells.remarks)
     check_pixels(cells, 24)
@@ -208,6 +209,15 @@ def test_tables_of_ilastik_lie_beside_their_image(tmp_path: Path):
     cells = read_cells(write_csv(tmp_path / "field_table.csv", rows), window=16)
     assert len(cells) == 25
     assert cells.class_names == ("a", "b")
+
+
+def test_boxes_are_those_of_every_label(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(field_crops, "_PIXELS", 500)  # so that cells lie in several parts
+    for one in FIELDS:
+        numbers, boxes = field_crops.boxes_of(one.labels)
+        assert numbers.tolist() == [row["number"] for row in one.rows]
+        assert boxes.tolist() == [list(row["box"]) for row in one.rows]
+    assert len(field_crops.boxes_of(np.zeros((9, 9), np.uint8))[0]) == 0
 
 
 def test_a_manifest_of_crops_with_places_stays_one(tmp_path: Path):

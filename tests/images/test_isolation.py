@@ -70,13 +70,13 @@ def test_a_decoder_that_ends_names_the_file_and_the_next_is_read(
 
 
 def test_a_decoder_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(isolation, "SECONDS", 0.3)
+    monkeypatch.setattr(isolation, "SECONDS", 0.1)
     decoder = Decoder()
     decoder._process.send_signal(signal.SIGSTOP)
     start = time.monotonic()
-    with pytest.raises(InputError, match=r"not decoded within 0\.3 seconds"):
+    with pytest.raises(InputError, match=r"not decoded within 0\.1 seconds"):
         decoder.ask({"request": "picture", "path": bytes(tmp_path / "x.png").hex()})
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start >= 1.2  # it has had none of the processor
     assert not decoder.alive
 
 

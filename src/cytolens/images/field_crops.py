@@ -18,6 +18,7 @@ from cytolens.images.opening import shown
 
 MARGIN = 4  # pixels around a cell's own box
 BLANKS = ("nothing", "neighbours", "surroundings")
+_PIXELS = 1 << 22  # of a label image, looked at together
 MOST_OBJECTS = 1_000_000  # in one label image
 
 
@@ -122,7 +123,7 @@ class Field:
     """A field image (C, H, W), its label image (H, W) where it is needed, and its background."""
 
     image: NDArray[Any]
-    labels: NDArray[np.int64] | None
+    labels: NDArray[np.integer[Any]] | None
     background: NDArray[Any]  # (C,)
     names: tuple[str, ...] = ()
     pixel_size: float | None = None
@@ -189,7 +190,7 @@ def _sizes(labels: NDArray[Any], image: NDArray[Any]) -> str:
     return f"its label image has {a} × {b} pixels, its image {c} × {d}"
 
 
-def read_labels(path: Path, *, isolated: bool) -> NDArray[np.int64]:
+def read_labels(path: Path, *, isolated: bool) -> NDArray[np.integer[Any]]:
     """A label image (H, W): 0 for background, a whole number for each cell. Raises InputError."""
     try:
         picture = read_picture(path, FIELD, isolated=isolated)
@@ -202,28 +203,39 @@ def read_labels(path: Path, *, isolated: bool) -> NDArray[np.int64]:
             f"has a label image, {shown(path.name)}, of {len(labels)} channels of {labels.dtype}; "
             "one channel of whole numbers is needed, 0 for the background"
         )
-    return labels[0].astype(np.int64)
+    return labels[0] if labels.dtype.kind in "iu" else labels[0].astype(np.int64)
 
 
-def boxes_of(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def boxes_of(labels: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers (n,) in a label image, and their boxes (n, 4): left, top, right, bottom.
 
     >>> numbers, boxes = boxes_of(np.array([[0, 7, 7], [0, 0, 7], [9, 0, 0]]))
     >>> numbers.tolist(), boxes.tolist()
     ([7, 9], [[1, 0, 3, 2], [0, 2, 1, 3]])
     """
-    rows, columns = np.nonzero(labels > 0)
-    numbers, places = np.unique(labels[rows, columns], return_inverse=True)
-    if len(numbers) > MOST_OBJECTS:
-        raise InputError(f"has a label image of {len(numbers)} cells; at most {MOST_OBJECTS}")
-    boxes = np.empty((len(numbers), 4), dtype=np.int64)
-    low, high = np.full(len(numbers), 2**62), np.full(len(numbers), -1)
-    for axis, values in enumerate((columns, rows)):
-        least, most = low.copy(), high.copy()
-        np.minimum.at(least, places, values)
-        np.maximum.at(most, places, values)
-        boxes[:, axis], boxes[:, axis + 2] = least, most + 1
+    numbers, boxes = np.empty(0, dtype=np.int64), np.empty((0, 4), dtype=np.int64)
+    step = max(_PIXELS // max(labels.shape[1], 1), 1)
+    for top in range(0, len(labels), step):  # a few rows at a time: positions take much memory
+        rows, columns = np.nonzero(labels[top : top + step] > 0)
+        found = labels[top + rows, columns].astype(np.int64)
+        places = np.stack([columns, rows + top, columns + 1, rows + top + 1], axis=1)
+        numbers, boxes = _united(np.concatenate([numbers, found]), np.concatenate([boxes, places]))
+        if len(numbers) > MOST_OBJECTS:
+            raise InputError(f"has a label image of more than {MOST_OBJECTS} cells")
     return numbers, boxes
+
+
+def _united(
+    numbers: NDArray[np.int64], boxes: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each number once, with the box around all of its boxes."""
+    order = np.argsort(numbers, kind="stable")
+    known, firsts = np.unique(numbers[order], return_index=True)
+    if len(known) == 0:
+        return known, boxes
+    least = np.minimum.reduceat(boxes[order, :2], firsts, axis=0)
+    most = np.maximum.reduceat(boxes[order, 2:], firsts, axis=0)
+    return known, np.concatenate([least, most], axis=1)
 
 
 def windows(boxes: NDArray[np.float64], cutting: Cutting, centres: Any = None) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
 from cytolens.images.columns import (
+    NO_LABELS,
     compile_labels,
     encode_labels,
     listed,
@@ -65,6 +66,8 @@ def find_in_folder(
     pattern = compile_labels(labels) if labels is not None else None
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
+    elif pairs and labels == NO_LABELS:
+        listing = Listing(np.array(files), np.full(len(files), NO_LABELS), {}, None, ("no labels",))
     elif all("/" not in file for file in files) and not pairs:
         listing = _by_stack(root, files)
     else:

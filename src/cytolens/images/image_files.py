@@ -60,7 +60,7 @@ class Limits:
 
 
 CROP = Limits()
-FIELD = Limits(65_536, 1 << 30, "a field of view")
+FIELD = Limits(65_536, 512 << 20, "a field of view")
 
 
 @dataclass(frozen=True)

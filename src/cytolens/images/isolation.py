@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -26,11 +26,13 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError
 
-SECONDS = 10.0  # that one request may take, after the process has started
-STARTING = 60.0  # that the process may take to start
+SECONDS = 10.0  # of the processor, that one request may take
+PATIENCE = 12.0  # times as long by the clock, on a machine that has other work
+STARTING = 300.0  # seconds that the process may take to start
 MEMORY = 2 << 30  # bytes of address space beyond what the process needs to start
 MOST_ANSWER = 4 << 30  # bytes
 
+_LOOK = 0.2  # seconds between two looks at whether an answer is late
 _isolated = 0
 _lock = threading.Lock()
 _idle: list["Decoder"] = []
@@ -69,7 +71,7 @@ def ask(request: str, path: Path, **more: Any) -> tuple[Any, list[NDArray[Any]]]
     """The answer of a decoding process: what JSON can hold, and arrays.
 
     Raises InputError where the file cannot be decoded, where it ends the process, and where it
-    takes longer than 10 seconds.
+    takes more than 10 seconds of the processor.
     """
     with _lock:
         decoder = _idle.pop() if _idle else None
@@ -123,21 +125,29 @@ class Decoder:
         assert self._process.stdin is not None
         try:
             send(self._process.stdin, question, [])
-            return self._receive(SECONDS)
+            return self._receive(SECONDS * PATIENCE, SECONDS)
         except (OSError, EOFError, ValueError):
             code = self._ended()
             raise InputError(f"ends the process that decodes it ({code}); it is damaged") from None
 
-    def _receive(self, seconds: float) -> tuple[Any, list[NDArray[Any]]]:
+    def _receive(
+        self, by_the_clock: float, of_processor: float = np.inf
+    ) -> tuple[Any, list[NDArray[Any]]]:
         assert self._process.stdout is not None
-        deadline = time.monotonic() + seconds
-        stream = _Timed(self._process.stdout.fileno(), deadline)
+        last = _processor_time(self._process.pid) + of_processor
+        deadline = time.monotonic() + by_the_clock
+
+        def late() -> bool:
+            return time.monotonic() > deadline or _processor_time(self._process.pid) > last
+
+        stream = _Timed(self._process.stdout.fileno(), late)
         try:
             answer, arrays = receive(stream)
         except TimeoutError:
             self.stop()
+            most = min(of_processor, by_the_clock)
             raise InputError(
-                f"is not decoded within {seconds:g} seconds; it is damaged, or made to be slow"
+                f"is not decoded within {most:g} seconds; it is damaged, or made to be slow"
             ) from None
         if isinstance(answer, dict) and "error" in answer:
             raise InputError(str(answer["error"])[:500])
@@ -165,20 +175,30 @@ class Decoder:
                     continue
 
 
-class _Timed:
-    """Reads a pipe, and gives up at the deadline."""
+def _processor_time(process: int) -> float:
+    """Seconds of the processor that a process has had; 0 where the system does not say."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
-    def __init__(self, descriptor: int, deadline: float) -> None:
-        self._descriptor, self._deadline = descriptor, deadline
+
+class _Timed:
+    """Reads a pipe, and gives up when it is late."""
+
+    def __init__(self, descriptor: int, late: Callable[[], bool]) -> None:
+        self._descriptor, self._late = descriptor, late
 
     def read(self, size: int) -> bytes:
         parts = io.BytesIO()
         left = size
         while left:
-            wait = max(self._deadline - time.monotonic(), 0)
-            ready, _, _ = select.select([self._descriptor], [], [], wait)
+            ready, _, _ = select.select([self._descriptor], [], [], _LOOK)
             if not ready:
-                raise TimeoutError
+                if self._late():
+                    raise TimeoutError
+                continue
             part = os.read(self._descriptor, min(left, 1 << 20))
             if not part:
                 raise EOFError

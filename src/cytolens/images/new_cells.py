@@ -91,8 +91,6 @@ def _find(path: Path, labels: str | None, cutting: Cutting) -> Found:
     except InputError:
         if labels is not None:
             raise
-        if path.is_dir():
-            raise
         return find_cells(path, NO_LABELS, cutting=cutting)
 
 
