@@ -69,7 +69,9 @@ def make_bombs(root: Path) -> Path:
 
     packer = zlib.compressobj(9)
     line = bytes(1 + 4096 * 4)
-    data = packer.compress(line[:1] + b"\1" + line[2:]) + b"".join(packer.compress(line) for _ in range(4095))
+    data = packer.compress(line[:1] + b"\1" + line[2:]) + b"".join(
+        packer.compress(line) for _ in range(4095)
+    )
     header = struct.pack(">IIBBBBB", 4096, 4096, 8, 6, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
     content += chunk(b"IDAT", data + packer.flush()) + chunk(b"IEND", b"")

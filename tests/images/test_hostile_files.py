@@ -113,6 +113,15 @@ def test_names_that_are_not_utf8_are_read_and_written_out(class_folders: Folders
     cells.names.tolist()[0].encode("utf-8")
 
 
+@pytest.mark.parametrize("target", ["/", "/proc", "/sys", "..", "../.."])
+def test_links_that_lead_outward_are_not_followed(class_folders: Folders, target: str):
+    root = class_folders()
+    (root / "a" / "link").symlink_to(target)
+    start = time.process_time()
+    assert len(read_cells(root)) == 24
+    assert time.process_time() - start < SECONDS
+
+
 def test_parts_of_an_ome_tiff_beside_it_are_read(tmp_path: Path):
     import tifffile
     from hostile_files import ome, part

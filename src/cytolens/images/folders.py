@@ -31,6 +31,7 @@ from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
 
+_SYSTEM = ("/proc", "/sys", "/dev")
 _PROBED = 32  # files, evenly spaced, that show the channels and the pixel size
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -90,19 +91,22 @@ def find_in_folder(
 def list_images(root: Path) -> tuple[list[str], int]:
     """Image files below ``root`` in natural order, relative to it; and how many other files.
 
-    Hidden files and folders are ignored; linked folders are followed, once.
+    Hidden files and folders are ignored; linked folders are followed, once, unless the data lie
+    inside of them: a link to ``/`` would lead through the whole machine.
     """
     found: list[str] = []
     others = 0
     seen: set[str] = set()
+    home = os.path.realpath(root)
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read ({error.strerror})")
 
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        shown = [name for name in folders if not name.startswith(".") and real not in seen]
-        folders[:] = sorted(shown)  # so that of two links to a folder the same is followed always
+        inner = [name for name in folders if not name.startswith(".") and real not in seen]
+        inner = [name for name in inner if not _leads_outward(f"{folder}/{name}", home)]
+        folders[:] = sorted(inner)  # so that of two links to a folder the same is followed always
         if real in seen:
             continue
         seen.add(real)
@@ -112,6 +116,14 @@ def list_images(root: Path) -> tuple[list[str], int]:
         others += len(shown) - len(images)
         found += [prefix + name for name in images]
     return natural_order(found), others
+
+
+def _leads_outward(folder: str, home: str) -> bool:
+    """Whether a folder is a link to one that the data lie in, or to the system's own."""
+    if not Path(folder).is_symlink():
+        return False
+    real = os.path.realpath(folder)
+    return f"{home}/".startswith(real.rstrip("/") + "/") or real.startswith(_SYSTEM)
 
 
 def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
