@@ -10,11 +10,13 @@ decoding process of `isolation`, since a mutated Parquet file can end the proces
 import io
 import resource
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ from cytolens.errors import CytolensError
 from cytolens.images.array_files import find_in_npz
 from cytolens.images.image_files import read_pages, read_picture
 from cytolens.images.isolation import isolated
-from cytolens.images.tables import columns_of
+from cytolens.images.tables import columns_of, headers_of
 
 REAL = Path(__file__).parents[2] / "shared/data/instrument_formats/ome_tiff_from_cif"
 LIKED = [0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**63 - 1]
@@ -97,6 +99,17 @@ def seeds() -> dict[str, tuple[list[bytes], str, Callable[[Path], object]]]:
         pq.write_table(table, sink, compression=packing, data_page_version="2.0")
         parquets.append(sink.getvalue())
 
+    with tempfile.NamedTemporaryFile(suffix=".sqlite") as file:
+        with closing(sqlite3.connect(file.name)) as database, database:
+            database.execute("CREATE TABLE Per_Object (ImageNumber, Location_Center_X, Name TEXT)")
+            rows = [(i, i * 0.5, f"cell {i}") for i in range(200)]
+            database.executemany("INSERT INTO Per_Object VALUES (?, ?, ?)", rows)
+        databases = [Path(file.name).read_bytes()]
+
+    def sqlite(path: Path) -> None:
+        for name in headers_of(path):
+            columns_of(path, table=name)
+
     def stack(path: Path) -> None:
         for answer in read_pages(path, [0, 1]):
             if isinstance(answer, CytolensError):
@@ -108,6 +121,7 @@ def seeds() -> dict[str, tuple[list[bytes], str, Callable[[Path], object]]]:
         "stacks": (tiffs, ".tif", stack),
         "npz": ([arrays.getvalue()], ".npz", lambda path: find_in_npz(path, None)),
         "parquet": (parquets, ".parquet", columns_of),
+        "sqlite": (databases, ".sqlite", sqlite),
         "csv": ([b"path,label\n" + b"a.png,x\n" * 30], ".csv", columns_of),
     }
 
@@ -130,7 +144,7 @@ def main() -> None:
             examples: list[str] = []
             start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             path = Path(folder) / f"file{ending}"
-            with isolated(kind in ("parquet", "csv")):
+            with isolated(kind in ("parquet", "sqlite", "csv")):
                 while time.monotonic() - start < seconds:
                     content = mutated(contents[rng.integers(0, len(contents))], rng)
                     path.write_bytes(content)

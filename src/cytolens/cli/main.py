@@ -33,7 +33,8 @@ app = typer.Typer(
     name="cytolens",
     help="See what a cell-image classifier has learnt, and whether to believe it.",
     epilog="DATA is a folder of class folders (an outer level is the group), an .npz or .npy file, "
-    "a stack of TIFF pages, or a CSV or Parquet manifest. Every verb on a RUN first makes the "
+    "a stack of TIFF pages, a CSV or Parquet manifest, or field images with a table of cells (of "
+    "CellProfiler, for one) or label images. Every verb on a RUN first makes the "
     "stages that it needs, and repeats only those whose settings have changed.",
     no_args_is_help=True,
     add_completion=False,
