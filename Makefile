@@ -1,9 +1,10 @@
-# make demo | test | coverage | lint | bench | size | clean. Everything runs inside .venv, made on first use.
+# make demo | test | coverage | lint | bench | size | release-files | clean. Everything runs inside
+# .venv, made on first use; release-files in .venv-release.
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON ?= python3
 
-.PHONY: setup demo test coverage lint bench size clean
+.PHONY: setup demo test coverage lint bench size release-files clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -38,5 +39,21 @@ bench: setup
 size: setup
 	@du -sm --apparent-size $(VENV) | awk '{printf "%.2f GB\n", $$1 * 1048576 / 1e9}'
 
+# What comes with a release: every library in the exact version, with the hashes of its files, and
+# the same as a bill of materials (CycloneDX). For Linux on x86-64 with Python 3.11, with PyTorch's
+# build for CPUs. Without a way to pytorch.org: make release-files TORCH="--find-links FOLDER"
+RELEASE := .venv-release
+TORCH   ?= --torch-backend cpu
+release-files:
+	test -x $(RELEASE)/bin/uv || $(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1' 'cyclonedx-bom>=7,<8'
+	mkdir -p dist
+	$(RELEASE)/bin/uv pip compile pyproject.toml --quiet --no-header --generate-hashes \
+	  --python-version 3.11 --python-platform x86_64-unknown-linux-gnu \
+	  --constraint constraints.txt $(TORCH) --output-file dist/requirements.lock
+	$(RELEASE)/bin/cyclonedx-py requirements dist/requirements.lock --pyproject pyproject.toml \
+	  --output-reproducible --of JSON --output-file dist/sbom.cdx.json
+	$(RELEASE)/bin/python .ci/check_release_files.py dist
+
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) $(RELEASE) demo-run dist

@@ -4,7 +4,10 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from cytolens import open_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -42,6 +45,35 @@ def test_own_resnet_up_to_its_separation(tmp_path: Path, capsys: pytest.CaptureF
     assert (names["FOLDER"] / "separation.png").stat().st_size > 5000
 
 
+def test_cellprofiler(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    run = runpy.run_path(str(EXAMPLES / "cellprofiler.py"))["main"](
+        260, tmp_path, upto="classifier", quick=True, epochs=2
+    )
+    said = capsys.readouterr().out
+    assert "control" in said
+    assert "Metadata_Well" in said
+    assert open_run(run).cells.channel_names == ("DNA",)
+
+
+def test_paper_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """On a collection laid out like the one that is fetched."""
+    rng = np.random.default_rng(0)
+    parts: dict[str, np.ndarray] = {}
+    for part, n in (("train", 240), ("val", 40), ("test", 40)):
+        kinds = np.arange(n) % 8
+        images = rng.normal(120, 9, (n, 28, 28, 3)) + 20 * (kinds == 4)[:, None, None, None]
+        parts |= {f"{part}_images": images.astype(np.uint8), f"{part}_labels": kinds[:, None]}
+    np.savez(tmp_path / "bloodmnist.npz", **parts)
+    run = runpy.run_path(str(EXAMPLES / "paper_setting.py"))["main"](
+        tmp_path / "bloodmnist.npz", tmp_path, upto="classifier", quick=True, epochs=2
+    )
+    assert "lymphocyte" in capsys.readouterr().out
+    cells = open_run(run).cells
+    assert cells.class_names == ("granulocyte", "lymphocyte")
+    assert cells.shape == (1, 28, 28)
+
+
 def test_every_example_is_run_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
     assert names == {"ten_lines", "own_model", "own_resnet"}
+    assert names == {"ten_lines", "own_model", "cellprofiler", "paper_setting"}

@@ -58,6 +58,27 @@ def test_every_layout_gives_the_same_crops(known: Cells, tmp_path: Path):
     assert sorted(deep.labels.tolist()) == [-1] * 6 + [0] * 6
 
 
+def test_crops_decoded_apart_are_the_same(known: Cells, tmp_path: Path):
+    write(tmp_path, crops(4, seed=2), [f"{i}.png" for i in range(4)])
+    (tmp_path / "x.png").write_text("no image")
+    here, apart = (read_alike(tmp_path, known, isolate=isolate) for isolate in (False, True))
+    np.testing.assert_array_equal(here.images.read(slice(None)), apart.images.read(slice(None)))
+    assert here.skipped == apart.skipped
+
+
+def test_cells_of_new_fields_are_cut_as_those_of_the_study(known: Cells, tmp_path: Path):
+    from made_fields import make_fields
+
+    from cytolens.images.field_crops import Cutting
+
+    for one in make_fields(2):
+        tifffile.imwrite(tmp_path / f"{one.name}.tif", one.image[0])
+        tifffile.imwrite(tmp_path / f"{one.name}_masks.tif", one.labels)
+    cells = read_alike(tmp_path, known, cutting=Cutting(window=24))
+    assert len(cells) == sum(len(one.rows) for one in make_fields(2))
+    assert set(map(tuple, cells.original_sizes.tolist())) == {(24, 24)}
+
+
 def test_a_single_image_is_enough_and_prepared_as_among_others(known: Cells, tmp_path: Path):
     images = crops(9, seed=2)
     write(tmp_path, images, [f"c{i}.png" for i in range(9)])

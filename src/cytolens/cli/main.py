@@ -13,7 +13,17 @@ from typing import Any
 import typer
 
 import cytolens
-from cytolens.cli import carding, exploring, exporting, making, placing, studying, validating
+from cytolens.cli import (
+    carding,
+    doctoring,
+    exploring,
+    exporting,
+    fetching,
+    making,
+    placing,
+    studying,
+    validating,
+)
 from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
@@ -24,7 +34,8 @@ app = typer.Typer(
     name="cytolens",
     help="See what a cell-image classifier has learnt, and whether to believe it.",
     epilog="DATA is a folder of class folders (an outer level is the group), an .npz or .npy file, "
-    "a stack of TIFF pages, or a CSV or Parquet manifest. Every verb on a RUN first makes the "
+    "a stack of TIFF pages, a CSV or Parquet manifest, or field images with a table of cells (of "
+    "CellProfiler, for one) or label images. Every verb on a RUN first makes the "
     "stages that it needs, and repeats only those whose settings have changed.",
     no_args_is_help=True,
     add_completion=False,
@@ -38,6 +49,8 @@ validating.add_verbs(app)
 exploring.add_verbs(app)
 exporting.add_verbs(app)
 carding.add_verbs(app)
+doctoring.add_verbs(app)
+fetching.add_verbs(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CytolensError as error:
         typer.echo(f"cytolens: {one_line(str(error))}", err=True)
         code = 2
+    except MemoryError:
+        typer.echo("cytolens: there is not enough memory for this", err=True)
+        code = 2
     except OSError as error:
         named = "" if error.filename is None else f": '{error.filename}'"
         typer.echo(f"cytolens: {one_line(str(error.strerror or error))}{named}", err=True)
@@ -106,5 +122,6 @@ def spread(words: Sequence[str]) -> list[str]:
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks."""
-    return " ".join(text.split())
+    """Text without line breaks, and without what a terminal cannot print."""
+    plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return " ".join("".join(c if c.isprintable() else " " for c in plain).split())

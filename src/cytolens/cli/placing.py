@@ -22,6 +22,11 @@ def place(
         None, help="where labels come from, as for run; default: the obvious, or none"
     ),
     device: str | None = typer.Option(None, help="cpu or cuda; default: the cpu"),
+    isolate: bool = typer.Option(
+        False,
+        "--isolate",
+        help="decode the crops in a process of their own: for files that are not your own making",
+    ),
     trust_model: bool = typer.Option(
         False, "--trust-model", help="run the Python file that this run names as its network"
     ),
@@ -38,7 +43,7 @@ def place(
     folder = default_folder(on, new) if out is None else out
     check_folder(folder)
     placed = run(
-        new, on=on, out=folder, labels=labels, device=device,
+        new, on=on, out=folder, labels=labels, device=device, isolate=isolate,
         trust_model=trust_model, announce=terminal.announce,
     )  # fmt: skip
     terminal.print_line(str(folder / "placed.html"))

@@ -278,7 +278,7 @@ class _Explained:
 
         say(state="working", note="reading the new cells")
         found = next(Path(folder).iterdir()) if len(list(Path(folder).iterdir())) == 1 else folder
-        cells = read_alike(found, self.run.cells)
+        cells = read_alike(found, self.run.cells, isolate=True)  # from the browser: of anyone
         check()
         say(note="running the network")
         maps = OldMaps(self.run)

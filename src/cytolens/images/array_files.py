@@ -26,10 +26,26 @@ from cytolens.images.columns import (
     split_columns,
 )
 from cytolens.images.crops import ArrayCrops
-from cytolens.images.image_files import unreadable
+from cytolens.images.image_files import check_extent, unreadable
+from cytolens.images.opening import check_file
 from cytolens.images.padding import find_windows
 
-LARGEST_IN_MEMORY = 1 << 30  # bytes; larger compressed arrays are unpacked to a temporary file
+LARGEST_IN_MEMORY = 64 << 20  # bytes; larger compressed arrays are unpacked to a temporary file
+_MOST_COLUMN_BYTES = 512 << 20
+_KNOWN = {  # the order of MedMNIST's labels, which its files do not name
+    "bloodmnist": (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    )
+}
+_MOST_MEMBERS = 10_000
+_MOST_PACKED = 500  # unpacked over packed: what is not the same byte over and over stays below
 _SPLITS = ("train", "val", "test")  # of the MedMNIST collections
 _LABELS = ("labels", "label")
 _GROUPS = ("group", "groups")
@@ -54,10 +70,14 @@ def find_in_npz(path: Path, labels: str | None) -> Found:
     Padding that the file's maker added is removed where ``original_size`` (N, 2) says how.
     """
     try:
+        check_file(path)
         with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            if len(members) > _MOST_MEMBERS:
+                raise InputError(f"holds {len(members)} arrays; at most {_MOST_MEMBERS} are read")
             headers = {
                 info.filename.removesuffix(".npy"): _member_header(archive, info)
-                for info in archive.infolist()
+                for info in members
             }
     except InputError as error:
         raise InputError(f"{path} {error}") from None
@@ -67,6 +87,7 @@ def find_in_npz(path: Path, labels: str | None) -> Found:
     if splits and "images" not in headers:
         return _find_in_medmnist(path, headers, splits, labels)
     key = _images_key(path, headers)
+    _check_images(path, key, headers[key])
     n = headers[key].shape[0] if headers[key].shape else 0
     table = {
         name: _load(path, name, header)
@@ -86,6 +107,7 @@ def find_in_npz(path: Path, labels: str | None) -> Found:
 def find_in_npy(path: Path, labels: str | None) -> Found:
     """Cells from an array file, labelled by a file next to it, such as ``cells_labels.csv``."""
     try:
+        check_file(path)
         images = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         raise InputError(f"{path} {unreadable(error)}") from None
@@ -113,12 +135,15 @@ def read_sidecar(path: Path) -> dict[str, NDArray[Any]]:
         )
     place = found[0]
     try:
+        check_file(place)
         if place.suffix == ".npy":
             return {"labels": np.load(place, allow_pickle=False)}
         import pandas as pd  # only where it is needed: it is slow to load
 
         table = pd.read_csv(place)
         return {str(name): table[name].to_numpy() for name in table.columns}
+    except InputError as error:
+        raise InputError(f"{place} {error}") from None
     except Exception as error:
         raise InputError(f"{place} {unreadable(error)}") from None
 
@@ -126,6 +151,8 @@ def read_sidecar(path: Path) -> dict[str, NDArray[Any]]:
 def _find_in_medmnist(
     path: Path, headers: dict[str, _Header], splits: list[str], labels: str | None
 ) -> Found:
+    for split in splits:
+        _check_images(path, f"{split}_images", headers[f"{split}_images"])
     parts = tuple(_load(path, f"{s}_images", headers[f"{s}_images"]) for s in splits)
     counts = [len(part) for part in parts]
     common = [
@@ -144,12 +171,22 @@ def _find_in_medmnist(
                 raise InputError(f"{path}: '{key}' has {len(column)} entries for {n} images")
         table[name] = np.concatenate(columns)
     table |= {name: _load(path, name, headers[name]) for name in _ABOUT if name in headers}
+    table |= {} if "class_names" in table else _known_classes(path, table["labels"])
     remark = (
         f"MedMNIST layout: {', '.join(f'{s} {n}' for s, n in zip(splits, counts))} images are read "
         "together; covariate 'split' says where each came from"
     )
     names = tuple(f"{path.name}[{split}]" for split in splits)
     return _found(path, parts, names, table, labels, [remark])
+
+
+def _known_classes(path: Path, labels: NDArray[Any]) -> dict[str, Any]:
+    """The names of the classes of a collection that does not name them itself."""
+    names = next((names for stem, names in _KNOWN.items() if path.name.startswith(stem)), ())
+    fit = (
+        labels.dtype.kind in "iu" and labels.size and 0 <= labels.min() <= labels.max() < len(names)
+    )
+    return {"class_names": np.array(names)} if fit else {}
 
 
 def _images_key(path: Path, headers: dict[str, _Header]) -> str:
@@ -268,6 +305,19 @@ def _scalar(path: Path, value: Any) -> float:
     return float(array.reshape(-1)[0])
 
 
+def _check_images(path: Path, name: str, header: _Header) -> None:
+    """Refuses pictures that are none, or far too large for cells, before any is unpacked."""
+    if len(header.shape) not in (3, 4):
+        return  # said where the axes are read
+    shape = header.shape[1:]
+    if len(shape) == 3:  # channels first or last: the two longest axes are height and width
+        shape = (min(shape), *sorted(shape)[1:])
+    try:
+        check_extent((1, *shape)[-3:], header.dtype.itemsize)
+    except InputError as error:
+        raise InputError(f"{path}: a picture of '{name}' {error}") from None
+
+
 def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
     """Shape and dtype of a member, without decompressing the rest of it."""
     with archive.open(info) as file:
@@ -284,6 +334,11 @@ def _member_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Header:
         raise InputError(f"holds Python objects in '{name}', which are not read; save plain arrays")
     if fortran and len(shape) > 2:
         raise InputError(f"holds '{name}' in Fortran order; save np.ascontiguousarray of it")
+    if info.file_size > LARGEST_IN_MEMORY and info.file_size > _MOST_PACKED * info.compress_size:
+        raise InputError(
+            f"holds '{name}', which unpacks from {info.compress_size >> 10} KiB to "
+            f"{info.file_size >> 20} MiB, as no pictures of cells do"
+        )
     if info.file_size < offset + int(np.prod(shape, dtype=object)) * dtype.itemsize:
         raise InputError(f"holds '{name}' of {shape} {dtype}, but it is truncated")
     return _Header(shape, dtype, offset)
@@ -293,6 +348,8 @@ def _load(path: Path, name: str, header: _Header) -> NDArray[Any]:
     """A member as an array, mapped from the disk where it is too large for the memory."""
     size = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
     try:
+        if len(header.shape) < 3 and size > _MOST_COLUMN_BYTES:
+            raise InputError(f"has '{name}' of {header.shape} {header.dtype}, which is too large")
         if size <= LARGEST_IN_MEMORY:
             with np.load(path, allow_pickle=False) as archive:
                 return archive[name]

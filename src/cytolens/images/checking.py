@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.images.crops import Crop, Crops
+from cytolens.images.crops import Crop, Crops, in_batches
 from cytolens.images.preparation import LIMIT_PERCENTILES, border_background
 from cytolens.records.cells import Progress, Skipped
 
 SAMPLED_CELLS = 4096  # whose pixels set intensity limits and background
 SAMPLED_PIXELS = 1024  # of each of these, evenly spaced
+LARGEST_VALUE = 1e30  # of a pixel: its square, and sums of these, still fit into a float32's range
 _REFERENCE_CELLS = 32  # the majority of these sets the number of channels and the dtype
 
 
@@ -55,9 +56,8 @@ def check_crops(
     sizes = np.zeros((len(positions), 2), dtype=np.int64)
     digests = np.zeros(len(positions), dtype=np.uint64)
     skipped: list[Skipped] = []
-    for start in range(0, len(positions), crops.batch):
-        batch = positions[start : start + crops.batch]
-        loaded = crops.load(batch)
+    for start, loaded in in_batches(crops, positions):
+        batch = positions[start : start + len(loaded)]
         problems = sweep.see(loaded, sampled[start : start + len(batch)])
         for row, crop in enumerate(loaded):
             if row in problems:
@@ -69,7 +69,7 @@ def check_crops(
             assert not isinstance(crop, InputError)
             usable[start + row] = True
             sizes[start + row] = crop.shape[1:]
-            digest = hashlib.blake2b(crop.tobytes(), digest_size=8).digest()
+            digest = hashlib.blake2b(np.ascontiguousarray(crop).data, digest_size=8).digest()
             digests[start + row] = int.from_bytes(digest, "little")
         if progress is not None:
             progress(start + len(batch), len(positions), "checking images")
@@ -96,7 +96,8 @@ def check_crops(
 def _reference(crops: Crops, positions: NDArray[np.int64]) -> tuple[int, np.dtype[Any]]:
     """Number of channels and dtype that most of a few evenly spaced crops have."""
     spaced = np.linspace(0, len(positions) - 1, min(_REFERENCE_CELLS, len(positions)))
-    found = crops.load(positions[np.unique(spaced.astype(np.int64))])
+    chosen = positions[np.unique(spaced.astype(np.int64))]
+    found = (crop for _, loaded in in_batches(crops, chosen) for crop in loaded)
     kinds = Counter((len(c), c.dtype) for c in found if not isinstance(c, InputError))
     return kinds.most_common(1)[0][0] if kinds else (1, np.dtype(np.uint8))
 
@@ -124,17 +125,18 @@ class _Sweep:
                 assert not isinstance(crop, InputError)
                 by_shape[crop.shape].append(row)
         for rows in by_shape.values():
-            block = np.stack([np.asarray(crops[row]) for row in rows])  # (n, C, h, w)
+            same = [np.asarray(crops[row]) for row in rows]
+            block = same[0][None] if len(same) == 1 else np.stack(same)  # (n, C, h, w)
             good = self._see_block(block, rows, problems)
             chosen = good & sampled[rows]
             if chosen.any():
-                self._sample(block[chosen])
+                self._sample(block if chosen.all() else block[chosen])
         return problems
 
     def _problem(self, crop: Crop) -> str:
         if 0 in crop.shape:
             return f"has no pixels ({crop.shape[1]} × {crop.shape[2]})"
-        if crop.dtype.kind not in "uif":
+        if crop.dtype.kind not in "uif" or crop.dtype.itemsize > 8:
             return f"has values of type {crop.dtype}; whole or real numbers are allowed"
         if len(crop) != self.channels:
             return f"has {_counted(len(crop))} where the others have {self.channels}"
@@ -152,19 +154,28 @@ class _Sweep:
         constant = finite & (least == most).all(axis=1)
         for i in np.flatnonzero(~finite):
             problems[rows[i]] = "has NaN or infinite pixels"
-        for i in np.flatnonzero(constant):
+        vast = finite & (np.maximum(most.max(axis=1), -least.min(axis=1)) > LARGEST_VALUE)
+        for i in np.flatnonzero(vast):
+            worst = max(float(most[i].max()), -float(least[i].min()))
+            problems[rows[i]] = f"has pixels as large as {worst:.3g}; {LARGEST_VALUE:g} is allowed"
+        for i in np.flatnonzero(constant & ~vast):
             problems[rows[i]] = f"is constant (every pixel is {least[i, 0]})"
-        good = finite & ~constant
+        good = finite & ~constant & ~vast
         if good.any():
             self._least = np.minimum(self._least, least[good].min(axis=0))
             self._most = np.maximum(self._most, most[good].max(axis=0))
-            self.alike = self.alike and bool((block[good] == block[good][:, :1]).all())
+            if self.alike:
+                seen = block if good.all() else block[good]
+                self.alike = all(
+                    bool((seen[:, i] == seen[:, 0]).all()) for i in range(1, len(least[0]))
+                )
         return good
 
     def _sample(self, block: NDArray[Any]) -> None:
         flat = block.reshape(*block.shape[:2], -1)
         step = -(-flat.shape[2] // SAMPLED_PIXELS)
-        self._pixels.append(np.moveaxis(flat[:, :, ::step], 1, 0).reshape(self.channels, -1))
+        few = flat[:, :, ::step].copy()  # a view would keep the whole block
+        self._pixels.append(np.moveaxis(few, 1, 0).reshape(self.channels, -1))
         self._backgrounds.append(border_background(block))
 
     def summary(

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError, SettingError, choose
+from cytolens.images.opening import LONGEST_TEXT
 
 MOST_PARTS = 16  # columns that an (N, k) array may become
+_MOST_WHOLE = 2.0**53  # beyond it a real number is no count
 NO_LABELS = "none"  # for cells that are only to be placed or predicted
 
 
@@ -40,10 +42,19 @@ def flatten(values: Any, what: str) -> NDArray[Any]:
     if column.ndim != 1:
         raise InputError(f"{what} have shape {column.shape}; one per image is allowed, (N,)")
     if column.dtype.kind == "S":
-        return np.char.decode(column, "utf-8")
+        try:
+            return np.char.decode(column, "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{what} are text that is not UTF-8 ({error.reason})") from None
     if column.dtype.kind in "OTU":
-        return np.array([str(value) for value in column.tolist()], dtype=np.str_)
-    whole = column.dtype.kind == "f" and bool(np.isfinite(column).all())
+        texts = [str(value) for value in column.tolist()]
+        longest = max(map(len, texts), default=0)
+        if longest > LONGEST_TEXT:
+            raise InputError(f"{what} hold a text of {longest} characters; {LONGEST_TEXT} are read")
+        return np.array(texts, dtype=np.str_)
+    if column.dtype.kind not in "uifb" or column.dtype.itemsize > 8:
+        raise InputError(f"{what} are {column.dtype}; text, whole or real numbers are allowed")
+    whole = column.dtype.kind == "f" and bool((np.abs(column) < _MOST_WHOLE).all())
     return column.astype(np.int64) if whole and (column == np.rint(column)).all() else column
 
 

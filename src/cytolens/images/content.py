@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from cytolens.images.array_files import sidecar_of
 from cytolens.images.columns import NO_LABELS
+from cytolens.images.decoded import files_of_ome
+from cytolens.images.field_tables import files_of_field_table
 from cytolens.images.file_crops import THREADS
 from cytolens.images.folders import list_images
-from cytolens.images.image_files import files_of_ome
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
 from cytolens.records.cells import Progress
@@ -36,6 +38,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     - folder: its image files, those behind links too; or ``cells.npz`` where it has one;
     - array or stack: the file, and the table of labels next to it unless ``labels`` is "none";
       with an OME-TIFF, the further files that it names as its own parts;
+    - table of cells in field images: it, that of images, and all images and label images;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -44,6 +47,8 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     kind, place = locate(Path(data).expanduser())
     if kind == "folder":
         return [place / name for name in list_images(place)[0]]
+    if kind == "fields":
+        return files_of_field_table(place)
     if kind == "manifest":
         names = dict.fromkeys(read_manifest(place)[0].tolist())
         return [place, *(place.parent / name for name in names)]
@@ -76,7 +81,7 @@ def content_of(
     for name, path in named:
         try:
             about = os.stat(path)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name with a zero byte
             stamp.update(b"%b\0none\n" % name)
             continue
         facts = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
@@ -114,6 +119,11 @@ def _digests(named: list[tuple[bytes, str]]) -> list[bytes]:
     return [_digest(path) for _, path in named]
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    """Opened without waiting for what writes into a pipe."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _digest(path: str) -> bytes:
     """SHA-256 of a file's bytes, read a part at a time; empty where it cannot be read.
 
@@ -121,9 +131,11 @@ def _digest(path: str) -> bytes:
     """
     digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return b""
             while part := file.read(_PART):
                 digest.update(part)
-    except OSError:
+    except (OSError, ValueError):
         return b""
     return digest.digest()

@@ -1,6 +1,6 @@
 """Raw crops as files and arrays hold them: any size, own dtype, one by one or in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -28,8 +28,22 @@ class Crops(Protocol):
         ...
 
     def load(self, positions: NDArray[np.int64]) -> list[Crop | InputError]:
-        """The crops at these positions, or what is wrong with each."""
+        """The crops at these positions, or what is wrong with each.
+
+        Of the first positions only, at least one, where all would fill the memory.
+        """
         ...
+
+
+def in_batches(
+    crops: Crops, positions: NDArray[np.int64]
+) -> Iterator[tuple[int, list[Crop | InputError]]]:
+    """All crops at these positions, as many at a time as the memory allows; each with its start."""
+    start = 0
+    while start < len(positions):
+        loaded = crops.load(positions[start : start + crops.batch])
+        yield start, loaded
+        start += len(loaded)
 
 
 BATCH_BYTES = 32 << 20

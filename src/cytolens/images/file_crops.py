@@ -1,16 +1,22 @@
 """Crops in image files: one to a file, or one to a page of a stack; decoded when asked for."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
+from cytolens.images.allowance import Allowance, PostponedError
 from cytolens.images.crops import Crop, native
-from cytolens.images.image_files import Picture, read_pages, read_picture
+from cytolens.images.decoded import read_pages, read_picture
+from cytolens.images.image_files import Limits, Picture
+from cytolens.images.isolation import is_isolated
+from cytolens.images.opening import shown
 
 THREADS = 4  # decoders and disks leave the interpreter free for so many
 _FEW = 8  # files that are not worth a thread
@@ -29,6 +35,7 @@ class FileCrops:
     channel_names: tuple[str, ...] = ()
     pages: NDArray[np.int64] | None = None  # (N, 2): file, page
     batch: int = 64
+    isolated: bool = field(default_factory=is_isolated)
 
     def __len__(self) -> int:
         return len(self.files) if self.pages is None else len(self.pages)
@@ -36,25 +43,40 @@ class FileCrops:
     def name(self, position: int) -> str:
         """The file, relative to the root, and the page in brackets if there are pages."""
         if self.pages is None:
-            return str(self.files[position])
+            return shown(str(self.files[position]))
         file, page = self.pages[position].tolist()
-        return f"{self.files[file]}[{page}]"
+        return f"{shown(str(self.files[file]))}[{page}]"
 
     def load(self, positions: NDArray[np.int64]) -> list[Crop | InputError]:
-        """The crops (C, h, w), decoded by a few threads, or what is wrong with each."""
+        """The crops (C, h, w), decoded by a few threads, or what is wrong with each.
+
+        Those of the first positions only where together they would fill the memory.
+        """
         if self.pages is None:
             paths = [self.root / str(self.files[i]) for i in positions.tolist()]
-            return [self._checked(picture) for picture in read_pictures(paths)]
+            return [
+                self._checked(picture) for picture in read_pictures(paths, isolated=self.isolated)
+            ]
         wanted: defaultdict[int, list[int]] = defaultdict(list)
         for row, (file, _) in enumerate(self.pages[positions].tolist()):
             wanted[file].append(row)
-        crops: list[Crop | InputError] = [InputError("was not read")] * len(positions)
+        crops: list[Crop | InputError | None] = [None] * len(positions)
+        allowance = Allowance()
         for file, rows in wanted.items():
             pages = self.pages[positions[rows], 1].tolist()
-            read = read_pages(self.root / str(self.files[file]), pages)
+            first = iter([rows[0] == 0])
+
+            def take(size: int, first: Iterator[bool] = first) -> None:
+                allowance.take(size, first=next(first, False))
+
+            read = read_pages(
+                self.root / str(self.files[file]), pages, Limits(take=take), isolated=self.isolated
+            )
             for row, picture in zip(rows, read):
                 crops[row] = self._checked(picture)
-        return crops
+        return [
+            crop for crop in takewhile(lambda crop: crop is not None, crops) if crop is not None
+        ]
 
     def _checked(self, picture: Picture | InputError) -> Crop | InputError:
         if isinstance(picture, InputError):
@@ -68,16 +90,26 @@ class FileCrops:
         return native(picture.crop)
 
 
-def read_pictures(paths: list[Path]) -> list[Picture | InputError]:
-    """Pictures, decoded by a few threads, or what is wrong with each."""
+def read_pictures(paths: list[Path], *, isolated: bool) -> list[Picture | InputError]:
+    """Pictures, decoded by a few threads, or what is wrong with each.
+
+    Those of the first paths only, at least one, where all would fill the memory.
+    """
+    allowance = Allowance()
+
+    def read(path: Path, first: bool) -> Picture | InputError | None:
+        try:
+            limits = Limits(take=lambda size: allowance.take(size, first=first))
+            return read_picture(path, limits, isolated=isolated)
+        except InputError as error:
+            return error
+        except PostponedError:
+            return None
+
+    firsts = [i == 0 for i in range(len(paths))]
     if len(paths) <= _FEW:
-        return [_read(path) for path in paths]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(_read, paths))
-
-
-def _read(path: Path) -> Picture | InputError:
-    try:
-        return read_picture(path)
-    except InputError as error:
-        return error
+        pictures = list(map(read, paths, firsts))
+    else:
+        with ThreadPoolExecutor(THREADS) as pool:
+            pictures = list(pool.map(read, paths, firsts))
+    return [p for p in takewhile(lambda p: p is not None, pictures) if p is not None]

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
 from cytolens.images.columns import (
+    NO_LABELS,
     compile_labels,
     encode_labels,
     listed,
@@ -20,11 +22,16 @@ from cytolens.images.columns import (
     natural_order,
 )
 from cytolens.images.crops import BATCH_BYTES
+from cytolens.images.decoded import read_pages
+from cytolens.images.field_crops import Cutting
 from cytolens.images.file_crops import FileCrops, read_pictures
-from cytolens.images.image_files import ENDINGS, Picture, read_pages
+from cytolens.images.image_files import ENDINGS, Picture
+from cytolens.images.label_pairs import pair_up
+from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
 from cytolens.records.cells import Skipped
 
+_SYSTEM = ("/proc", "/sys", "/dev")
 _PROBED = 32  # files, evenly spaced, that show the channels and the pixel size
 _SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
@@ -41,22 +48,28 @@ class Listing:
     skipped: tuple[Skipped, ...] = ()
 
 
-def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
+def find_in_folder(
+    root: Path, labels: str | None, *, skip_bad: bool = False, cutting: Cutting | None = None
+) -> Found:
     """Cells from the images below ``root``.
 
     The innermost folder is the class and the outer ones are groups and covariates; or else
     ``labels`` is a regular expression with ``(?P<label>…)`` that is searched for in file names,
-    its other named groups becoming columns; or each file is a stack of cells of one class.
+    its other named groups becoming columns; or each file is a stack of cells of one class. Where
+    images have a label image beside them, they are fields, and their cells are cut out.
     Raises InputError when it is none of these.
     """
     files, others = list_images(root)
+    pairs = pair_up(files)
     if not files:
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
     pattern = compile_labels(labels) if labels is not None else None
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
-    elif all("/" not in file for file in files):
+    elif pairs and labels == NO_LABELS:
+        listing = Listing(np.array(files), np.full(len(files), NO_LABELS), {}, None, ("no labels",))
+    elif all("/" not in file for file in files) and not pairs:
         listing = _by_stack(root, files)
     else:
         listing = _by_folder(root, files, labels)
@@ -64,25 +77,36 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
         listing = replace(
             listing, remarks=(*listing.remarks, f"{others} files of other kinds left out")
         )
+    if pairs:
+        from cytolens.images.label_images import find_in_label_images, without_label_images
+
+        listing, lone = without_label_images(listing, pairs)
+        if lone:
+            said = f"warning: {lone} images without a label image were left out"
+            listing = replace(listing, remarks=(*listing.remarks, said))
+        return find_in_label_images(root, listing, pairs, cutting or Cutting(), skip_bad=skip_bad)
     return found_in_files(root, listing, skip_bad=skip_bad)
 
 
 def list_images(root: Path) -> tuple[list[str], int]:
     """Image files below ``root`` in natural order, relative to it; and how many other files.
 
-    Hidden files and folders are ignored; linked folders are followed, once.
+    Hidden files and folders are ignored; linked folders are followed, once, unless the data lie
+    inside of them: a link to ``/`` would lead through the whole machine.
     """
     found: list[str] = []
     others = 0
     seen: set[str] = set()
+    home = os.path.realpath(root)
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read ({error.strerror})")
 
     for folder, folders, names in os.walk(root, followlinks=True, onerror=refuse):
         real = os.path.realpath(folder)
-        shown = [name for name in folders if not name.startswith(".") and real not in seen]
-        folders[:] = sorted(shown)  # so that of two links to a folder the same is followed always
+        inner = [name for name in folders if not name.startswith(".") and real not in seen]
+        inner = [name for name in inner if not _leads_outward(f"{folder}/{name}", home)]
+        folders[:] = sorted(inner)  # so that of two links to a folder the same is followed always
         if real in seen:
             continue
         seen.add(real)
@@ -92,6 +116,14 @@ def list_images(root: Path) -> tuple[list[str], int]:
         others += len(shown) - len(images)
         found += [prefix + name for name in images]
     return natural_order(found), others
+
+
+def _leads_outward(folder: str, home: str) -> bool:
+    """Whether a folder is a link to one that the data lie in, or to the system's own."""
+    if not Path(folder).is_symlink():
+        return False
+    real = os.path.realpath(folder)
+    return f"{home}/".startswith(real.rstrip("/") + "/") or real.startswith(_SYSTEM)
 
 
 def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
@@ -107,7 +139,7 @@ def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
         crops = replace(crops, batch=batch)
     rows = np.arange(len(listing.files)) if stacks is None else stacks.pages[:, 0]
     names = listing.files
-    if stacks is not None:
+    if stacks is not None or not all(map(str.isascii, names.tolist())):
         names = np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_)
     return Found(
         crops=replace(crops, channel_names=first.channel_names if first else ()),
@@ -125,23 +157,40 @@ def found_in_files(root: Path, listing: Listing, *, skip_bad: bool) -> Found:
 
 def _probe(crops: FileCrops, root: Path) -> tuple[Picture | None, list[str]]:
     """Of a few pictures, the first of the most frequent kind; and how pictures were converted."""
+    counts: Counter[tuple[int, tuple[str, ...]]] = Counter()
+    first: dict[tuple[int, tuple[str, ...]], Picture] = {}
+    notes: set[str] = set()
+    for read in _probed(crops, root):
+        for picture in read:
+            if isinstance(picture, Picture):
+                kind = (len(picture.crop), picture.channel_names)
+                counts[kind] += 1
+                first.setdefault(kind, picture)
+                notes |= {picture.note} - {""}
+    return (first[counts.most_common(1)[0][0]] if counts else None), sorted(notes)
+
+
+def _probed(crops: FileCrops, root: Path) -> Iterator[list[Picture | InputError]]:
+    """A few evenly spaced pictures, as many at a time as the memory allows."""
+    if crops.pages is not None:  # opening a stack is slow: only the first and the last
+        for file, page in crops.pages[[0, -1]].tolist():
+            yield read_pages(root / str(crops.files[file]), [page], isolated=crops.isolated)
+        return
     spaced = np.linspace(0, len(crops) - 1, min(_PROBED, len(crops))).astype(np.int64)
-    if crops.pages is None:
-        read = read_pictures([root / str(crops.files[i]) for i in spaced.tolist()])
-    else:  # opening a stack is slow: only the first and the last
-        ends = crops.pages[[0, -1]].tolist()
-        read = [read_pages(root / str(crops.files[file]), [page])[0] for file, page in ends]
-    pictures = [picture for picture in read if isinstance(picture, Picture)]
-    if not pictures:
-        return None, []
-    kinds = Counter((len(p.crop), p.channel_names) for p in pictures)
-    usual = kinds.most_common(1)[0][0]
-    first = next(p for p in pictures if (len(p.crop), p.channel_names) == usual)
-    return first, sorted({p.note for p in pictures if p.note})
+    paths = [root / str(crops.files[i]) for i in spaced.tolist()]
+    while paths:
+        read = read_pictures(paths, isolated=crops.isolated)
+        paths = paths[len(read) :]
+        yield read
 
 
 def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
     places = _places(files)
+    if not any(places):
+        raise InputError(
+            f"{root} holds {len(files)} images side by side and no class folders; name the part of "
+            f"the file names that is the class, such as {_suggested(files[0])}"
+        )
     loose = [file for file, place in zip(files, places) if not place]
     files = [file for file, place in zip(files, places) if place]
     places = [place for place in places if place]
@@ -164,8 +213,8 @@ def _by_folder(root: Path, files: list[str], labels: str | None) -> Listing:
 
 
 def _places(files: list[str]) -> list[tuple[str, ...]]:
-    """The folders that each file lies in."""
-    return [tuple(file.split("/")[:-1]) for file in files]
+    """The folders that each file lies in, as text."""
+    return [tuple(shown(file).split("/")[:-1]) for file in files]
 
 
 def _levels(root: Path, places: list[tuple[str, ...]]) -> dict[str, NDArray[np.str_]]:
@@ -226,8 +275,8 @@ def _shared_word(kinds: list[str]) -> str | None:
 def _by_pattern(
     root: Path, files: list[str], pattern: re.Pattern[str], *, skip_bad: bool
 ) -> Listing:
-    fits, parts = match_names(pattern, files)
-    missed = [file for file, fit in zip(files, fits.tolist()) if not fit]
+    fits, parts = match_names(pattern, [shown(file) for file in files])
+    missed = [shown(file) for file, fit in zip(files, fits.tolist()) if not fit]
     reason = f"does not match labels '{pattern.pattern}'"
     if missed and (not skip_bad or not fits.any()):
         raise InputError(
@@ -255,7 +304,7 @@ def _by_stack(root: Path, files: list[str]) -> Listing:
             f"{root} holds {len(files)} images side by side and no class folders; name the part of "
             f"the file names that is the class, such as {_suggested(files[0])}"
         )
-    stems = [re.sub(r"(\.ome)?\.tiff?$", "", file, flags=re.IGNORECASE) for file in files]
+    stems = [re.sub(r"(\.ome)?\.tiff?$", "", shown(file), flags=re.IGNORECASE) for file in files]
     return Listing(
         np.array(files), np.array(stems), {}, None, (f"class = name of the stack: {listed(stems)}",)
     )
@@ -263,6 +312,7 @@ def _by_stack(root: Path, files: list[str]) -> Listing:
 
 def _suggested(file: str) -> str:
     """A --labels option that fits such a file name."""
+    file = shown(file)
     match = re.match(r"[^\W_]+?(?=[_\-. ]|\d*\.)", file)
     follows = file[match.end()] if match and match.end() < len(file) else "."
     word = match.group() if match else file.split(".")[0]

@@ -7,26 +7,35 @@ import io
 import logging
 import re
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
+from cytolens.images.allowance import PostponedError
 from cytolens.images.crops import Crop
+from cytolens.images.opening import check_file
 from cytolens.images.preparation import LARGEST_SIDE
+from cytolens.images.tiff_checks import (
+    MOST_BYTES,
+    check_header,
+    check_pages,
+    check_series,
+    companions,
+    parse_ome,
+)
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
 TIFF_ENDINGS = (".tif", ".tiff")
 ENDINGS = (".png", *TIFF_ENDINGS, ".jpg", ".jpeg", ".bmp")
-MOST_BYTES = 256 << 20  # of one decoded crop
 COLOURS = ("red", "green", "blue")
 _NAMED_CHANNELS = 8  # ImageJ calls any stack's pages channels; more than these are cells
 _RGB, _PALETTE = 2, 3  # PhotometricInterpretation, TIFF 6.0, section 8
@@ -34,6 +43,24 @@ _MICROMETRES = {"µm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "nm": 1e-3
 
 # What tifffile logs about a damaged file it also raises, and that becomes one line of ours.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+
+Take = Callable[[int], None]
+"""Claims room for so many bytes before they are decoded; see `allowance`."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a picture may be; ``take`` claims room for it before it is decoded."""
+
+    side: int = LARGEST_SIDE  # pixels
+    size: int = MOST_BYTES  # bytes when decoded
+    what: str = "a crop of one cell"
+    take: Take | None = None
+
+
+CROP = Limits()
+FIELD = Limits(65_536, 512 << 20, "a field of view")
 
 
 @dataclass(frozen=True)
@@ -46,59 +73,92 @@ class Picture:
     note: str = ""  # how it was converted
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, limits: Limits = CROP) -> Picture:
     """The crop that a file holds; pages of a TIFF are its channels.
 
     The format is recognised by the content, not by the name. Raises InputError if the file is
     empty, damaged, far too large or no image; the message leaves the file's name to the caller.
+    ``limits.take`` is asked for room before anything is decoded, and may raise PostponedError.
     """
     try:
+        size = check_file(path)
         with path.open("rb") as file:
             start = file.read(26)
             if not start:
                 raise InputError("is empty (zero bytes)")
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-                return _read_tiff(path)
-            content = start + file.read(MOST_BYTES)
-        if start[:8] == b"\x89PNG\r\n\x1a\n":
-            return _read_png(content)
-        from PIL.BmpImagePlugin import BmpImageFile
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        if start[:3] == b"\xff\xd8\xff":
-            return _read_with_pillow(JpegImageFile(io.BytesIO(content)))
-        if start[:2] == b"BM":
-            return _read_with_pillow(BmpImageFile(io.BytesIO(content)))
-    except InputError:
+                return _read_tiff(path, limits)
+            kind = next((kind for kind in _STARTS if start.startswith(kind)), None)
+            if kind is None:
+                raise InputError("is no PNG, TIFF, JPEG or BMP image")
+            if size > limits.size:
+                check_file(path, most=limits.size)
+            content = start + file.read(limits.size)
+        return read_content(content, limits)
+    except (InputError, PostponedError):
         raise
     except Exception as error:  # on damaged files decoders raise errors of many kinds
         raise unreadable(error) from None
-    raise InputError("is no PNG, TIFF, JPEG or BMP image")
+
+
+_PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
+_STARTS = (_PNG, _JPEG, _BMP)
+
+
+def read_content(content: bytes, limits: Limits = CROP) -> Picture:
+    """The crop in the bytes of a PNG, JPEG or BMP file; errors as in `read_picture`."""
+    try:
+        if content.startswith(_PNG):
+            return _read_png(content, limits)
+        from PIL.BmpImagePlugin import BmpImageFile
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        if content.startswith(_JPEG):
+            return _read_with_pillow(JpegImageFile(io.BytesIO(content)), limits)
+        if content.startswith(_BMP):
+            return _read_with_pillow(BmpImageFile(io.BytesIO(content)), limits)
+    except (InputError, PostponedError):
+        raise
+    except Exception as error:
+        raise unreadable(error) from None
+    raise InputError("is no PNG, JPEG or BMP image")
 
 
 def unreadable(error: Exception) -> InputError:
     """A decoder's complaint, on one line."""
     if isinstance(error, FileNotFoundError):
         return InputError("does not exist")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError(f"is no UTF-8 text (byte {error.start}); save it as UTF-8")
+    if isinstance(error, MemoryError):
+        return InputError("asks for more memory than there is")
     reason = re.sub(r"\s+", " ", str(error)).strip()[:120] or type(error).__name__
     return InputError(f"cannot be decoded, it is truncated or damaged ({reason})")
 
 
-def check_extent(shape: tuple[int, ...], itemsize: int) -> None:
-    """Refuses a crop (…, h, w) that is empty, or too large to be one cell, before decoding."""
+def check_extent(shape: tuple[int, ...], itemsize: int, limits: Limits = CROP) -> None:
+    """Refuses a crop (…, h, w) that is empty, or too large to be one cell, before decoding.
+
+    Asks ``limits.take`` for room for one that is neither.
+    """
     height, width = shape[-2:]
     if 0 in shape:
         raise InputError(f"has no pixels ({height} × {width})")
-    if max(height, width) > LARGEST_SIDE or int(np.prod(shape)) * itemsize > MOST_BYTES:
+    size = int(np.prod(shape, dtype=object)) * itemsize
+    if max(height, width) > limits.side or size > limits.size:
         raise InputError(
-            f"is {' × '.join(map(str, shape))} pixels large; a crop of one cell has at most "
-            f"{LARGEST_SIDE} × {LARGEST_SIDE} pixels and {MOST_BYTES >> 20} MiB"
+            f"is {' × '.join(map(str, shape))} pixels large; {limits.what} has at most "
+            f"{limits.side} × {limits.side} pixels and {limits.size >> 20} MiB"
         )
+    if limits.take is not None:
+        limits.take(size)
 
 
-def _read_png(content: bytes) -> Picture:
+def _read_png(content: bytes, limits: Limits) -> Picture:
     width, height, bits, kind = struct.unpack(">IIBB", content[16:26])  # IHDR, PNG spec. 11.2.2
-    check_extent((4, height, width), 1 + bits // 16)
+    samples = {0: 1, 2: 3, 4: 2}.get(kind, 4)  # a palette may have an alpha of its own
+    check_extent((samples, height, width), 1 + bits // 16, limits)
+    _check_chunks(content)
     from imagecodecs import png_decode
 
     image = png_decode(content)
@@ -112,8 +172,21 @@ def _read_png(content: bytes) -> Picture:
     return Picture(np.moveaxis(image, -1, 0), names, note=", ".join(notes))
 
 
-def _read_with_pillow(file: "ImageFile") -> Picture:
-    check_extent((4, file.height, file.width), 1)
+def _check_chunks(content: bytes) -> None:
+    """Refuses a PNG file whose checksums do not hold (PNG specification, section 5.3).
+
+    The library warns of them only, and goes on.
+    """
+    at = 8
+    while at + 12 <= len(content):
+        end = at + 8 + int.from_bytes(content[at : at + 4], "big")
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise InputError("is truncated or damaged: the checksum of a part is wrong")
+        at = end + 4
+
+
+def _read_with_pillow(file: "ImageFile", limits: Limits) -> Picture:
+    check_extent((4 if len(file.getbands()) > 1 else 1, file.height, file.width), 1, limits)
     wanted = "L" if file.mode in ("1", "L") else "RGB"
     image = np.asarray(file if file.mode == wanted else file.convert(wanted))
     if image.ndim == 2:
@@ -125,24 +198,38 @@ def _read_with_pillow(file: "ImageFile") -> Picture:
 def _open_tiff(path: Path) -> Any:
     import tifffile
 
-    return tifffile.TiffFile(path)
+    check_file(path)
+    tiff = tifffile.TiffFile(path)
+    try:
+        check_header(tiff, path)
+    except BaseException:
+        tiff.close()
+        raise
+    return tiff
 
 
-def _read_tiff(path: Path) -> Picture:
+def _read_tiff(path: Path, limits: Limits) -> Picture:
     with _open_tiff(path) as tiff:
+        if len(tiff.series) == 0:
+            raise InputError("is truncated or damaged: it holds no image")
         if len(tiff.series) != 1:
             raise InputError(f"holds {len(tiff.series)} images of different kinds or sizes")
         series = tiff.series[0]
         page = tiff.pages.first
-        _check_series(series.axes, series.shape, series.dtype.itemsize)
+        _check_series(series, series.axes, series.shape, limits)
+        check_series(series)
+        check_pages(series, limits.size)
         crop = _channels_first(series.asarray(), series.axes)
         names, pixel_size = _described(tiff, series.axes)
         return _as_picture(crop, page, names, pixel_size)
 
 
-def _check_series(axes: str, shape: tuple[int, ...], itemsize: int) -> None:
+def _check_series(series: Any, axes: str, shape: tuple[int, ...], limits: Limits = CROP) -> None:
+    if "Y" not in axes or "X" not in axes or series.dtype is None:
+        raise InputError(f"is no image of rows and columns (its axes are {axes})")
     further = tuple(length for axis, length in zip(axes, shape) if axis not in "YX")
-    check_extent((*further, shape[axes.index("Y")], shape[axes.index("X")]), itemsize)
+    size = series.dtype.itemsize
+    check_extent((*further, shape[axes.index("Y")], shape[axes.index("X")]), size, limits)
 
 
 def _channels_first(image: NDArray[Any], axes: str) -> Crop:
@@ -181,7 +268,7 @@ def _described(tiff: Any, axes: str) -> tuple[tuple[str, ...], float | None]:
 
 def read_ome(text: str) -> tuple[tuple[str, ...], float | None]:
     """Channel names and pixel size (µm) from OME-XML; none unless all are given."""
-    root = ElementTree.fromstring(text)
+    root = parse_ome(text)
     pixels = next((node for node in root.iter() if node.tag.endswith("}Pixels")), None)
     if pixels is None:
         return (), None
@@ -199,10 +286,10 @@ def files_of_ome(path: Path) -> list[Path]:
     try:
         with _open_tiff(path) as tiff:
             text = (tiff.ome_metadata or "") if tiff.is_ome else ""
+            named = companions(parse_ome(text), path) if text else []
     except Exception:  # a damaged file is reported when it is read
         return []
-    named = dict.fromkeys(re.findall(r'\bFileName="([^"]+)"', text))
-    return [path.with_name(name) for name in named if name != path.name]
+    return [path.with_name(name) for name in named]
 
 
 @dataclass(frozen=True)
@@ -216,7 +303,7 @@ class Pages:
 def count_pages(path: Path) -> Pages:
     """What a TIFF's header says of its pages. Raises InputError when it cannot be read."""
     try:
-        if path.stat().st_size == 0:
+        if check_file(path) == 0:
             raise InputError("is empty (zero bytes)")
         with _open_tiff(path) as tiff:
             counts = [_cells_in(series) for series in tiff.series]
@@ -243,18 +330,30 @@ def _cells_in(series: Any) -> int:
     return int(np.prod(series.shape[: _cell_axes(series)], dtype=np.int64))
 
 
-def read_pages(path: Path, pages: list[int]) -> list[Picture | InputError]:
-    """The chosen cells of a stack, in the order given, or what is wrong with each."""
+def read_pages(path: Path, pages: list[int], limits: Limits = CROP) -> list[Picture | InputError]:
+    """The chosen cells of a stack, in the order given, or what is wrong with each.
+
+    ``limits.take`` is asked for room for each; those from the first on that has none are left
+    out.
+    """
+    read: list[Picture | InputError] = []
     try:
         with _open_tiff(path) as tiff:
-            return list(_pages_of(tiff, path, pages))
+            read.extend(_pages_of(tiff, path, pages, limits))
+    except PostponedError:
+        return read
     except InputError as error:
         return [error] * len(pages)
     except Exception as error:
         return [unreadable(error)] * len(pages)
+    return read
 
 
-def _pages_of(tiff: Any, path: Path, pages: list[int]) -> Iterator[Picture | InputError]:
+def _pages_of(
+    tiff: Any, path: Path, pages: list[int], limits: Limits
+) -> Iterator[Picture | InputError]:
+    for series in tiff.series:
+        check_series(series)
     ends = list(accumulate(_cells_in(series) for series in tiff.series))
     for page in pages:
         place = next((i for i, end in enumerate(ends) if page < end), None)
@@ -266,10 +365,12 @@ def _pages_of(tiff: Any, path: Path, pages: list[int]) -> Iterator[Picture | Inp
         try:
             first = _cell_axes(series)
             axes, shape = series.axes[first:], series.shape[first:]
-            _check_series(axes, shape, series.dtype.itemsize)
+            _check_series(series, axes, shape, limits)
             crop = _channels_first(_row_of(series, path, row, tiff.byteorder), axes)
             names, pixel_size = _described(tiff, axes)
             yield _as_picture(crop, series.keyframe, names, pixel_size)
+        except PostponedError:
+            raise
         except InputError as error:
             yield error
         except Exception as error:
@@ -289,4 +390,5 @@ def _row_of(series: Any, path: Path, row: int, byteorder: str) -> NDArray[Any]:
         return stored.reshape(shape)
     each = len(series.pages) // _cells_in(series)  # pages per cell: its channels
     chosen = [series.pages[row * each + i] for i in range(each)]
+    check_pages(chosen)
     return np.stack([page.asarray() for page in chosen]).reshape(shape)

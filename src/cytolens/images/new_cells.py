@@ -9,8 +9,11 @@ from cytolens.errors import InputError
 from cytolens.images.assembly import Found
 from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import NO_LABELS, listed
+from cytolens.images.field_crops import Cutting
 from cytolens.images.folders import Listing, found_in_files, list_images
 from cytolens.images.image_files import COLOURS, ENDINGS
+from cytolens.images.isolation import isolated
+from cytolens.images.label_pairs import pair_up
 from cytolens.images.reading import find_cells
 from cytolens.images.sources import CropImages
 from cytolens.records.cells import Cells, Progress
@@ -24,6 +27,8 @@ def read_alike(
     *,
     labels: str | None = None,
     skip_bad: bool = True,
+    isolate: bool = False,
+    cutting: Cutting | None = None,
     progress: Progress | None = None,
 ) -> Cells:
     """The crops at ``path``, prepared exactly as those of ``known``; labels are optional.
@@ -33,15 +38,17 @@ def read_alike(
     crop is prepared in the same way whatever other crops come with it. Image channels are taken
     by name or, where there are as many, in order. ``labels`` as in `read_cells`; by default they
     are looked for. A cell whose label is none of the known classes has label -1, and the text is
-    covariate "label".
+    covariate "label". ``isolate`` decodes the files in a process of their own (see `isolation`);
+    ``cutting`` is how cells are cut from field images.
 
     Raises InputError where there are no crops, or other image channels than the known ones.
     """
     path = Path(path).expanduser()
     try:
-        found = _find(path, labels)
-        everything = np.arange(len(found.labels))
-        checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
+        with isolated(isolate):
+            found = _find(path, labels, cutting or Cutting())
+            everything = np.arange(len(found.labels))
+            checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be read ({error.strerror})") from None
     channels, remarks = _channels(found, len(checked.low), known, str(path))
@@ -65,25 +72,26 @@ def read_alike(
     )
 
 
-def _find(path: Path, labels: str | None) -> Found:
+def _find(path: Path, labels: str | None, cutting: Cutting) -> Found:
     """What is there, without labels where none are found."""
     if labels is None and path.is_dir() and not (path / "cells.npz").is_file():
         files, others = list_images(path)
         if not files:
             seen = f"; {others} files of other kinds are there" if others else " and is empty"
             raise InputError(f"{path} holds no images ({', '.join(ENDINGS)}){seen}")
-        return _found_side_by_side(path, files)
+        if not pair_up(files):
+            return _found_side_by_side(path, files)
     if path.is_file() and path.suffix.lower() in ENDINGS:
         try:
             return find_cells(path, NO_LABELS)  # a stack
         except InputError:
             return _found_side_by_side(path.parent, [path.name])
     try:
-        return find_cells(path, labels)
+        return find_cells(path, labels, cutting=cutting)
     except InputError:
         if labels is not None:
             raise
-        return find_cells(path, NO_LABELS)
+        return find_cells(path, NO_LABELS, cutting=cutting)
 
 
 def _found_side_by_side(root: Path, files: list[str]) -> Found:

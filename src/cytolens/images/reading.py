@@ -7,8 +7,13 @@ from cytolens.errors import InputError
 from cytolens.images import manifest
 from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
+from cytolens.images.field_crops import Cutting
+from cytolens.images.field_tables import find_in_field_table, is_field_table
 from cytolens.images.folders import find_in_folder
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
+from cytolens.images.opening import check_file
+from cytolens.images.tables import ENDINGS as TABLE_ENDINGS
+from cytolens.images.tables import SQLITE_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
 from cytolens.records.cells import Cells, Progress
 
@@ -26,9 +31,14 @@ def read_cells(
     pixel_size: float | None = None,
     skip_bad: bool = False,
     relabel: str | Path | None = None,
+    window: int | None = None,
+    blank: str = "nothing",
     progress: Progress | None = None,
 ) -> Cells:
     """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
+
+    Or cut from field images, where a table (of CellProfiler, for one) or label images beside them
+    say where cells are.
 
     Every image is read once, a few at a time, and checked; later, images are read on demand.
     ``remarks`` say how the data were understood.
@@ -52,6 +62,8 @@ def read_cells(
     relabel: a CSV with the columns ``name``, ``use`` and ``label``, such as the suspects.csv of a
         run after a person has edited it: cells to leave out, and other classes. What changes is
         listed in ``decisions``.
+
+    window, blank: how cells are cut from field images, see `field_crops.Cutting`.
 
     Raises InputError for data that cannot be used, and SettingError for unknown names.
 
@@ -78,17 +90,21 @@ def read_cells(
         progress=progress,
     )
     try:
-        found = find_cells(path, labels, skip_bad=skip_bad)
+        found = find_cells(path, labels, skip_bad=skip_bad, cutting=Cutting(window, blank))
         return make_cells(found, choices, source=str(path))
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be read ({error.strerror})") from None
 
 
-def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
+def find_cells(
+    path: Path, labels: str | None, *, skip_bad: bool = False, cutting: Cutting | None = None
+) -> Found:
     """What there is at ``path``, by its kind; nothing is decoded yet."""
     kind, place = locate(path)
     if kind == "folder":
-        return find_in_folder(place, labels, skip_bad=skip_bad)
+        return find_in_folder(place, labels, skip_bad=skip_bad, cutting=cutting)
+    if kind == "fields":
+        return find_in_field_table(place, labels, cutting or Cutting())
     if kind == "npz":
         return find_in_npz(place, labels)
     if kind == "npy":
@@ -103,7 +119,8 @@ def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Fou
 def locate(path: Path) -> tuple[str, Path]:
     """The kind of the data at ``path``, and the file or folder that is read.
 
-    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file) or "image".
+    The kind is "folder", "npz", "npy", "manifest", "fields" (a table of cells in field images),
+    "stack" (any TIFF file) or "image".
     Raises InputError if there is nothing, or nothing that can be read.
     """
     ending = path.suffix.lower()
@@ -112,13 +129,17 @@ def locate(path: Path) -> tuple[str, Path]:
     if path.is_dir():
         packed = path / "cells.npz"
         return ("npz", packed) if packed.is_file() else ("folder", path)
+    try:
+        check_file(path)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from None
     if ending in (".npz", ".npy"):
         return ending[1:], path
-    if ending in manifest.ENDINGS:
-        return "manifest", path
+    if ending in (*TABLE_ENDINGS, *SQLITE_ENDINGS):
+        return "fields" if is_field_table(path) else "manifest", path
     if ending in ENDINGS:
         return "stack" if ending in TIFF_ENDINGS else "image", path
     raise InputError(
         f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
-        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(manifest.ENDINGS)})"
+        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(TABLE_ENDINGS)})"
     )

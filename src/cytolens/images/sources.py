@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.images.crops import Crops
+from cytolens.images.crops import Crops, in_batches
 from cytolens.images.preparation import measured_masks, pad_or_crop, prepare
 from cytolens.records.cells import Cells, Index, Preparation
 
@@ -83,9 +83,8 @@ class CropImages:
         dtype = np.dtype(self.preparation.dtype)
         out = np.empty((len(positions), len(self.channels), *size), dtype=dtype)
         channels = list(self.channels)
-        for start in range(0, len(positions), self.crops.batch):
-            batch = positions[start : start + self.crops.batch]
-            for row, crop in enumerate(self.crops.load(batch), start):
+        for start, loaded in in_batches(self.crops, positions):
+            for row, crop in enumerate(loaded, start):
                 if isinstance(crop, InputError):
                     name = self.crops.name(int(positions[row]))
                     raise InputError(f"{name} {crop}; it has changed since it was checked")

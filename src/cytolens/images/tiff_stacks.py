@@ -11,8 +11,11 @@ from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels, read_sidecar
 from cytolens.images.assembly import Found
 from cytolens.images.columns import NO_LABELS, split_columns
+from cytolens.images.decoded import count_pages, read_pages
 from cytolens.images.file_crops import THREADS, FileCrops
-from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture, count_pages, read_pages
+from cytolens.images.image_files import TIFF_ENDINGS, Pages, Picture
+from cytolens.images.isolation import is_isolated
+from cytolens.images.opening import shown
 from cytolens.records.cells import Skipped
 
 CHANNEL_PAGES = 8  # up to so many pages, the same number in every file, may be unnamed channels
@@ -54,11 +57,15 @@ def expand_pages(root: Path, files: NDArray[np.str_], *, skip_bad: bool) -> Stac
     for index, pages in enumerate(counted):
         if isinstance(pages, InputError):
             if not skip_bad:
-                raise InputError(f"{files[index]} {pages}; --skip-bad leaves it out")
-            skipped.append(Skipped(str(files[index]), str(pages)))
+                raise InputError(f"{shown(str(files[index]))} {pages}; --skip-bad leaves it out")
+            skipped.append(Skipped(shown(str(files[index])), str(pages)))
             continue
         rows = np.arange(pages.n)
         cells.append(np.stack([np.full(pages.n, index), rows], axis=1))
+    if not cells:
+        raise InputError(
+            f"none of {len(files)} stacks can be read: {skipped[0].name} {skipped[0].reason}"
+        )
     table = np.concatenate(cells).astype(np.int64)
     return Stacks(
         table, (f"cell = page of a stack: {len(table)} in {len(cells)} files",), tuple(skipped)
@@ -80,7 +87,7 @@ def find_in_stack(path: Path, labels: str | None) -> Found:
     """Cells from one multi-page TIFF, labelled by a file next to it."""
     try:
         n = count_pages(path).n
-        first = read_pages(path, [0])[0]
+        first = read_pages(path, [0], isolated=is_isolated())[0]
     except InputError as error:
         raise InputError(f"{path} {error}") from None
     if n == 1:

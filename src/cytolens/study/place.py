@@ -31,6 +31,7 @@ from cytolens.embedding.novelty import (
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
 from cytolens.errors import ModelError
+from cytolens.images.field_crops import Cutting
 from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
@@ -57,12 +58,14 @@ def place(
     module: Any = None,
     trust_model: bool = False,
     device: str | None = None,
+    isolate: bool = False,
     announce: Announce | None = None,
 ) -> PlacedCells:
     """The crops ``new`` on the maps of the run ``on``; written to the folder ``out`` if given.
 
     ``new``: whatever `read_cells` reads, with or without labels, or a single image. Nothing is
-    fitted to the new cells, and the run is not changed. Raises RunError where ``on`` is not a
+    fitted to the new cells, and the run is not changed. ``isolate`` decodes the crops in a process
+    of their own, for files that are not your own making. Raises RunError where ``on`` is not a
     finished run, InputError for crops that cannot be used, ModelError for a network of your own
     that is not given as ``module`` and whose file you do not trust (``trust_model``).
     """
@@ -72,7 +75,14 @@ def place(
         cells = new
     else:
         with show("reading the new cells") as progress:
-            cells = read_alike(new, run.cells, labels=labels, progress=progress)
+            cells = read_alike(
+                new,
+                run.cells,
+                labels=labels,
+                isolate=isolate,
+                cutting=run.cutting,
+                progress=progress,
+            )
     with show("running the network") as progress:
         features, probabilities = run.features(cells, device=device, progress=progress)
     with show("placing the new cells") as progress:
@@ -107,6 +117,7 @@ class OldMaps:
     def __init__(self, run: FinishedRun) -> None:
         """Raises RunError where the run is not finished."""
         self.folder, self.settings = run.folder, run.settings
+        self.cutting = Cutting(run.settings.window, run.settings.blank)
         run.require(*_NEEDED)
         self.cells: Cells = run.cells
         self.split: Split = run["split"]

@@ -55,6 +55,16 @@ class StudySettings:
     size: int | None = _setting(
         None, CELLS, "crop size in pixels, padded or cropped, never rescaled; default: covers 95 %"
     )
+    window: int | None = _setting(
+        None,
+        CELLS,
+        "pixels cut around each cell of a field image; default: its own box and 4 px",
+    )
+    blank: str = _setting(
+        "nothing",
+        CELLS,
+        "of crops cut from fields, blank 'neighbours' or all 'surroundings', by the label images",
+    )
     intensity: str = _setting(
         "dataset", CELLS, "scale intensities per 'dataset', per 'image', or 'none'"
     )
@@ -181,6 +191,11 @@ class StudySettings:
         None, MACHINE, "CPU threads; default: one, or all cores where large enough work gains by it"
     )
     batch_size: int = _setting(256, MACHINE, "cells per forward pass")
+    isolate: bool = _setting(
+        False,
+        MACHINE,
+        "decode images and tables in a process of their own: for files that are not your own",
+    )
     quick: bool = _setting(False, MACHINE, "a first look: fewer cells, epochs, channels and steps")
 
     def __init__(self, **given: Any) -> None:
@@ -237,6 +252,7 @@ def of_held_stages(names: Iterable[str]) -> list[str]:
 
 _CHOICES = {
     "outputs": ("classes", "labels", "values", "embedding"),
+    "blank": ("nothing", "neighbours", "surroundings"),
     "intensity": ("dataset", "image", "none"),
     "reduction": ("mean", "max", "centre", "flat"),
     "methods": ("tsne", "pca", "umap", "pacmap"),
@@ -246,6 +262,7 @@ _CHOICES = {
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "size": (8, 1024),
+    "window": (4, 1024),
     "pixel_size": (1e-6, 1e6),
     "limit": (40, float("inf")),
     "epochs": (1, 10_000),

@@ -32,7 +32,7 @@ SOURCES = ("data", "own_module", "about")
 """What is no stage: the path of the cells, the user's network or None, and what a report says of
 the study as a whole (settings, versions, timings)."""
 
-FOR_SPEED = ("device", "batch_size", "threads")
+FOR_SPEED = ("device", "batch_size", "threads", "isolate")
 """Settings that change how fast a result is made, not what it is."""
 
 _PROGRESS = "progress"  # handed to every stage that asks for it

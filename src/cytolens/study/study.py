@@ -283,6 +283,7 @@ class Study(Mapping[str, Any]):
 
     def _present_content(self) -> "Content":
         from cytolens.images.content import Content, content_of, data_files
+        from cytolens.images.isolation import isolated
 
         if self._content is None:
             known = None
@@ -290,7 +291,8 @@ class Study(Mapping[str, Any]):
                 known = Content(self._known["digest"], self._known["stamp"])
             data = self._source("data")
             root = data if data.is_dir() else data.parent
-            files = data_files(data, labels=self.settings.labels)
+            with isolated(self.settings.isolate):
+                files = data_files(data, labels=self.settings.labels)
             many = len(files) > _MANY_FILES
             looking = self._announce("looking at the data") if many else nullcontext(_silent)
             with looking as progress:

@@ -32,16 +32,21 @@ def cells(
     relabel: str | None,
     limit: int | None,
     seed: int,
+    window: int | None,
+    blank: str,
+    isolate: bool,
     progress: Progress,
 ) -> Cells:
     """The crops, read and checked, as a person decided; all, or an even draw of ``limit``."""
+    from cytolens.images.isolation import isolated
     from cytolens.images.reading import read_cells
 
-    found = read_cells(
-        data, classes=classes, channels=channels, labels=labels, group=group, size=size,
-        intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
-        relabel=relabel, progress=progress,
-    )  # fmt: skip
+    with isolated(isolate):
+        found = read_cells(
+            data, classes=classes, channels=channels, labels=labels, group=group, size=size,
+            intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
+            relabel=relabel, window=window, blank=blank, progress=progress,
+        )  # fmt: skip
     if limit is None or limit >= len(found):
         return found
     drawn = f"{limit} of these {len(found)} cells were drawn, evenly from the classes"

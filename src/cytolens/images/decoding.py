@@ -1,0 +1,130 @@
+"""The process that decodes files for another one; see `isolation`.
+
+Not to be imported: it is run as ``python -m cytolens.images.decoding MEMORY``.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cytolens.errors import InputError
+from cytolens.images.image_files import (
+    CROP,
+    FIELD,
+    Picture,
+    count_pages,
+    files_of_ome,
+    read_pages,
+    read_picture,
+)
+from cytolens.images.isolation import receive, send
+from cytolens.images.tables import read_headers, read_table
+
+Answer = tuple[Any, list[NDArray[Any]]]
+
+
+def _picture(path: Path, field: bool) -> Answer:
+    return _packed([read_picture(path, FIELD if field else CROP)])
+
+
+def _pages(path: Path, pages: list[int]) -> Answer:
+    return _packed(read_pages(path, pages))
+
+
+def _packed(pictures: list[Picture | InputError]) -> Answer:
+    about = [
+        {"error": str(p)}
+        if isinstance(p, InputError)
+        else {"names": p.channel_names, "pixel_size": p.pixel_size, "note": p.note}
+        for p in pictures
+    ]
+    return about, [p.crop for p in pictures if isinstance(p, Picture)]
+
+
+def _count(path: Path) -> Answer:
+    pages = count_pages(path)
+    return [pages.n, pages.named_channels], []
+
+
+def _files(path: Path) -> Answer:
+    return [os.fsencode(file).hex() for file in files_of_ome(path)], []
+
+
+def _headers(path: Path) -> Answer:
+    return read_headers(path), []
+
+
+def _table(path: Path, names: list[str] | None, table: str) -> Answer:
+    columns, left_out = read_table(path, names, table)
+    return [list(columns), left_out], list(columns.values())
+
+
+REQUESTS: dict[str, Callable[..., Answer]] = {
+    "picture": _picture,
+    "pages": _pages,
+    "count": _count,
+    "files": _files,
+    "headers": _headers,
+    "table": _table,
+}
+
+
+def _limit(memory: int) -> None:
+    """No more memory than is left to it, and no dump of it where a decoder fails."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    for kind, most in ((resource.RLIMIT_AS, used + memory), (resource.RLIMIT_CORE, 0)):
+        _, hard = resource.getrlimit(kind)
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (limit, hard))
+
+
+def main() -> None:
+    """Answer until there are no more questions."""
+    for name in ("imagecodecs", "tifffile"):  # loaded before the first question, which is timed
+        import_module(name)
+    stdin, stdout = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr  # what a library prints is no answer
+    if Path("/proc/self/statm").exists():
+        _limit(int(sys.argv[1]))
+    send(stdout, "ready", [])
+    while True:
+        try:
+            question, _ = receive(_Whole(stdin))
+        except EOFError:
+            return
+        path = Path(os.fsdecode(bytes.fromhex(question.pop("path"))))
+        try:
+            answer, arrays = REQUESTS[question.pop("request")](path, **question)
+        except InputError as error:
+            answer, arrays = {"error": str(error)}, []
+        except MemoryError:
+            answer, arrays = {"error": "asks for more memory than there is"}, []
+        except Exception as error:  # of a kind that no reader expects: told, not raised
+            answer, arrays = {"error": f"cannot be decoded ({type(error).__name__})"}, []
+        send(stdout, answer, arrays)
+
+
+class _Whole:
+    """Reads as many bytes as asked for, or raises EOFError."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise EOFError
+        return data
+
+
+if __name__ == "__main__":
+    main()
