@@ -6,6 +6,7 @@ import { someLayers, type Tab, type Tool } from "../view/view";
 import { formatCount, formatNumber } from "../data/statistics";
 import { colourOfCell } from "../view/colouring";
 import { CellPanel, Chip } from "./cell";
+import { ServedCrop } from "./crops";
 import { FirstVisit, Help } from "./help";
 import { ImageControls } from "./look";
 import { Legend } from "./legend";
@@ -177,7 +178,7 @@ export function App({ explorer }: { explorer: Explorer }) {
             </button>
           ))}
         </div>
-        <div class="panel" role="tabpanel" id="panel" aria-labelledby={`tab-${view.tab}`}>
+        <div class="panel" key={view.tab} role="tabpanel" id="panel" aria-labelledby={`tab-${view.tab}`}>
           {view.tab === "cell" && <CellPanel explorer={explorer} />}
           {view.tab === "selection" && <SelectionPanel explorer={explorer} />}
           {view.tab === "network" && <NetworkPanel explorer={explorer} />}
@@ -192,7 +193,7 @@ export function App({ explorer }: { explorer: Explorer }) {
         </span>
         <span role="status" aria-live="polite">{explorer.busy || explorer.notice}</span>
       </footer>
-      {card && <Card explorer={explorer} hover={card} />}
+      {card && card.cell !== view.cell && <Card key={card.cell} explorer={explorer} hover={card} />}
       {help && <Help onClose={() => setHelp(false)} />}
       <FirstVisit />
     </div>
@@ -229,6 +230,14 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
         {tool("move", "Move", "m")}
         {tool("lasso", "Lasso", "l")}
         {tool("rectangle", "Rectangle", "r")}
+        {(view.tool !== "move" || view.how !== "replace") && (
+          <select aria-label="how cells join the selection" title="Shift: add, Alt: take away, both: keep the common ones" value={view.how} onChange={(event) => explorer.set({ how: event.currentTarget.value as typeof view.how }, false)}>
+            <option value="replace">anew</option>
+            <option value="add">add</option>
+            <option value="subtract">take away</option>
+            <option value="intersect">common</option>
+          </select>
+        )}
       </div>
       <label class="inline">maps{" "}
         <select aria-label="number of maps" value={String(view.layers.length)} onChange={(event) => count(Number(event.currentTarget.value))}>
@@ -271,8 +280,10 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
 
 function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
   const { cell } = hover;
-  const { view } = explorer;
+  const { view, manifest } = explorer;
   const side = 120;
+  // where its sheet is still to be made, one crop is there sooner
+  const [waiting] = useState(() => manifest.sheets !== null && !explorer.sheets?.sheet(Math.floor(cell / manifest.sheets.per)));
   const width = 150;
   const right = hover.x + 18 + width > window.innerWidth;
   const down = Math.min(hover.y - 20, window.innerHeight - side - 110);
@@ -285,7 +296,7 @@ function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
   const column = explorer.column(view.colour);
   return (
     <div class="card" role="tooltip" style={{ left: `${right ? hover.x - width - 18 : hover.x + 18}px`, top: `${Math.max(8, down)}px`, borderColor: colourOfCell(column, explorer.buckets[cell], explorer.theme) }}>
-      <Crop explorer={explorer} cell={cell} side={side} />
+      {waiting && manifest.full_crops ? <ServedCrop key={cell} explorer={explorer} cell={cell} side={side} /> : <Crop explorer={explorer} cell={cell} side={side} />}
       <p class="name">{explorer.name(cell)}</p>
       <p><Chip explorer={explorer} name={text("class")} /></p>
       {text("prediction") !== undefined && text("prediction") !== text("class") && <p>network: <Chip explorer={explorer} name={text("prediction")} /></p>}

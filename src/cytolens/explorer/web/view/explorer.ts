@@ -1,6 +1,6 @@
 // The explorer behind the panels: the view and its history, the arrays, and what follows of them.
 
-import { Arrays, post, type Source } from "../data/source";
+import { Arrays, get, post, type Source } from "../data/source";
 import type { Column, Gallery, Gate, Manifest } from "../data/manifest";
 import { Sheets } from "../data/sheets";
 import { combine, count, insidePolygon, members, type Combine, type Shape, type Step } from "../data/shapes";
@@ -76,6 +76,7 @@ export class Explorer {
       document.documentElement.dataset.drawn = String(performance.now());
       const plane = document.querySelector<HTMLElement>(`[data-view="${drawn.id}"]`);
       if (!plane) return;
+      this.readNames();
       plane.dataset.points = String(drawn.points);
       plane.dataset.drawn = String(performance.now());
       plane.dataset.frames = String(Number(plane.dataset.frames ?? 0) + 1);
@@ -84,10 +85,18 @@ export class Explorer {
     this.sendStyle();
     this.restyle();
     this.update();
-    void arrays.bytes("names").then((bytes) => {
+    if (manifest.followed) void this.followSelection();
+  }
+
+  private naming = false;
+  /** Names are read once a map stands: of a million cells they are larger than a map. */
+  private readNames(): void {
+    if (this.naming) return;
+    this.naming = true;
+    void this.arrays.bytes("names").then((bytes) => {
       this.names = new TextDecoder().decode(bytes).split("\n");
       this.tell();
-    }, () => undefined);
+    }, () => (this.naming = false));
   }
 
   // Telling the panels ------------------------------------------------------------------------
@@ -301,12 +310,12 @@ export class Explorer {
         if (this.manifest.live) this.report();
       }
       this.buckets = bucketsOf(column, values, view.range, this.manifest.n);
-      const state = stateOf(hidden, mask);
+      const state = same ? null : stateOf(hidden, mask);
       const buckets = this.buckets.slice();
       const table = tableOf(column, this.theme);
       this.raster.send(
         { type: "paint", buckets, state, table, raised: this.selected > 0 },
-        [buckets.buffer, state.buffer, table.buffer],
+        [buckets.buffer, table.buffer, ...(state ? [state.buffer] : [])],
       );
     } finally {
       clearTimeout(busy);
@@ -324,6 +333,24 @@ export class Explorer {
       this.reported = this.selected ? "some" : "";
       void post("selection", { cells: members(this.mask) }).catch(() => undefined);
     }, this.manifest.n > 100_000 ? 1500 : 300);
+  }
+  /** Select what a notebook asks for, whenever it does; until the server is gone. */
+  private async followSelection(): Promise<void> {
+    let seen = 0;
+    let failures = 0;
+    while (failures < 5) {
+      try {
+        const answer = (await (await get(`selected?after=${seen}`)).json()) as { version: number; cells: number[] | null };
+        seen = answer.version;
+        failures = 0;
+        if (!answer.cells) continue;
+        if (answer.cells.length) this.select({ kind: "cells", cells: answer.cells });
+        else this.clear();
+      } catch {
+        failures++;
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+      }
+    }
   }
   private async evaluate(steps: Step[], onwards = true): Promise<Uint8Array> {
     const known = onwards && this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
