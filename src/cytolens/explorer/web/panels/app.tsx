@@ -34,7 +34,7 @@ export function App({ explorer }: { explorer: Explorer }) {
       explorer.hovered = cell;
       clearTimeout(dwell.current);
       setCard(null);
-      if (found && manifest.sheets) explorer.sheets?.sheet(Math.floor(cell / manifest.sheets.per)); // on its way
+      if (found) explorer.fetchCrop(cell); // on its way
       explorer.tell();
       if (found) dwell.current = window.setTimeout(() => setCard(found), DWELL);
     }
@@ -283,7 +283,7 @@ function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
   const { view, manifest } = explorer;
   const side = 120;
   // where its sheet is still to be made, one crop is there sooner
-  const [waiting] = useState(() => manifest.sheets !== null && !explorer.sheets?.sheet(Math.floor(cell / manifest.sheets.per)));
+  const [waiting] = useState(() => !explorer.hasCrop(cell));
   const width = 150;
   const right = hover.x + 18 + width > window.innerWidth;
   const down = Math.min(hover.y - 20, window.innerHeight - side - 110);

@@ -32,8 +32,8 @@ export function ServedCrop({ explorer, cell, side }: { explorer: Explorer; cell:
   const { look } = explorer.view;
   const entry = explorer.manifest.sheets;
   const channels = !entry ? [] : entry.colour ? [0] : look.shown.flatMap((on, i) => (on ? [i] : []));
-  const names = channels.map((channel) => `crop/${cell}/${channel}`);
-  const read = () => Promise.all(names.map(async (name) => (await explorer.arrays.source.bytes(name)) as BlobPart));
+  const names = explorer.cropNames(cell);
+  const read = () => Promise.all(names.map((name) => explorer.arrays.bytes(name) as Promise<BlobPart>));
   const canvas = useComposed(read, channels, entry?.colour ?? false, look, names.join());
   const [height, width] = entry?.crop ?? [1, 1];
   const scale = side / Math.max(width, height);

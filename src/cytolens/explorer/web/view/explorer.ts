@@ -361,6 +361,24 @@ export class Explorer {
     return mask;
   }
 
+  /** Names of a crop at its full size, one per image channel that is shown. */
+  cropNames(cell: number): string[] {
+    const { sheets } = this.manifest;
+    const channels = !sheets ? [] : sheets.colour ? [0] : this.view.look.shown.flatMap((on, i) => (on ? [i] : []));
+    return channels.map((channel) => `crop/${cell}/${channel}`);
+  }
+  /** Whether the sheet with the cell's crop is there. */
+  hasCrop(cell: number): boolean {
+    return !this.manifest.sheets || (this.sheets?.has(Math.floor(cell / this.manifest.sheets.per)) ?? true);
+  }
+  /** Have a cell's crop on its way: one crop comes sooner than a sheet that is still to be made. */
+  fetchCrop(cell: number): void {
+    const { sheets, full_crops } = this.manifest;
+    if (!sheets || this.hasCrop(cell)) return;
+    if (full_crops) for (const name of this.cropNames(cell)) this.arrays.bytes(name).catch(() => undefined);
+    else this.sheets?.sheet(Math.floor(cell / sheets.per));
+  }
+
   // Pictures ----------------------------------------------------------------------------------
 
   gallery(name: string): { entry: Gallery; sheets: Sheets } | undefined {
