@@ -257,10 +257,32 @@ def test_dropped_cells_are_shown_on_the_maps(opened: Open, server: Server, tmp_p
     images = simulate(5, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=3).images
     np.savez(tmp_path / "tuesday.npz", images=images)
     page = opened(link(server.address, tab="new"))
-    page.set_input_files(".drop input", tmp_path / "tuesday.npz")
+    page.locator(".drop input").first.set_input_files(tmp_path / "tuesday.npz")
     page.wait_for_selector(".newcells li", timeout=30_000)
     assert page.locator(".newcells li").count() == 5
     assert page.locator(".plane").first.locator(".newcell").count() == 5
+
+
+def test_a_folder_is_dragged_onto_a_map(opened: Open, server: Server, tmp_path: Path):
+    folder = tmp_path / "tuesday"
+    (folder / "well 1").mkdir(parents=True)
+    images = simulate(3, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=4).images
+    for k, image in enumerate(images):
+        grey = np.round(image[0] * 65_535 / max(1.0, float(images.max()))).astype(np.uint16)
+        Image.fromarray(grey).save(folder / "well 1" / f"cell {k}.png")
+    (folder / "notes.txt").write_text("not a cell")
+    page = opened(server.address)
+    box = page.locator(".plane").first.bounding_box()
+    held = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        held.send(
+            "Input.dispatchDragEvent",
+            {"type": kind, "x": box["x"] + 90, "y": box["y"] + 90, "data": data},
+        )
+    page.wait_for_selector(".newcells li", timeout=30_000)
+    names = page.locator(".newcells li").all_inner_texts()
+    assert [name.split("\n")[0] for name in names] == ["cell_0.png", "cell_1.png", "cell_2.png"]
 
 
 def test_a_strip_of_pictures_stands_with_its_cell(opened: Open, tmp_path: Path):

@@ -12,7 +12,7 @@ import { ImageControls } from "./look";
 import { Legend } from "./legend";
 import { MapPanel, type Hover } from "./map";
 import { NetworkPanel } from "./network";
-import { NewCells } from "./placed";
+import { filesOf, NewCells, placeFiles } from "./placed";
 import { Crop, useExplorer } from "./parts";
 import { SelectionPanel } from "./selection";
 
@@ -52,7 +52,11 @@ export function App({ explorer }: { explorer: Explorer }) {
       event.preventDefault();
       if (explorer.manifest.live && explorer.view.tab !== "new") explorer.set({ tab: "new" }, false);
     };
-    const dropped = (event: DragEvent) => event.preventDefault();
+    const dropped = (event: DragEvent) => {
+      event.preventDefault();
+      const { live, network } = explorer.manifest;
+      if (live && network && event.dataTransfer) void filesOf(event.dataTransfer.items).then((files) => placeFiles(explorer, files));
+    };
     window.addEventListener("pointerdown", down, true);
     window.addEventListener("keydown", typed, true);
     window.addEventListener("change", changed);

@@ -39,6 +39,7 @@ export class Explorer {
   names: string[] | null = null;
   gates: Gate[];
   placed: Placed | null = null;
+  placing = ""; // how far new cells have come
   decisions = new Map<number, string | null>(); // by cell: its new class; null: set aside
   readonly sheets: Sheets | null;
   private readonly listeners = new Set<() => void>();
