@@ -179,7 +179,7 @@ class Answers:
         if selecting is None:
             return PlainTextResponse("nobody selects here but the page", 404)
         seen, deadline = _after(request), time.monotonic() + _LONGEST_WAIT
-        while selecting.version <= seen and time.monotonic() < deadline:
+        while selecting.version <= seen and time.monotonic() < deadline and not selecting.closed:
             await asyncio.sleep(0.1)
         new = selecting.version > seen
         cells = selecting.cells.tolist() if new else None

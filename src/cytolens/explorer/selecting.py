@@ -17,6 +17,7 @@ class Selecting:
         self.cells: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self.version = 0  # raised with each selection that the program asks for
         self.observers: list[Callable[[NDArray[np.int64]], None]] = []
+        self.closed = False  # no longer served: nobody waits for a selection
         self._lock = threading.Lock()
 
     def tell(self, cells: NDArray[np.int64]) -> None:

@@ -109,7 +109,7 @@ class Server:
         self._network = Network(
             run.folder.path, trust_model=trust_model, own_model=run.settings.model is not None
         )
-        self._shown = shown
+        self._shown, self._selecting = shown, selecting
         self._socket, self._folder = listen(host, port), Path()
         self.port = int(self._socket.getsockname()[1])
         self.moved = self.port != port
@@ -161,4 +161,6 @@ class Server:
 
     def stop(self) -> None:
         """End it soon; from any thread."""
+        if self._selecting is not None:
+            self._selecting.closed = True
         self._uvicorn.should_exit = True

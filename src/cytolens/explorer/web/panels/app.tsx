@@ -234,14 +234,12 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
         {tool("move", "Move", "m")}
         {tool("lasso", "Lasso", "l")}
         {tool("rectangle", "Rectangle", "r")}
-        {(view.tool !== "move" || view.how !== "replace") && (
-          <select aria-label="how cells join the selection" title="Shift: add, Alt: take away, both: keep the common ones" value={view.how} onChange={(event) => explorer.set({ how: event.currentTarget.value as typeof view.how }, false)}>
-            <option value="replace">anew</option>
-            <option value="add">add</option>
-            <option value="subtract">take away</option>
-            <option value="intersect">common</option>
-          </select>
-        )}
+        <select aria-label="how cells join the selection" title="Shift: add, Alt: take away, both: keep the common ones" value={view.how} onChange={(event) => explorer.set({ how: event.currentTarget.value as typeof view.how }, false)}>
+          <option value="replace">anew</option>
+          <option value="add">add</option>
+          <option value="subtract">take away</option>
+          <option value="intersect">common</option>
+        </select>
       </div>
       <label class="inline">maps{" "}
         <select aria-label="number of maps" value={String(view.layers.length)} onChange={(event) => count(Number(event.currentTarget.value))}>
