@@ -171,7 +171,11 @@ class Answers:
         del request
         cells = self._cells(asked)
         if self._selecting is not None:
-            await run_in_threadpool(self._selecting.tell, cells)
+            seen = asked.get("seen", 0)
+            if not isinstance(seen, int):
+                raise SettingError("'seen' is a whole number")
+            selecting = self._selecting
+            await run_in_threadpool(lambda: selecting.tell(cells, seen=seen))
 
     async def selected(self, request: Request) -> Response:
         """What the program that serves the page has selected since ``after``; waits up to 10 s."""

@@ -20,9 +20,14 @@ class Selecting:
         self.closed = False  # no longer served: nobody waits for a selection
         self._lock = threading.Lock()
 
-    def tell(self, cells: NDArray[np.int64]) -> None:
-        """The page has selected these."""
+    def tell(self, cells: NDArray[np.int64], *, seen: int | None = None) -> None:
+        """The page has selected these, when the last version that it had seen was ``seen``.
+
+        What it selected before it saw what the program asks for does not count.
+        """
         with self._lock:
+            if seen is not None and seen < self.version:
+                return
             changed = not np.array_equal(cells, self.cells)
             self.cells = cells
         if changed:

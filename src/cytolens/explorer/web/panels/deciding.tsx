@@ -74,6 +74,7 @@ function Live({ explorer, cell, layer }: { explorer: Explorer; cell: number; lay
   const key = `${cell}/${layer}`;
   const [found, setFound] = useState(known.get(key));
   const [note, setNote] = useState("");
+  const [failed, setFailed] = useState(false);
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     const before = known.get(key);
@@ -84,11 +85,13 @@ function Live({ explorer, cell, layer }: { explorer: Explorer; cell: number; lay
     let ended = false;
     const ask = async () => {
       setNote("asking the network …");
+      setFailed(false);
       try {
         ({ number } = (await (await post("explain", { cell, layer: layer || null })).json()) as { number: number });
         await follow(number, (answer) => {
           if (!here) return false;
           ended = !["waiting", "working"].includes(answer.state);
+          setFailed(ended && answer.state !== "done");
           setNote(answer.state === "cancelled" ? "Another question came first." : answer.note);
           if (answer.channels) {
             const made = answer as unknown as Explanation;
@@ -99,6 +102,7 @@ function Live({ explorer, cell, layer }: { explorer: Explorer; cell: number; lay
         });
       } catch (error) {
         ended = true;
+        setFailed(true);
         setNote(error instanceof Error ? error.message : String(error));
       }
     };
@@ -110,7 +114,7 @@ function Live({ explorer, cell, layer }: { explorer: Explorer; cell: number; lay
     };
   }, [key, turn]);
   const status = note && (
-    <p class="quiet" role="status">{note} {note.endsWith(".") && !found && <button class="plain" onClick={() => setTurn(turn + 1)}>ask again</button>}</p>
+    <p class="quiet" role="status">{note} {failed && <button class="plain" onClick={() => setTurn(turn + 1)}>ask again</button>}</p>
   );
   if (!found) return <>{status}<Ranked explorer={explorer} cell={cell} /></>;
   return (

@@ -332,19 +332,21 @@ export class Explorer {
     if (!this.selected && !this.reported) return;
     this.reporting = window.setTimeout(() => {
       this.reported = this.selected ? "some" : "";
-      void post("selection", { cells: members(this.mask) }).catch(() => undefined);
+      void post("selection", { cells: members(this.mask), seen: this.seen }).catch(() => undefined);
     }, this.manifest.n > 100_000 ? 1500 : 300);
   }
+  private seen = 0; // the last selection that a notebook asked for
   /** Select what a notebook asks for, whenever it does; until the server is gone. */
   private async followSelection(): Promise<void> {
-    let seen = 0;
     let failures = 0;
     while (failures < 5) {
       try {
-        const answer = (await (await get(`selected?after=${seen}`)).json()) as { version: number; cells: number[] | null };
-        seen = answer.version;
+        const answer = (await (await get(`selected?after=${this.seen}`)).json()) as { version: number; cells: number[] | null };
+        this.seen = answer.version;
         failures = 0;
         if (!answer.cells) continue;
+        clearTimeout(this.reporting); // what was selected before no longer counts
+        this.reported = "some";
         if (answer.cells.length) this.select({ kind: "cells", cells: answer.cells });
         else this.clear();
       } catch {
