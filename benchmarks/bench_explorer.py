@@ -1,6 +1,7 @@
 """How fast the explorer is in Debian's Chromium without a GPU, and how large its files are.
 
     python benchmarks/bench_explorer.py [--sizes 20000 50000 100000 1000000] [--out results.md]
+        [--jupyter-scatter PYTHON] [--embedding-atlas PYTHON]
 
 Cells are made: Gaussian clouds on six maps, crops of 32 × 32 px. What is measured is the page as it
 is shipped, over its own server (with made content in place of a run) and as one exported file.
@@ -8,6 +9,7 @@ Wall times are medians of several turns; CPU seconds are those of all of Chromiu
 """
 
 import argparse
+import io
 import os
 import platform
 import shutil
@@ -80,9 +82,16 @@ def stand_in(content: Content, folder: Path) -> Any:
     run = SimpleNamespace(
         folder=SimpleNamespace(path=folder), cells=cells, settings=SimpleNamespace(model="no.py")
     )
+    sheets = content.manifest["sheets"]
+    shape = (1, *sheets["crop"]) if sheets else (1, 32, 32)
+
+    def crop(cell: int) -> np.ndarray:
+        return np.random.default_rng(cell).integers(0, 255, shape, dtype=np.uint8)
+
     return SimpleNamespace(
-        content=content, run=run, mapped=np.arange(content.n), cells=cells,
-        ordered=lambda chosen, layer, away: chosen, crop=lambda cell: None,
+        content=content, run=run, mapped=np.arange(content.n),
+        cells=SimpleNamespace(**vars(cells), shape=shape), drawn=SimpleNamespace(colour=False),
+        ordered=lambda chosen, layer, away: chosen, crop=crop,
     )  # fmt: skip
 
 
@@ -296,14 +305,116 @@ def asked(browser: Browser, run: Path, rows: list[list[str]]) -> None:
     for what in ("the process still to be started", "the process ready", "again"):
         page.click("text=What does it see in these?")
         started = time.perf_counter()
+        page.wait_for_selector("html[data-answered]:not([data-answered=''])", timeout=60_000)
+        cells = time.perf_counter() - started
         page.wait_for_selector("html[data-asked]:not([data-asked=''])", timeout=60_000)
         first = time.perf_counter() - started
         page.wait_for_selector("text=Done:", timeout=60_000)
         last = time.perf_counter() - started
-        said = f"{first:.2f} s; last {last:.2f} s"
-        rows.append([f"{shown.content.n:,}", f"question to first picture, {what}", said, ""])
+        said = f"real cells {cells:.2f} s; first image {first:.2f} s; last {last:.2f} s"
+        rows.append([f"{shown.content.n:,}", f"question, {what}", said, ""])
     page.context.close()
     server.stop()
+
+
+def coloured(page: Any) -> float:
+    """The share of pixels on the left of a page that are not grey."""
+    from PIL import Image
+
+    shot = Image.open(
+        io.BytesIO(page.screenshot(clip={"x": 60, "y": 70, "width": 700, "height": 300}))
+    )
+    pixels = np.asarray(shot.convert("RGB")).astype(int)
+    return float((np.ptp(pixels, axis=2) > 40).mean())
+
+
+def drawn(page: Any, within: float = 90.0) -> float:
+    """Seconds until a page shows dots; NaN where it does not within so many."""
+    started = time.perf_counter()
+    while coloured(page) < 0.005:
+        if time.perf_counter() - started > within:
+            return float("nan")
+    return time.perf_counter() - started
+
+
+ZOOM = """async () => {
+  const wide = (a, b) => b.clientWidth - a.clientWidth;
+  const plane = [...document.querySelectorAll('canvas')].sort(wide)[0];
+  const started = performance.now();
+  let turn = 0;
+  while (performance.now() - started < 4000) {
+    turn++;
+    plane.dispatchEvent(new WheelEvent('wheel', {bubbles: true, cancelable: true,
+      deltaY: Math.floor(turn / 30) % 2 ? 40 : -40, clientX: 400, clientY: 300}));
+    await new Promise(requestAnimationFrame);
+  }
+  return turn / ((performance.now() - started) / 1000);
+}"""
+
+
+def measure_jupyter_scatter(playwright: Any, python: str, n: int, rows: list[list[str]]) -> None:
+    """The same actions in jupyter-scatter, drawn by WebGL in software."""
+    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
+    chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(__file__).parent / "peers" / "explorers.py"
+        subprocess.run([python, script, "jupyter-scatter", str(n), folder], check=True)
+        page = chromium.new_page(viewport={"width": 1280, "height": 720})
+        page.set_default_timeout(120_000)
+        before, started = cpu_seconds(os.getpid()), time.perf_counter()
+        page.goto((Path(folder) / "page.html").as_uri())
+        drawn(page)
+        took, used = time.perf_counter() - started, cpu_seconds(os.getpid()) - before
+        name = f"jupyter-scatter, {n:,}"
+        rows.append([name, "first draw, 1 map, from file://", f"{took:.2f} s", f"{used:.2f}"])
+        before = cpu_seconds(os.getpid())
+        rate = page.evaluate(ZOOM)
+        used = (cpu_seconds(os.getpid()) - before) / max(1.0, 4 * rate)
+        said = f"at most {rate:.0f} frames/s"
+        rows.append([name, "zoom, 1 map", said, f"{used:.3f} a frame"])
+        page.wait_for_timeout(2000)
+        page.evaluate("model.set('mouse_mode', 'lasso')")
+        page.wait_for_timeout(500)
+        page.mouse.move(300, 150)
+        page.mouse.down()
+        for x, y in ((700, 150), (700, 450), (300, 450), (300, 160)):
+            page.mouse.move(x, y, steps=8)
+        page.evaluate("delete document.documentElement.dataset.set_selection")
+        started = time.perf_counter()
+        page.mouse.up()
+        try:
+            page.wait_for_selector("html[data-set_selection]", state="attached", timeout=20_000)
+            said = f"{1000 * (time.perf_counter() - started):.0f} ms"
+        except Exception:
+            said = "no selection came"
+        rows.append([name, "lasso, 1 map", said, ""])
+    chromium.close()
+
+
+def measure_embedding_atlas(playwright: Any, python: str, n: int, rows: list[list[str]]) -> None:
+    """The same in embedding-atlas, as far as it draws: it needs WebGPU."""
+    flags = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
+    chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(__file__).parent / "peers" / "explorers.py"
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        server = subprocess.Popen([python, script, "embedding-atlas", str(n), folder], **quiet)
+        page = chromium.new_page(viewport={"width": 1280, "height": 720})
+        started = time.perf_counter()
+        while time.perf_counter() - started < 90:
+            try:
+                page.goto("http://localhost:18990/")
+                break
+            except Exception:
+                time.sleep(0.5)
+        started = time.perf_counter()
+        page.wait_for_timeout(15_000)
+        words = page.inner_text("body")
+        said = next((line for line in words.splitlines() if "WebGPU" in line), "it draws")
+        rows.append([f"embedding-atlas, {n:,}", "first draw", said, ""])
+        server.terminate()
+        server.wait(10)
+    chromium.close()
 
 
 def server_memory(n: int) -> float:
@@ -336,6 +447,8 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, help="a finished run, whose network is asked")
     parser.add_argument("--out", type=Path)
+    for peer in ("jupyter-scatter", "embedding-atlas"):
+        parser.add_argument(f"--{peer}", help="the Python of an environment that has it")
     given = parser.parse_args()
     rows: list[list[str]] = []
     with sync_playwright() as playwright:
@@ -347,6 +460,11 @@ def main() -> None:
             asked(browser, given.run, rows)
         version = browser.version
         browser.chromium.close()
+        for n in given.sizes:
+            if given.jupyter_scatter:
+                measure_jupyter_scatter(playwright, given.jupyter_scatter, n, rows)
+            if given.embedding_atlas and n == min(given.sizes):
+                measure_embedding_atlas(playwright, given.embedding_atlas, n, rows)
     most = max(given.sizes)
     rows.append(
         [f"{most:,}", "server's memory, all arrays read", f"{server_memory(most):.2f} GiB", ""]

@@ -39,6 +39,22 @@ def everything_of_class(code: int) -> list[dict[str, Any]]:
     return [{"how": "replace", "shape": shape}]
 
 
+def made_content(crops: np.ndarray, channels: list[str]) -> Content:
+    """Two cells, (2, C, 16, 16), on one map."""
+    content = Content("made", 2)
+    content.add_map("pca", "conv1", np.array([[0.0, 0.0], [1.0, 1.0]]))
+    content.add_category("class", np.array([0, 1]), ["a", "b"], title="class", role="class")
+    content.add_sheets(
+        lambda rows: crops[rows], crops.shape[1:], channel_names=channels, colour=False
+    )
+    content.manifest |= {
+        "classes": ["a", "b"], "class_colours": ["#0072B2", "#D55E00"], "pixel_size": None,
+        "group": None, "main_layer": "conv1",
+    }  # fmt: skip
+    content.add("names", lambda: np.frombuffer(b"one\ntwo", np.uint8))
+    return content
+
+
 @pytest.fixture(params=["server", "file"])
 def address(request: pytest.FixtureRequest, server: Server, exported: Path) -> str:
     return server.address if request.param == "server" else exported.as_uri()
@@ -209,13 +225,30 @@ def test_the_network_is_made_ready_before_it_is_asked(opened: Open, server: Serv
 def test_the_network_is_asked_about_a_selection(opened: Open, server: Server):
     page = opened(link(server.address, steps=everything_of_class(0), tab="selection"))
     page.click("text=What does it see in these?")
-    page.wait_for_selector(".ask canvas", timeout=30_000)
+    page.wait_for_selector(".ask .real .crop")  # real cells come without the network
+    page.wait_for_selector(".ask > canvas", timeout=30_000)
     page.wait_for_selector("text=Done:", timeout=30_000)
     assert page.locator(".ask .channelrow").count() == 4
 
 
+def test_any_cell_has_its_deciding_channels(opened: Open, server: Server, shown: RunContent):
+    told = {int(found.cell) for found in shown.run["modulated"].explanations}
+    cell = next(k for k, row in enumerate(shown.mapped.tolist()) if row not in told)
+    page = opened(link(server.address, cell=cell, tab="cell"))
+    page.wait_for_selector(".explained", timeout=30_000)
+    page.wait_for_function("() => !document.querySelector('.explained [role=status]')")
+    row = page.locator(".explained .channelrow").first
+    labels = [canvas.get_attribute("aria-label") for canvas in row.locator("canvas").all()]
+    assert [label.partition(" ")[0] for label in labels] == ["feature", "where", "modulated"]
+    page.select_option("[aria-label='depth at which the cell is explained']", "conv5")
+    page.wait_for_selector(".explained:has-text('Channels of conv5')", timeout=30_000)
+
+
 def test_an_export_says_that_the_network_is_not_there(opened: Open, exported: Path):
     page = opened(link(exported.as_uri(), steps=everything_of_class(0), tab="selection"))
+    picture = page.locator('.selection [aria-label^="the study\'s image of"]')
+    picture.wait_for()
+    assert "100 % of your cells are of it" in page.locator(".selection").inner_text()
     assert "The network is not in this file" in page.locator(".selection").inner_text()
     assert page.locator("text=New cells").count() == 0
 
@@ -224,26 +257,56 @@ def test_dropped_cells_are_shown_on_the_maps(opened: Open, server: Server, tmp_p
     images = simulate(5, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=3).images
     np.savez(tmp_path / "tuesday.npz", images=images)
     page = opened(link(server.address, tab="new"))
-    page.set_input_files(".drop input", tmp_path / "tuesday.npz")
+    page.locator(".drop input").first.set_input_files(tmp_path / "tuesday.npz")
     page.wait_for_selector(".newcells li", timeout=30_000)
     assert page.locator(".newcells li").count() == 5
     assert page.locator(".plane").first.locator(".newcell").count() == 5
 
 
+def test_a_folder_is_dragged_onto_a_map(opened: Open, server: Server, tmp_path: Path):
+    folder = tmp_path / "tuesday"
+    (folder / "well 1").mkdir(parents=True)
+    images = simulate(3, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=4).images
+    for k, image in enumerate(images):
+        grey = np.round(image[0] * 65_535 / max(1.0, float(images.max()))).astype(np.uint16)
+        Image.fromarray(grey).save(folder / "well 1" / f"cell {k}.png")
+    (folder / "notes.txt").write_text("not a cell")
+    page = opened(server.address)
+    box = page.locator(".plane").first.bounding_box()
+    held = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        held.send(
+            "Input.dispatchDragEvent",
+            {"type": kind, "x": box["x"] + 90, "y": box["y"] + 90, "data": data},
+        )
+    page.wait_for_selector(".newcells li", timeout=30_000)
+    names = page.locator(".newcells li").all_inner_texts()
+    assert [name.split("\n")[0] for name in names] == ["cell_0.png", "cell_1.png", "cell_2.png"]
+
+
+def test_a_strip_of_pictures_stands_with_its_cell(opened: Open, tmp_path: Path):
+    """What contrast pairs will be shown by: less, the cell, more."""
+    content = made_content(np.zeros((2, 1, 16, 16), np.uint8), ["intensity"])
+    pictures = np.stack([np.full((1, 16, 16), level, np.uint8) for level in (10, 120, 250)])
+    content.add_gallery(
+        "contrast/0", pictures, colour=False, kind="contrast", layer="conv1", targets=["channel 3"],
+        frames=["less", "the cell", "more"],
+    )  # fmt: skip
+    page = opened(link(write_export(tmp_path / "strip.html", content).as_uri(), cell=0))
+    assert page.locator(".frames figcaption").all_inner_texts() == ["less", "the cell", "more"]
+    settle(page, 300)
+    levels = page.evaluate(
+        """() => Array.from(document.querySelectorAll('.frames canvas'), (c) =>
+        c.getContext('2d').getImageData(3, 3, 1, 1).data[0])"""
+    )
+    assert levels == [10, 120, 250]
+
+
 def test_image_channels_are_chosen_tinted_and_stretched(opened: Open, tmp_path: Path):
-    content = Content("two channels", 2)
-    content.add_map("pca", "conv1", np.array([[0.0, 0.0], [1.0, 1.0]]))
-    content.add_category("class", np.array([0, 1]), ["a", "b"], title="class", role="class")
     crops = np.zeros((2, 2, 16, 16), np.uint8)
     crops[:, 0], crops[:, 1] = 100, 200
-    content.add_sheets(
-        lambda rows: crops[rows], (2, 16, 16), channel_names=["DNA", "actin"], colour=False
-    )
-    content.manifest |= {
-        "classes": ["a", "b"], "class_colours": ["#0072B2", "#D55E00"], "pixel_size": None,
-        "group": None, "main_layer": "conv1",
-    }  # fmt: skip
-    content.add("names", lambda: np.frombuffer(b"one\ntwo", np.uint8))
+    content = made_content(crops, ["DNA", "actin"])
     page = opened(link(write_export(tmp_path / "two.html", content).as_uri(), cell=0))
 
     def colour() -> list[int]:

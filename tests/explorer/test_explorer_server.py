@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cytolens.explorer.listening import listen
 from cytolens.explorer.of_run import RunContent
-from cytolens.explorer.server import Server, listen
+from cytolens.explorer.server import Server
 from cytolens.images.decisions import asked_changes
 from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
@@ -154,6 +155,55 @@ def test_what_cannot_be_asked_is_said(server: Server, shown: RunContent):
     status, words = call(server, "/ask", {"cells": [1], "layer": "no such layer"})
     assert status == 400
     assert "choose one of" in words
+
+
+def test_real_cells_answer_at_once(server: Server, shown: RunContent):
+    from cytolens.features.directions import whitened_directions
+
+    layer = shown.main_layer
+    cells = np.flatnonzero(shown.cells.labels == 0)
+    asked = {"cells": cells.tolist(), "layer": layer}
+    real = call(server, "/ask", asked)[1]["real"]
+    features = shown.features(layer)
+    reached = features @ whitened_directions(features, [cells])[0]
+    assert real["chosen"][0] == cells[reached[cells].argmax()]
+    others = np.flatnonzero(shown.cells.labels == 1)
+    assert real["elsewhere"][0] == others[reached[others].argmax()]
+    assert real["opposite"][0] == others[reached[others].argmin()]
+
+
+def test_any_cell_is_explained_as_the_study_explains_cells(server: Server, shown: RunContent):
+    from cytolens.features.modulation import explain_cell
+
+    study = shown.run["modulated"].explanations
+    told = {int(found.cell) for found in study}
+    cell = next(k for k, row in enumerate(shown.mapped.tolist()) if row not in told)
+    number = call(server, "/explain", {"cell": cell, "layer": None})[1]["number"]
+    found = wait_for(server, number)
+    assert found["state"] == "done", found["note"]
+    crop = shown.run.cells.read(shown.mapped[cell : cell + 1])[0]
+    known = explain_cell(shown.run["network"], crop, layer=study[0].layer)
+    assert found["layer"] == study[0].layer
+    assert [entry["channel"] for entry in found["channels"]] == known.channels.tolist()
+    contributions = [entry["contribution"] for entry in found["channels"]]
+    np.testing.assert_allclose(contributions, known.contributions, rtol=1e-3)
+    assert found["predicted"] == known.predicted_class
+    for entry in found["channels"]:  # of channels that the study has no image of, too
+        assert entry["image"] is not None
+        grey = Image.open(io.BytesIO(base64.b64decode(entry["map"]["channels"][0])))
+        assert grey.size == shown.cells.shape[:0:-1]
+
+
+@pytest.mark.parametrize("cell", [-1, 160, 1.5, True, "3", None, [3]])
+def test_only_cells_of_the_run_are_explained(server: Server, cell: Any):
+    assert call(server, "/explain", {"cell": cell})[0] == 400
+
+
+def test_a_depth_without_positions_explains_no_cell(server: Server):
+    number = call(server, "/explain", {"cell": 3, "layer": "logits"})[1]["number"]
+    found = wait_for(server, number)
+    assert found["state"] == "failed"
+    assert "positions" in found["note"]
 
 
 def test_dropped_cells_are_placed_on_the_maps(server: Server, shown: RunContent):

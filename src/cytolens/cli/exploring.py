@@ -45,7 +45,7 @@ def explore(
         return
     from cytolens.explorer.server import Server
 
-    server = Server(shown, host=host, port=port, trust_model=trust_model)
+    server = Server(shown, host=host, port=port, trust_model=trust_model, early=True)
     if server.moved:
         terminal.print_remark(f"port {port} is in use; {server.port} is taken instead")
     terminal.print_line(server.address)

@@ -4,30 +4,22 @@ The process is started when the page first needs it, and loads torch; the server
 question is worked on at a time: a new one takes the place of the one before.
 """
 
-import base64
 import multiprocessing
 import os
 import signal
 import threading
-from collections import ChainMap
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from cytolens.errors import CytolensError, ModelError, SettingError
 
-from cytolens.errors import CytolensError, ModelError, RunError
-from cytolens.explorer.pictures import as_bytes, png
+if TYPE_CHECKING:
+    from cytolens.explorer.answering import Answering
 
-STEPS = (4, 12, 32, 64)
-"""Steps of gradient ascent of the pictures that are shown one after another."""
-
-_FIRST_STEPS = 12  # up to which the prior is one from few cells
-_FIRST_CELLS = 150  # that it rests on
-_REST = 4096  # other cells that a selection is compared with, at most
+QUESTIONS = ("see", "explain", "place")
+"""What can be asked: the names of methods of `Answering`."""
 
 
 @dataclass
@@ -56,7 +48,7 @@ class Network:
         self._process: Any = None
         self._pipe: Connection | None = None
         self._answers: dict[int, Answer] = {}
-        self._last = 0
+        self._last, self._kind = 0, ""
 
     @property
     def allowed(self) -> bool:
@@ -87,9 +79,16 @@ class Network:
             threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
 
     def ask(self, kind: str, **question: Any) -> int:
-        """Put a question; gives its number. The one before is given up. Raises ModelError."""
+        """Put a question; gives its number. The one before is given up.
+
+        Raises ModelError where the network may not be run, SettingError where cells are to be
+        explained while new ones are still being placed.
+        """
         self.start()
         with self._lock:
+            if kind == "explain" and self._kind == "place" and self._open(self._last):
+                raise SettingError("the network is still placing new cells; ask again then.")
+            self._kind = kind
             self._end_open("cancelled")
             self._last += 1
             self._answers = {k: a for k, a in self._answers.items() if k > self._last - 20}
@@ -164,13 +163,17 @@ def _work(run: str, trusted: bool, pipe: Connection) -> None:
 
     with limited_threads(asked_threads() or 1):
         try:
-            explained: _Explained | Exception = _Explained(run, trusted)
+            from cytolens.explorer.answering import Answering
+
+            network: Answering | Exception = Answering(run, trusted)
+            if not pipe.poll():
+                network.make_ready()
         except Exception as error:
-            explained = error
-        _answer_all(explained, run, pipe)
+            network = error
+        _answer_all(network, run, pipe)
 
 
-def _answer_all(explained: "_Explained | Exception", run: str, pipe: Connection) -> None:
+def _answer_all(network: "Answering | Exception", run: str, pipe: Connection) -> None:
     """Work on one question after another until the pipe is closed."""
     waiting: list[Any] = []
     while True:
@@ -191,9 +194,10 @@ def _answer_all(explained: "_Explained | Exception", run: str, pipe: Connection)
             pipe.send((number, change))
 
         try:
-            if isinstance(explained, Exception):
-                raise explained
-            getattr(explained, kind)(say, check, **question)
+            if isinstance(network, Exception):
+                raise network
+            if kind in QUESTIONS:
+                getattr(network, kind)(say, check, **question)
         except _Stopped:
             say(state="cancelled", note="")
         except CytolensError as error:
@@ -208,160 +212,3 @@ def _without_paths(text: str, run: str) -> str:
         "…" if "/" in word.strip("'\"(),;") and word.strip("'\"(),;").startswith("/") else word
         for word in text.replace(run, "RUN").split()
     )
-
-
-class _Explained:
-    """The run with its network, in the process that may load torch."""
-
-    def __init__(self, run: str, trusted: bool) -> None:
-        import torch
-
-        from cytolens.classifier.threads import threads_for
-        from cytolens.figures.tiles import display_of_cells
-        from cytolens.study.finished_run import FinishedRun
-
-        self.run = FinishedRun(run, trust_model=trusted)
-        self.mapped: NDArray[np.int64] = self.run["mapped"]
-        self.drawn = display_of_cells(self.run.cells)
-        self.network = self.run["network"]
-        torch.set_num_threads(threads_for(self.network))
-        self.first = self._from_few_cells()
-        self.ascents: Any = None  # from as many cells as the study's: fitted with the first answer
-        self.layers = {layer.name: layer for layer in self.run.layers}
-
-    def see(
-        self,
-        say: Callable[..., None],
-        check: Callable[[], None],
-        *,
-        layer: str,
-        cells: NDArray[np.int64],
-        others: NDArray[np.int64] | None,
-    ) -> None:
-        """Pictures of what the network sees in cells at a depth, and not in the others.
-
-        The direction is from the mean of all (or of both) to the mean of ``cells``, whitened, in
-        the space of the layer's channels. Each picture is made anew, with more steps.
-        """
-        from cytolens.features.objectives import direction
-        from cytolens.features.optimisation import feature_images
-
-        say(state="working", note="comparing the cells")
-        ascents = self.ascents or self.first
-        features, members = self._compared(layer, cells, others)
-        toward = _direction(features, members)
-        check()
-        objective = direction(layer, toward, names=["the chosen cells"])
-        for steps in STEPS:
-            if ascents is self.first and steps > _FIRST_STEPS:
-                say(note="learning once what the cells of the run look like")
-                ascents = self.ascents = self.run["ascents"]
-                check()
-            say(note=f"{steps} steps")
-            ascent = replace(ascents.ascent, steps=steps)
-
-            def progress(done: int, total: int, note: str) -> None:
-                del done, total, note
-                check()
-
-            options: dict[str, Any] = {**ascents.options, "ascent": ascent}
-            made = feature_images(self.network, objective=objective, progress=progress, **options)
-            check()
-            picture = self._picture(made.images[0])
-            say(content={"picture": picture, "steps": steps, "last": STEPS[-1]})
-        say(state="done", note="")
-
-    def place(self, say: Callable[..., None], check: Callable[[], None], *, folder: str) -> None:
-        """New cells in a folder, on all maps."""
-        from cytolens.images.new_cells import read_alike
-        from cytolens.study.place import OldMaps
-
-        say(state="working", note="reading the new cells")
-        found = next(Path(folder).iterdir()) if len(list(Path(folder).iterdir())) == 1 else folder
-        cells = read_alike(found, self.run.cells, isolate=True)  # from the browser: of anyone
-        check()
-        say(note="running the network")
-        maps = OldMaps(self.run)
-        features, probabilities = maps.features(cells)
-
-        def progress(done: int, total: int, note: str) -> None:
-            say(note=f"placing at {note} ({done + 1} of {total})")
-            check()
-
-        placed = maps.place(cells, features, probabilities, progress=progress)
-        crops = as_bytes(cells.read(slice(None)), self.drawn)
-        say(
-            state="done",
-            note="",
-            content={
-                "names": [Path(name).name for name in placed.names.tolist()],
-                "predicted": probabilities.argmax(axis=1).tolist(),
-                "confidence": np.round(probabilities.max(axis=1), 4).tolist(),
-                "odd": placed.overall.odd.tolist(),
-                "depths_odd": placed.depths_odd.tolist(),
-                "places": {
-                    method: {
-                        layer: self._on_map(method, layer, where)
-                        for layer, where in by_layer.items()
-                    }
-                    for method, by_layer in placed.places.items()
-                },
-                "pictures": [self._encoded(crop) for crop in crops[:200]],
-                "remarks": list(cells.remarks),
-            },
-        )
-
-    def _from_few_cells(self) -> Any:
-        """How images are made, with a prior from few cells, which takes a second."""
-        from cytolens.study.stage import table
-
-        split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)
-        few = replace(split, train=np.sort(rng.permutation(split.train)[:_FIRST_CELLS]))
-        results: Mapping[str, Any] = ChainMap({"split": few}, self.run)  # pyright: ignore[reportArgumentType]
-        return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
-
-    def _compared(
-        self, layer: str, cells: NDArray[np.int64], others: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Features of the cells and of those that they are compared with; rows of the former."""
-        if layer not in self.layers:
-            raise RunError("there is no such layer")
-        rng = np.random.default_rng(0)
-        if others is None:
-            rest = np.arange(len(self.mapped))
-            rest = np.sort(rng.permutation(rest)[:_REST])
-        else:
-            rest = np.sort(rng.permutation(others)[:_REST])
-        chosen = np.sort(rng.permutation(cells)[:_REST])
-        used = np.union1d(chosen, rest)
-        features = self.run.activations.rows(layer, self.mapped[used])
-        if features.shape[1] != self.layers[layer].channels:
-            raise RunError("this layer has no channels; choose another depth")
-        return features, np.flatnonzero(np.isin(used, chosen))
-
-    def _picture(self, image: NDArray[np.float32]) -> dict[str, Any]:
-        crop = as_bytes(image[None], self.drawn)[0]
-        return {"channels": self._encoded(crop), "colour": self.drawn.colour}
-
-    def _encoded(self, crop: NDArray[np.uint8]) -> list[str]:
-        """A crop (C, H, W) as PNGs in base64: one in colour, or one per image channel."""
-        planes = [crop] if self.drawn.colour else [crop[c : c + 1] for c in range(len(crop))]
-        return [base64.b64encode(png(plane)).decode("ascii") for plane in planes]
-
-    def _on_map(self, method: str, layer: str, where: NDArray[np.float32]) -> list[list[float]]:
-        """Places (n, 2) in the steps of the page's map, 0…65535, and outside of it."""
-        from cytolens.explorer.content import on_square
-
-        known = self.run.maps[method][layer].coordinates
-        return np.round(on_square(where, known) * 65_535).astype(int).tolist()
-
-
-def _direction(features: NDArray[np.float32], members: NDArray[np.int64]) -> NDArray[np.float64]:
-    from cytolens.features.directions import whitened_directions
-
-    if len(members) == 0 or len(members) == len(features):
-        raise RunError("choose some of the cells, not none and not all")
-    found = whitened_directions(features, [members])
-    if not np.linalg.norm(found[0]) > 0:
-        raise RunError("at this depth these cells are like all others; choose another depth")
-    return found

@@ -6,6 +6,7 @@ Coordinates are uint16: the whole of a map on a square of 65,536 steps, first al
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,13 @@ class Content:
         """A map (N, 2); ``about`` goes into the manifest, e.g. its quality."""
         name = f"map/{method}/{layer}"
         self.manifest["maps"].setdefault(method, {})[layer] = {"array": name, **about}
-        self.add(name, lambda: quantised(coordinates))
+        self.add(name, cache(lambda: quantised(coordinates)))  # of a million cells: 4 MB, .1 s
+
+    def first_maps(self) -> list[str]:
+        """Names of the maps of the method that the page shows first."""
+        maps = self.manifest["maps"]
+        shown = maps.get("tsne") or next(iter(maps.values()), {})
+        return [entry["array"] for entry in shown.values()]
 
     def add_category(
         self,
@@ -135,7 +142,10 @@ class Content:
     ) -> None:
         """Pictures (K, C, H, W), uint8, that are shown as crops are; ``about`` says what they are.
 
-        ``colour``: the three image channels are red, green and blue.
+        ``colour``: the three image channels are red, green and blue. With ``frames`` in ``about``,
+        names such as ["less", "the cell", "more"], each target has so many pictures, one after
+        another: ``contrast/<layer>`` with ``indices`` (channels) is shown on the page of each
+        channel, ``contrast/<cell>`` in the panel of that cell.
         """
         count, channels, height, width = images.shape
         across = min(count, max(1, 2048 // width))

@@ -11,13 +11,12 @@ from scipy.stats import rankdata
 
 from cytolens.errors import choose
 from cytolens.explorer.content import Content
+from cytolens.explorer.galleries import add_galleries, estimates, numbers
 from cytolens.explorer.pictures import as_bytes
 from cytolens.figures.style import FAINT, UNTRAINED, colours
 from cytolens.figures.tiles import Display, display_of_cells
-from cytolens.numerics.estimates import Estimate
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.records.cells import Cells
-from cytolens.records.features import ChannelContext, FeatureImages
 from cytolens.records.layers import Layer
 from cytolens.store.cell_table import CellTable, observations
 from cytolens.study.export import parts
@@ -60,7 +59,7 @@ class RunContent:
         self._maps()
         self._crops()
         self._layers()
-        self._galleries()
+        add_galleries(self.content, run, self.mapped, self.drawn)
 
     def features(self, layer: str) -> NDArray[np.float32]:
         """Features (N, F) of the cells on the maps."""
@@ -101,6 +100,33 @@ class RunContent:
         auc = (ranks - n * (n + 1) / 2) / (n * m)
         first = np.argsort(-np.abs(auc - 0.5), kind="stable")[:most]
         return [{"channel": int(c), "auc": round(float(auc[c]), 4)} for c in first]
+
+    def real_cells(
+        self, cells: NDArray[np.int64], others: NDArray[np.int64] | None, layer: str, most: int = 6
+    ) -> dict[str, list[int]]:
+        """Real cells along the direction that the network is asked about, which needs no network.
+
+        The direction is that of the live image: from the mean of all (or of both) to the mean of
+        ``cells``, whitened. ``chosen``: those of the cells that lie farthest along it;
+        ``elsewhere``: the same of the others; ``opposite``: those of the others that lie least far.
+        """
+        from cytolens.features.directions import whitened_directions
+
+        features = self._read_features(choose("layer", layer, tuple(self.run.activations)))
+        rest = np.setdiff1d(np.arange(len(features)), cells) if others is None else others
+        if not len(rest) or not len(cells):
+            return {"chosen": cells[:most].tolist(), "elsewhere": [], "opposite": []}
+        rng = np.random.default_rng(0)
+        cells, rest = (np.sort(rng.permutation(part)[:_RANKED]) for part in (cells, rest))
+        both = np.concatenate([features[cells], features[rest]])
+        [toward] = whitened_directions(both, [np.arange(len(cells))])
+        reached = both.astype(np.float64) @ toward
+        first, second = reached[: len(cells)], reached[len(cells) :]
+        return {
+            "chosen": cells[np.argsort(-first, kind="stable")[:most]].tolist(),
+            "elsewhere": rest[np.argsort(-second, kind="stable")[:most]].tolist(),
+            "opposite": rest[np.argsort(second, kind="stable")[:most]].tolist(),
+        }
 
     def _read_features(self, layer: str) -> NDArray[np.float32]:
         """Features of a layer, kept until another one is asked for."""
@@ -229,12 +255,12 @@ class RunContent:
             entry: dict[str, Any] = {
                 "name": name, "kind": layer.kind, "depth": layer.depth, "shape": list(layer.shape),
                 "receptive_field": layer.receptive_field,
-                "separation": _estimates(separation.get(name, {})),
-                "complexity": _estimates(complexity.layers.get(name, {}) if complexity else {}),
+                "separation": estimates(separation.get(name, {})),
+                "complexity": estimates(complexity.layers.get(name, {}) if complexity else {}),
                 "channels": 0, "neighbours": False,
             }  # fmt: skip
             if name in ranking:
-                entry["importance"] = _numbers(ranking[name].importance)
+                entry["importance"] = numbers(ranking[name].importance)
             stored = activations.features.get(name)
             if stored is not None and layer.kind != "input":
                 width = int(stored.shape[1])
@@ -247,7 +273,8 @@ class RunContent:
             self.content.manifest["layers"].append(entry)
 
     def _add_activations(self, layer: str, width: int) -> None:
-        shown = {int(c) for c in self._contexts(layer)}
+        found = (self.held("channels") or {}).get(layer, ())
+        shown = {int(context.channel) for context in found}
 
         def column(channel: int) -> NDArray[np.float32]:
             return np.ascontiguousarray(self._read_features(layer)[:, channel])
@@ -261,132 +288,3 @@ class RunContent:
 
     def _neighbours(self, layer: str) -> NDArray[np.uint32]:
         return find_neighbours(self.features(layer), NEIGHBOURS).indices.astype(np.uint32)
-
-    def _contexts(self, layer: str) -> dict[int, ChannelContext]:
-        found = (self.held("channels") or {}).get(layer, ())
-        return {int(context.channel): context for context in found}
-
-    def _galleries(self) -> None:
-        """Feature images as pictures, and what is known of the channels that they show."""
-        features, modulated = self.held("features"), self.held("modulated")
-        channels: dict[str, dict[str, Any]] = {}
-        if features is not None:
-            for images in features.channels:
-                self._add_images("feature image", images)
-                channels[images.layer] = self._about_channels(images)
-            for kind, found in (
-                ("without a prior", features.unconstrained),
-                ("before training", features.untrained),
-            ):
-                for images in found:
-                    self._add_images(kind, images)
-            for kind, images in (("class", features.classes), ("cluster", features.clusters)):
-                if images is not None:
-                    self._add_images(kind, images)
-        if modulated is not None:
-            for images in modulated.galleries:
-                self._add_images("modulated image", images)
-            self._explanations(modulated.explanations)
-        self.content.manifest["channels"] = channels
-
-    def _add_images(self, kind: str, images: Any) -> None:
-        drawn = self.drawn
-        if not len(images.images) or images.images.shape[1] != len(drawn.limits):
-            return
-        about: dict[str, Any] = {
-            "kind": kind, "layer": images.layer, "targets": list(images.targets),
-        }  # fmt: skip
-        if isinstance(images, FeatureImages):
-            about["indices"] = [int(channel) for channel in images.channels]
-        self.content.add_gallery(
-            f"{kind}/{images.layer}", as_bytes(images.images, drawn), colour=drawn.colour, **about
-        )
-        maps = getattr(images, "activation_maps", None)
-        if kind == "feature image" and maps is not None and maps.ndim == 3 and maps[0].size > 1:
-            peak = maps.max(axis=(1, 2), keepdims=True)
-            shown = np.round(255 * maps / np.where(peak > 0, peak, 1)).astype(np.uint8)
-            about |= {"kind": "activation map"}
-            self.content.add_gallery(
-                f"activation map/{images.layer}", shown[:, None], colour=False, **about
-            )
-
-    def _about_channels(self, images: FeatureImages) -> dict[str, Any]:
-        contexts = self._contexts(images.layer)
-        place = {int(cell): at for at, cell in enumerate(self.mapped)}
-        trust = (self.held("faithfulness") or {}).get(images.layer)
-        rows: dict[str, Any] = {}
-        for at, channel in enumerate(images.channels.tolist()):
-            entry: dict[str, Any] = {
-                "reached": _number(images.activation[at]),
-                "natural": _numbers(images.natural[at]),
-                "dead": bool(images.dead[at]),
-            }
-            context = contexts.get(channel)
-            if context is not None:
-                entry |= {
-                    "importance": _number(context.importance),
-                    "ablation": _number(context.ablation),
-                    "members": [int(member) for member in context.members],
-                    "best": [place[int(c)] for c in context.best if int(c) in place],
-                    "edges": _numbers(context.edges),
-                    "histogram": [_numbers(row) for row in context.histogram],
-                    "auc": {name: _number(value) for name, value in context.auc.items()},
-                    "correlations": _estimates(dict(list(context.correlations.items())[:6])),
-                }
-            if trust is not None and channel in trust.channels:
-                row = trust.channels.tolist().index(channel)
-                entry["trust"] = {k: _number(v[row]) for k, v in trust.table.items()}
-                entry["failure"] = trust.failures[row]
-            rows[str(channel)] = entry
-        return rows
-
-    def _explanations(self, explanations: Any) -> None:
-        """Cells that the study has explained by modulated images."""
-        place = {int(cell): at for at, cell in enumerate(self.mapped)}
-        made: dict[str, Any] = {}
-        for found in explanations:
-            if int(found.cell) not in place:
-                continue
-            cell = place[int(found.cell)]
-            pictures = np.concatenate(
-                [found.image[None], found.total[None], found.modulated.images]
-            )
-            saliency = np.round(255 * np.clip(found.saliency, 0, 1)).astype(np.uint8)
-            self.content.add_gallery(
-                f"explained/{cell}", as_bytes(pictures, self.drawn), colour=self.drawn.colour,
-                kind="explained cell", layer=found.layer,
-                targets=["crop", "sum of the modulated images", *found.modulated.targets],
-            )  # fmt: skip
-            self.content.add_gallery(
-                f"saliency/{cell}", saliency[None, None], colour=False, kind="saliency",
-                layer=found.layer, targets=["where the evidence lies"],
-            )  # fmt: skip
-            made[str(cell)] = {
-                "layer": found.layer,
-                "channels": [int(channel) for channel in found.channels],
-                "contributions": _numbers(found.contributions),
-                "predicted": found.predicted_class,
-                "probability": _number(found.probability),
-            }
-        self.content.manifest["explained"] = made
-
-
-def _number(value: Any) -> float | None:
-    """A number for JSON, to six digits; None where there is none."""
-    return float(f"{float(value):.6g}") if np.isfinite(value) else None
-
-
-def _numbers(values: Any) -> list[float | None]:
-    return [_number(value) for value in np.asarray(values, dtype=np.float64).ravel()]
-
-
-def _estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
-    kept = ("value", "low", "high", "null", "untrained")
-    return {
-        name: {
-            key: _number(value)
-            for key in kept
-            if (value := getattr(estimate, key)) is not None and np.isfinite(value)
-        }
-        for name, estimate in found.items()
-    }

@@ -68,7 +68,8 @@ export interface Gallery extends TileGrid {
   count: number;
   channels: number;
   targets: string[];
-  indices?: number[];
+  indices?: number[]; // channels that the targets are
+  frames?: string[]; // of a strip: what the pictures of one target are, in their order
 }
 
 export interface ChannelFacts {
@@ -122,5 +123,6 @@ export interface Manifest {
   decisions?: [number, string | null][];
   network?: boolean; // whether the network can be asked
   live?: boolean; // whether a server answers, which can save, order and ask
+  followed?: boolean; // whether the program that serves the page selects cells, too
   full_crops?: boolean; // whether crops can be had larger than on the sheets
 }

@@ -101,6 +101,11 @@ export class Sheets {
     this.made.clear();
   }
 
+  /** Whether the sheet is there, without asking for it. */
+  has(k: number): boolean {
+    return this.made.has(k);
+  }
+
   /** The sheet, or undefined while it is on its way: `ready` is called then. */
   sheet(k: number): OffscreenCanvas | undefined {
     const found = this.made.get(k);

@@ -6,12 +6,13 @@ import { someLayers, type Tab, type Tool } from "../view/view";
 import { formatCount, formatNumber } from "../data/statistics";
 import { colourOfCell } from "../view/colouring";
 import { CellPanel, Chip } from "./cell";
+import { ServedCrop } from "./crops";
 import { FirstVisit, Help } from "./help";
 import { ImageControls } from "./look";
 import { Legend } from "./legend";
 import { MapPanel, type Hover } from "./map";
 import { NetworkPanel } from "./network";
-import { NewCells } from "./placed";
+import { filesOf, NewCells, placeFiles } from "./placed";
 import { Crop, useExplorer } from "./parts";
 import { SelectionPanel } from "./selection";
 
@@ -33,7 +34,7 @@ export function App({ explorer }: { explorer: Explorer }) {
       explorer.hovered = cell;
       clearTimeout(dwell.current);
       setCard(null);
-      if (found && manifest.sheets) explorer.sheets?.sheet(Math.floor(cell / manifest.sheets.per)); // on its way
+      if (found) explorer.fetchCrop(cell); // on its way
       explorer.tell();
       if (found) dwell.current = window.setTimeout(() => setCard(found), DWELL);
     }
@@ -51,7 +52,11 @@ export function App({ explorer }: { explorer: Explorer }) {
       event.preventDefault();
       if (explorer.manifest.live && explorer.view.tab !== "new") explorer.set({ tab: "new" }, false);
     };
-    const dropped = (event: DragEvent) => event.preventDefault();
+    const dropped = (event: DragEvent) => {
+      event.preventDefault();
+      const { live, network } = explorer.manifest;
+      if (live && network && event.dataTransfer) void filesOf(event.dataTransfer.items).then((files) => placeFiles(explorer, files));
+    };
     window.addEventListener("pointerdown", down, true);
     window.addEventListener("keydown", typed, true);
     window.addEventListener("change", changed);
@@ -177,7 +182,7 @@ export function App({ explorer }: { explorer: Explorer }) {
             </button>
           ))}
         </div>
-        <div class="panel" role="tabpanel" id="panel" aria-labelledby={`tab-${view.tab}`}>
+        <div class="panel" key={view.tab} role="tabpanel" id="panel" aria-labelledby={`tab-${view.tab}`}>
           {view.tab === "cell" && <CellPanel explorer={explorer} />}
           {view.tab === "selection" && <SelectionPanel explorer={explorer} />}
           {view.tab === "network" && <NetworkPanel explorer={explorer} />}
@@ -192,7 +197,7 @@ export function App({ explorer }: { explorer: Explorer }) {
         </span>
         <span role="status" aria-live="polite">{explorer.busy || explorer.notice}</span>
       </footer>
-      {card && <Card explorer={explorer} hover={card} />}
+      {card && card.cell !== view.cell && <Card key={card.cell} explorer={explorer} hover={card} />}
       {help && <Help onClose={() => setHelp(false)} />}
       <FirstVisit />
     </div>
@@ -229,6 +234,12 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
         {tool("move", "Move", "m")}
         {tool("lasso", "Lasso", "l")}
         {tool("rectangle", "Rectangle", "r")}
+        <select aria-label="how cells join the selection" title="Shift: add, Alt: take away, both: keep the common ones" value={view.how} onChange={(event) => explorer.set({ how: event.currentTarget.value as typeof view.how }, false)}>
+          <option value="replace">anew</option>
+          <option value="add">add</option>
+          <option value="subtract">take away</option>
+          <option value="intersect">common</option>
+        </select>
       </div>
       <label class="inline">maps{" "}
         <select aria-label="number of maps" value={String(view.layers.length)} onChange={(event) => count(Number(event.currentTarget.value))}>
@@ -271,8 +282,10 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
 
 function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
   const { cell } = hover;
-  const { view } = explorer;
+  const { view, manifest } = explorer;
   const side = 120;
+  // where its sheet is still to be made, one crop is there sooner
+  const [waiting] = useState(() => !explorer.hasCrop(cell));
   const width = 150;
   const right = hover.x + 18 + width > window.innerWidth;
   const down = Math.min(hover.y - 20, window.innerHeight - side - 110);
@@ -285,7 +298,7 @@ function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
   const column = explorer.column(view.colour);
   return (
     <div class="card" role="tooltip" style={{ left: `${right ? hover.x - width - 18 : hover.x + 18}px`, top: `${Math.max(8, down)}px`, borderColor: colourOfCell(column, explorer.buckets[cell], explorer.theme) }}>
-      <Crop explorer={explorer} cell={cell} side={side} />
+      {waiting && manifest.full_crops ? <ServedCrop key={cell} explorer={explorer} cell={cell} side={side} /> : <Crop explorer={explorer} cell={cell} side={side} />}
       <p class="name">{explorer.name(cell)}</p>
       <p><Chip explorer={explorer} name={text("class")} /></p>
       {text("prediction") !== undefined && text("prediction") !== text("class") && <p>network: <Chip explorer={explorer} name={text("prediction")} /></p>}

@@ -5,8 +5,11 @@ import type { Gate } from "../data/manifest";
 import { members } from "../data/shapes";
 import { get, post } from "../data/source";
 import type { Explorer } from "../view/explorer";
-import { ChannelRow } from "./cell";
+import { CropRow } from "./cell";
+import { ChannelRow } from "./deciding";
+import { usualLook } from "../data/sheets";
 import { useComposed } from "./crops";
+import { Picture } from "./parts";
 
 interface Answer {
   state: "waiting" | "working" | "done" | "failed" | "cancelled";
@@ -14,12 +17,24 @@ interface Answer {
   version: number;
   steps?: number;
   last?: number;
-  picture?: { channels: string[]; colour: boolean };
+  picture?: Pictured;
+}
+/** A picture as PNGs in base64: one in colour, or one per image channel. */
+export interface Pictured {
+  channels: string[];
+  colour: boolean;
+}
+interface Real {
+  chosen: number[];
+  elsewhere: number[];
+  opposite: number[];
 }
 interface Telling {
   channel: number;
   auc: number;
 }
+
+const GREY = usualLook(1);
 
 /** Follow a question until it ends. */
 export async function follow(number: number, tell: (answer: Answer & Record<string, unknown>) => boolean): Promise<void> {
@@ -35,7 +50,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
   const { manifest } = explorer;
   const [against, setAgainst] = useState("");
   const [answer, setAnswer] = useState<Answer | null>(null);
-  const [telling, setTelling] = useState<{ layer: string; channels: Telling[] } | null>(null);
+  const [telling, setTelling] = useState<{ layer: string; channels: Telling[]; real: Real } | null>(null);
   const [asked, setAsked] = useState("");
   const current = useRef(0);
   const layers = manifest.layers.filter((layer) => layer.channels > 0).map((layer) => layer.name);
@@ -47,7 +62,12 @@ export function Question({ explorer }: { explorer: Explorer }) {
     };
   }, [manifest]);
   if (!manifest.live) {
-    return <p class="quiet">The network is not in this file. The images that the study has made are under “Network”. To ask about these cells, open the run itself: cytolens explore RUN</p>;
+    return (
+      <>
+        <Precomputed explorer={explorer} />
+        <p class="quiet">The network is not in this file. All images that the study has made are under “Network”. To ask about these very cells, open the run itself: cytolens explore RUN</p>
+      </>
+    );
   }
   if (!manifest.network) {
     return <p class="quiet">This run’s network is a Python file, which is not run unless you trust it: cytolens explore RUN --trust-model</p>;
@@ -63,12 +83,14 @@ export function Question({ explorer }: { explorer: Explorer }) {
     setAnswer({ state: "waiting", note: "asking …", version: 0 });
     setTelling(null);
     document.documentElement.dataset.asked = "";
+    document.documentElement.dataset.answered = "";
     try {
       const question = { cells: members(explorer.mask), others: await others(), layer };
-      const given = (await (await post("ask", question)).json()) as { number: number; channels: Telling[] };
+      const given = (await (await post("ask", question)).json()) as { number: number; channels: Telling[]; real: Real };
       current.current = given.number;
       setAsked(`${question.cells.length.toLocaleString("en-US")} cells ${against ? `against “${against}”` : "against all"}, at ${layer}`);
-      setTelling({ layer, channels: given.channels });
+      setTelling({ layer, channels: given.channels, real: given.real });
+      document.documentElement.dataset.answered = String(Math.round(performance.now() - started));
       await follow(given.number, (next) => {
         if (current.current !== given.number) return false;
         setAnswer(next);
@@ -109,6 +131,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
         </p>
       )}
       {answer?.picture && answer.state === "done" && <p class="quiet">An image that makes the layer answer as it does to these cells rather than to the others. It shows what differs on average, not what every cell has.</p>}
+      {telling && <RealCells explorer={explorer} real={telling.real} against={against} />}
       {telling && telling.channels.length > 0 && (
         <>
           <p class="quiet">Channels that tell them apart (AUC; .5: not at all):</p>
@@ -121,13 +144,72 @@ export function Question({ explorer }: { explorer: Explorer }) {
   );
 }
 
-/** A picture that came as PNGs in base64, one per image channel. */
-export function Asked(props: { explorer: Explorer; picture: { channels: string[]; colour: boolean }; side?: number }) {
+/** The answer in real cells, which is there at once. */
+function RealCells({ explorer, real, against }: { explorer: Explorer; real: Real; against: string }) {
+  const rows: [string, number[]][] = [
+    ["Most of it, among the selected cells:", real.chosen],
+    [`Most of it, ${against ? `in “${against}”` : "elsewhere"}:`, real.elsewhere],
+    ["Least of it:", real.opposite],
+  ];
+  return (
+    <div class="real">
+      <h3>The same in real cells</h3>
+      {rows.filter(([, cells]) => cells.length).map(([text, cells]) => (
+        <div key={text}><p class="quiet">{text}</p><CropRow explorer={explorer} cells={cells} side={44} /></div>
+      ))}
+    </div>
+  );
+}
+
+/** In a file: what the study has made that is nearest to the selection. */
+function Precomputed({ explorer }: { explorer: Explorer }) {
+  const found = nearestMade(explorer);
+  if (!found) return null;
+  const { gallery, index, name, share, of } = found;
+  return (
+    <>
+      <Picture explorer={explorer} gallery={gallery} index={index} side={150} label={`the study's image of ${name}`} />
+      <p class="quiet">Made by the study, of {name}: {Math.round(100 * share)} % of your cells are of it, and they are {Math.round(100 * of)} % of it.</p>
+    </>
+  );
+}
+
+/** The class or cluster with an image of its own that shares most cells with the selection. */
+function nearestMade(explorer: Explorer): { gallery: string; index: number; name: string; share: number; of: number } | undefined {
+  const { manifest, mask, selected } = explorer;
+  let best: ReturnType<typeof nearestMade>;
+  let most = 0;
+  for (const gallery of manifest.galleries.filter((entry) => entry.kind === "class" || entry.kind === "cluster")) {
+    const key = gallery.kind === "class" ? "class" : `cluster_${gallery.layer}`;
+    const column = explorer.column(key);
+    const values = column?.kind === "category" ? explorer.values(key) : undefined;
+    if (column?.kind !== "category" || !values) continue;
+    const inside = new Uint32Array(256);
+    const all = new Uint32Array(256);
+    for (let i = 0; i < values.length; i++) {
+      all[values[i]]++;
+      inside[values[i]] += mask[i];
+    }
+    gallery.targets.forEach((target, index) => {
+      const code = column.categories.findIndex((name) => target === name || target === `cluster ${name}` || target.startsWith(`${name} - `));
+      if (code < 0 || !inside[code]) return;
+      const overlap = inside[code] / (selected + all[code] - inside[code]);
+      if (overlap <= most) return;
+      most = overlap;
+      const name = gallery.kind === "class" ? target : `${target} at ${gallery.layer}`;
+      best = { gallery: gallery.name, index, name, share: inside[code] / selected, of: inside[code] / all[code] };
+    });
+  }
+  return best;
+}
+
+/** A picture that came from the server; one that is not a crop, such as a map, is shown grey. */
+export function Asked(props: { explorer: Explorer; picture: Pictured; side?: number; label?: string }) {
   const { explorer, picture } = props;
-  const { look } = explorer.view;
+  const look = picture.colour || picture.channels.length === explorer.view.look.shown.length ? explorer.view.look : GREY;
   const shown = picture.colour ? [0] : look.shown.flatMap((on, i) => (on && i < picture.channels.length ? [i] : []));
   const read = async () => shown.map((channel) => Uint8Array.from(atob(picture.channels[channel]), (letter) => letter.charCodeAt(0)));
   const canvas = useComposed(read, shown, picture.colour, look, picture);
   const side = props.side ?? 150;
-  return <canvas ref={canvas} class="tile" role="img" aria-label="what the network sees in these cells" style={{ width: `${side}px`, height: "auto" }} />;
+  return <canvas ref={canvas} class="tile" role="img" aria-label={props.label ?? "what the network sees in these cells"} style={{ width: `${side}px`, height: "auto" }} />;
 }

@@ -5,8 +5,9 @@ import type { Explorer } from "../view/explorer";
 import { formatNumber } from "../data/statistics";
 import { seen } from "../view/colouring";
 import { STEPS } from "../raster/camera";
-import { Crop, Picture, Section } from "./parts";
+import { Crop, Section } from "./parts";
 import { FullCrop } from "./crops";
+import { Deciding } from "./deciding";
 
 export function CellPanel({ explorer }: { explorer: Explorer }) {
   const { view, manifest } = explorer;
@@ -35,7 +36,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
       <p class="sentence">
         <Chip explorer={explorer} name={facts("class")} />
         {facts("prediction") !== undefined && (
-          <> the network says <Chip explorer={explorer} name={facts("prediction")} /> with {facts("confidence")}{wrong && <b class="wrong"> (wrong)</b>}</>
+          <>; the network says <Chip explorer={explorer} name={facts("prediction")} /> with {facts("confidence")}{wrong && <b class="wrong"> (wrong)</b>}</>
         )}
       </p>
       {decision !== undefined && (
@@ -48,7 +49,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
         <Neighbours explorer={explorer} cell={cell} />
       </Section>
       <Section title="Channels that decide">
-        <Deciding explorer={explorer} cell={cell} />
+        <Deciding key={cell} explorer={explorer} cell={cell} />
       </Section>
       <Section title="Path through the maps" open={false}>
         <Path explorer={explorer} cell={cell} />
@@ -188,83 +189,5 @@ function Path({ explorer, cell }: { explorer: Explorer; cell: number }) {
         );
       })}
     </ol>
-  );
-}
-
-/** Channels with feature image, activation map and modulated image. */
-function Deciding({ explorer, cell }: { explorer: Explorer; cell: number }) {
-  const { manifest, view } = explorer;
-  const explained = manifest.explained?.[String(cell)];
-  if (explained) {
-    return (
-      <>
-        <p class="quiet">
-          The study has explained this cell: channels of {explained.layer} by what they add to {explained.predicted} (in logits).
-        </p>
-        <div class="strip">
-          <figure><Picture explorer={explorer} gallery={`explained/${cell}`} index={0} side={72} label="crop" /><figcaption>crop</figcaption></figure>
-          <figure><Picture explorer={explorer} gallery={`saliency/${cell}`} index={0} side={72} label="where the evidence lies" /><figcaption>evidence</figcaption></figure>
-          <figure><Picture explorer={explorer} gallery={`explained/${cell}`} index={1} side={72} label="sum of the modulated images" /><figcaption>sum</figcaption></figure>
-        </div>
-        {explained.channels.map((channel, index) => (
-          <ChannelRow
-            key={channel} explorer={explorer} layer={explained.layer} channel={channel}
-            note={`${explained.contributions[index] > 0 ? "+" : ""}${formatNumber(explained.contributions[index])}`}
-            own={{ gallery: `explained/${cell}`, index: index + 2 }}
-          />
-        ))}
-      </>
-    );
-  }
-  const layers = Object.keys(manifest.channels ?? {}).filter((name) => Object.keys(manifest.channels?.[name] ?? {}).length);
-  const layer = layers.includes(view.layer) ? view.layer : (layers.at(-1) ?? "");
-  const known = Object.entries(manifest.channels?.[layer] ?? {});
-  const ranked = known
-    .map(([channel, facts]) => {
-      const values = explorer.values(`activation/${layer}/${channel}`);
-      if (!values) return { channel: Number(channel), weight: facts.importance ?? 0, above: undefined };
-      let below = 0;
-      for (let i = 0; i < values.length; i++) if (values[i] < values[cell]) below++;
-      const above = below / values.length;
-      return { channel: Number(channel), weight: (facts.importance ?? 0) * above, above };
-    })
-    .sort((a, b) => b.weight - a.weight)
-    .slice(0, 4);
-  if (!layer) return <p class="quiet">The run holds no feature images.</p>;
-  return (
-    <>
-      <LayerChoice explorer={explorer} layers={layers} label="at" />
-      <p class="quiet">Channels that matter for all decisions, first those which this cell activates more than most cells do.</p>
-      {ranked.map(({ channel, above }) => (
-        <ChannelRow
-          key={channel} explorer={explorer} layer={layer} channel={channel}
-          note={above === undefined ? "…" : `more than ${Math.round(100 * above)} % of cells`}
-        />
-      ))}
-    </>
-  );
-}
-
-export function ChannelRow(props: {
-  explorer: Explorer;
-  layer: string;
-  channel: number;
-  note: string;
-  own?: { gallery: string; index: number };
-}) {
-  const { explorer, layer, channel, own } = props;
-  const index = (kind: string) => explorer.manifest.galleries.find((gallery) => gallery.name === `${kind}/${layer}`)?.indices?.indexOf(channel) ?? -1;
-  const at = index("feature image");
-  return (
-    <button class="channelrow" onClick={() => explorer.set({ tab: "network", layer, channel })} title={`open channel ${channel} of ${layer}`}>
-      {(at >= 0 || own) && <span class="strip">
-        <Picture explorer={explorer} gallery={`feature image/${layer}`} index={at} side={56} label={`feature image of channel ${channel}`} />
-        <Picture explorer={explorer} gallery={`activation map/${layer}`} index={at} side={56} label="its activation map" />
-        {own
-          ? <Picture explorer={explorer} gallery={own.gallery} index={own.index} side={56} label="modulated image for this cell" />
-          : <Picture explorer={explorer} gallery={`modulated image/${layer}`} index={at} side={56} label="modulated image" />}
-      </span>}
-      <span><b>channel {channel}</b><br /><span class="quiet">{props.note}</span></span>
-    </button>
   );
 }

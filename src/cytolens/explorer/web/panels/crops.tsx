@@ -17,7 +17,7 @@ export function FullCrop({ explorer, cell }: { explorer: Explorer; cell: number 
   return (
     <div class="fullcrop">
       {manifest.full_crops
-        ? <ServedCrop explorer={explorer} cell={cell} />
+        ? <ServedCrop key={cell} explorer={explorer} cell={cell} side={SIDE} />
         : <Crop explorer={explorer} cell={cell} side={SIDE} />}
       <p class="quiet">
         {width} × {height} px{scale ? `, ${(width * scale).toFixed(1)} µm wide` : ""}
@@ -27,20 +27,24 @@ export function FullCrop({ explorer, cell }: { explorer: Explorer; cell: number 
   );
 }
 
-function ServedCrop({ explorer, cell }: { explorer: Explorer; cell: number }) {
+/** A crop at its full size from the server, over the one from the sheet, which is often there sooner. */
+export function ServedCrop({ explorer, cell, side }: { explorer: Explorer; cell: number; side: number }) {
   const { look } = explorer.view;
   const entry = explorer.manifest.sheets;
   const channels = !entry ? [] : entry.colour ? [0] : look.shown.flatMap((on, i) => (on ? [i] : []));
-  const names = channels.map((channel) => `crop/${cell}/${channel}`);
-  const read = () => Promise.all(names.map(async (name) => (await explorer.arrays.source.bytes(name)) as BlobPart));
+  const names = explorer.cropNames(cell);
+  const read = () => Promise.all(names.map((name) => explorer.arrays.bytes(name) as Promise<BlobPart>));
   const canvas = useComposed(read, channels, entry?.colour ?? false, look, names.join());
   const [height, width] = entry?.crop ?? [1, 1];
-  const scale = SIDE / Math.max(width, height);
+  const scale = side / Math.max(width, height);
   return (
-    <canvas
-      ref={canvas} class="tile" role="img" aria-label={`crop of ${explorer.name(cell)}`}
-      style={{ width: `${width * scale}px`, height: `${height * scale}px` }}
-    />
+    <span class="stack">
+      <canvas
+        ref={canvas} class="tile" role="img" aria-label={`crop of ${explorer.name(cell)}`}
+        style={{ width: `${width * scale}px`, height: `${height * scale}px` }}
+      />
+      <Crop explorer={explorer} cell={cell} side={side} />
+    </span>
   );
 }
 

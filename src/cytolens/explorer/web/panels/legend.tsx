@@ -1,9 +1,11 @@
 // The left side: what the colours mean, and what is left out.
 
+import { useMemo } from "preact/hooks";
 import type { CategoryColumn, Column, NumberColumn } from "../data/manifest";
 import { formatCount, formatNumber, histogram } from "../data/statistics";
 import type { Explorer } from "../view/explorer";
 import { rampColour, seen, type Filter } from "../view/colouring";
+import { howOf } from "./map";
 import { RangeSlider } from "./parts";
 
 const ROLES: [string, string][] = [
@@ -101,15 +103,18 @@ function Categories({ explorer, column }: { explorer: Explorer; column: Category
   const values = explorer.values(column.key);
   const filter = explorer.view.filters.find((entry) => entry.column === column.key && entry.kind === "categories");
   const off = filter?.kind === "categories" ? filter.off : [];
-  const totals = new Uint32Array(256);
-  if (values) for (let i = 0; i < values.length; i++) totals[values[i]]++;
+  const totals = useMemo(() => {
+    const counts = new Uint32Array(256);
+    if (values) for (let i = 0; i < values.length; i++) counts[values[i]]++;
+    return counts;
+  }, [values]);
   const others = explorer.view.filters.filter((entry) => entry !== filter);
   const put = (next: number[]) =>
     explorer.set({ filters: next.length ? [...others, { kind: "categories", column: column.key, off: next }] : others });
   const all = column.categories.map((_, code) => code);
   return (
     <div class="categories">
-      <p class="quiet">Click hides or shows, double-click shows only this one, shift-click selects.</p>
+      <p class="quiet">Click hides or shows, double-click shows only this one, shift-click or “select” selects.</p>
       <ul>
         {column.categories.map((name, code) => {
           const hidden = off.includes(code);
@@ -127,6 +132,12 @@ function Categories({ explorer, column }: { explorer: Explorer; column: Category
                 <span class="name">{name}</span>
                 <span class="number">{formatCount(totals[code])}</span>
               </button>
+              <button
+                class="plain pick" aria-label={`select ${name}`} title={`select the cells of ${name}`}
+                onClick={(event) => explorer.select({ kind: "category", column: column.key, codes: [code] }, howOf(event, explorer.view.how))}
+              >
+                select
+              </button>
             </li>
           );
         })}
@@ -139,8 +150,11 @@ function Categories({ explorer, column }: { explorer: Explorer; column: Category
 function Numbers({ explorer, column }: { explorer: Explorer; column: NumberColumn }) {
   const values = explorer.values(column.key);
   const range = explorer.view.range ?? column.limits;
+  const counts = useMemo(
+    () => (values ? histogram(values, column.limits[0], column.limits[1], 40) : new Uint32Array(40)),
+    [values?.buffer, column],
+  );
   if (!values) return <p class="quiet">reading …</p>;
-  const counts = histogram(values, column.limits[0], column.limits[1], 40);
   const known = counts.reduce((sum, value) => sum + value, 0);
   const set = (next: [number, number]) => {
     const whole = next[0] <= column.limits[0] && next[1] >= column.limits[1];

@@ -16,10 +16,11 @@ export interface Hover {
   y: number;
 }
 
-export function howOf(event: { shiftKey: boolean; altKey: boolean; ctrlKey: boolean; metaKey: boolean }): Combine {
+/** How cells join those that are selected: by the keys held, else as the bar says. */
+export function howOf(event: { shiftKey: boolean; altKey: boolean; ctrlKey: boolean; metaKey: boolean }, usual: Combine): Combine {
   if (event.shiftKey && event.altKey) return "intersect";
   if (event.shiftKey) return "add";
-  return event.altKey ? "subtract" : "replace";
+  return event.altKey ? "subtract" : usual;
 }
 
 export function MapPanel(props: {
@@ -176,9 +177,9 @@ export function MapPanel(props: {
         const [mx, my] = toMap(current(), size[0], size[1], path[i], path[i + 1]);
         points.push(Math.round(mx), Math.round(my));
       }
-      explorer.select({ kind: "polygon", method: view.method, layer, points }, howOf(event));
+      explorer.select({ kind: "polygon", method: view.method, layer, points }, howOf(event, view.how));
     } else if (!grip.moved) {
-      const how = howOf(event);
+      const how = howOf(event, view.how);
       void pick(x, y).then((cell) => {
         if (cell < 0) {
           if (how === "replace" && grip.tool !== "move") explorer.clear();
@@ -239,7 +240,7 @@ export function MapPanel(props: {
         </select>
         {kept !== undefined && (
           <span class="quiet" title="recall@10: of the ten nearest cells in the layer, the share that are among the ten nearest on the map">
-            keeps {formatNumber(Math.round(100 * kept))} %
+            keeps {formatNumber(Math.round(100 * kept))} % of neighbours
           </span>
         )}
         {camera !== WHOLE && (camera.zoom !== 1 || camera.x !== WHOLE.x || camera.y !== WHOLE.y) && (

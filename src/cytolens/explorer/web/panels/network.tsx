@@ -5,7 +5,7 @@ import type { Layer } from "../data/manifest";
 import { formatCount, formatNumber } from "../data/statistics";
 import { seen } from "../view/colouring";
 import { CropRow } from "./cell";
-import { DepthCurve, Picture, Section } from "./parts";
+import { DepthCurve, Frames, Picture, Section } from "./parts";
 
 const MEASURES: Record<string, string> = {
   probe_accuracy: "Separation: accuracy of a linear probe",
@@ -71,7 +71,7 @@ export function NetworkPanel({ explorer }: { explorer: Explorer }) {
 }
 
 function LayerPage({ explorer, layer }: { explorer: Explorer; layer: Layer }) {
-  const galleries = explorer.manifest.galleries.filter((gallery) => gallery.layer === layer.name && !gallery.kind.startsWith("explained") && gallery.kind !== "saliency");
+  const galleries = explorer.manifest.galleries.filter((gallery) => gallery.layer === layer.name && !gallery.kind.startsWith("explained") && !["saliency", "active"].includes(gallery.kind) && !gallery.frames);
   const kinds = ["feature image", "modulated image", "activation map", "class", "cluster", "without a prior", "before training"];
   galleries.sort((a, b) => kinds.indexOf(a.kind) - kinds.indexOf(b.kind));
   const titles: Record<string, string> = {
@@ -149,6 +149,7 @@ function ChannelPage({ explorer, layer, channel }: { explorer: Explorer; layer: 
           ) : null,
         )}
       </div>
+      <Frames explorer={explorer} kind="contrast pair" gallery={`contrast/${layer}`} index={at("contrast")} side={92} />
       {at("feature image") < 0 && <p class="quiet">The run holds no feature image of this channel{facts === undefined && entry?.importance ? "; it matters less than others, or is a near-duplicate of one" : ""}.</p>}
       <div class="row">
         <button disabled={coloured || !explorer.arrays.source.has(key)} onClick={() => explorer.set({ colour: key, range: null })}>{coloured ? "The maps show it" : "Colour the maps by it"}</button>

@@ -58,6 +58,29 @@ export function Picture(props: { explorer: Explorer; gallery: string; index: num
   return <Tile sheets={found.sheets} k={0} place={props.index} side={props.side} label={props.label} />;
 }
 
+/**
+ * A strip of several pictures of one target, such as less | the cell | more: a gallery with
+ * `frames`, in which the pictures of a target follow one another. Nothing where there is none.
+ */
+export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
+  const found = props.explorer.gallery(props.gallery);
+  const frames = found?.entry.frames ?? [];
+  if (!found || props.index < 0 || (props.index + 1) * frames.length > found.entry.count) return null;
+  return (
+    <div class="frames">
+      <h3>{props.kind}</h3>
+      <div class="strip">
+        {frames.map((name, k) => (
+          <figure key={name}>
+            <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.kind}: ${name}`} />
+            <figcaption>{name}</figcaption>
+          </figure>
+        ))}
+      </div>
+    </div>
+  );
+}
+
 export function Section(props: { title: string; open?: boolean; children: ComponentChildren }) {
   return (
     <details class="section" open={props.open ?? true}>

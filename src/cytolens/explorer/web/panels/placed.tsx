@@ -7,13 +7,13 @@ import type { Explorer, Placed } from "../view/explorer";
 import { Asked, follow } from "./ask";
 import { Chip } from "./cell";
 
-/** All files of a drop, those in folders too. */
-async function filesOf(items: DataTransferItemList): Promise<File[]> {
+/** All files of a drop, those in folders too, in the order of their paths. */
+export async function filesOf(items: DataTransferItemList): Promise<File[]> {
   const entries = [...items].map((item) => item.webkitGetAsEntry()).filter((entry): entry is FileSystemEntry => entry !== null);
-  const found: File[] = [];
+  const found: [string, File][] = [];
   const walk = async (entry: FileSystemEntry): Promise<void> => {
     if (entry.isFile) {
-      found.push(await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject)));
+      found.push([entry.fullPath, await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject))]);
     } else {
       const reader = (entry as FileSystemDirectoryEntry).createReader();
       for (;;) {
@@ -24,10 +24,18 @@ async function filesOf(items: DataTransferItemList): Promise<File[]> {
     }
   };
   for (const entry of entries) await walk(entry);
-  return found;
+  return found.sort((a, b) => (a[0] < b[0] ? -1 : 1)).map(([, file]) => file);
 }
 
-export async function placeFiles(explorer: Explorer, files: File[], tell: (text: string) => void): Promise<void> {
+const TAKEN = /\.(npz|npy|tiff?|png|jpe?g|bmp)$/i; // what the server takes
+
+export async function placeFiles(explorer: Explorer, given: File[]): Promise<void> {
+  const files = given.filter((file) => TAKEN.test(file.name)); // a folder has other files, too
+  const tell = (text: string) => {
+    explorer.placing = text;
+    explorer.tell();
+  };
+  if (!files.length) return tell("None of that is an image, a stack or an .npz file.");
   try {
     const { batch } = (await (await post("new/start", {})).json()) as { batch: string };
     for (const [index, file] of files.entries()) {
@@ -49,11 +57,11 @@ export async function placeFiles(explorer: Explorer, files: File[], tell: (text:
 }
 
 export function NewCells({ explorer }: { explorer: Explorer }) {
-  const [note, setNote] = useState("");
   const [over, setOver] = useState(false);
-  const { placed } = explorer;
-  const take = (files: File[]) => {
-    if (files.length) void placeFiles(explorer, files, setNote);
+  const { placed, placing } = explorer;
+  const take = (event: { currentTarget: HTMLInputElement }) => {
+    const files = [...(event.currentTarget.files ?? [])];
+    if (files.length) void placeFiles(explorer, files);
   };
   if (!explorer.manifest.network) {
     return <p class="quiet">Placing new cells runs this run’s network, a Python file, which is not run unless you trust it: cytolens explore RUN --trust-model</p>;
@@ -62,21 +70,21 @@ export function NewCells({ explorer }: { explorer: Explorer }) {
     <div class="new">
       <div
         class={over ? "drop over" : "drop"}
-        onDragOver={(event) => { event.preventDefault(); setOver(true); }}
+        onDragOver={() => setOver(true)}
         onDragLeave={() => setOver(false)}
-        onDrop={(event) => {
-          event.preventDefault();
-          setOver(false);
-          if (event.dataTransfer) void filesOf(event.dataTransfer.items).then(take);
-        }}
+        onDrop={() => setOver(false)}
       >
-        <p>Drop crops here that the run has not seen: images, a folder of them, or an .npz file.</p>
+        <p>Drop crops anywhere on the page that the run has not seen: images, a folder of them, or an .npz file.</p>
         <label class="button">
           Choose files
-          <input type="file" multiple onChange={(event) => take([...(event.currentTarget.files ?? [])])} />
+          <input type="file" multiple onChange={take} />
+        </label>{" "}
+        <label class="button">
+          Choose a folder
+          <input type="file" multiple {...{ webkitdirectory: true }} onChange={take} />
         </label>
       </div>
-      {note && <p role="status" class="quiet">{note}</p>}
+      {placing && <p role="status" class="quiet">{placing}</p>}
       {placed && (
         <>
           <h2>{placed.names.length} new cells</h2>

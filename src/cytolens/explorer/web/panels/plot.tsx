@@ -60,7 +60,7 @@ export function Plot({ explorer }: { explorer: Explorer }) {
           cy.limits[0] + (1 - (path[i + 1] - 2) / (HEIGHT - 5)) * (cy.limits[1] - cy.limits[0]),
         );
       }
-      explorer.select({ kind: "gate", x, y, points }, howOf(event));
+      explorer.select({ kind: "gate", x, y, points }, howOf(event, explorer.view.how));
     }
     setPath(null);
   };

@@ -131,6 +131,15 @@ export function drawDots(
   return drawn;
 }
 
+/** The same picture in other colours: each pixel has that of the dot that owns it. */
+export function colourOwned(plane: Plane, paint: Uint32Array, background: number): void {
+  const { pixels, owners } = plane;
+  for (let at = 0; at < pixels.length; at++) {
+    const owner = owners[at];
+    pixels[at] = owner ? paint[owner - 1] : background;
+  }
+}
+
 /** Squares of the density, px: about as wide as the space that a point has. */
 export function densityCell(n: number, width: number, height: number, zoom: number, ratio: number): number {
   const spacing = Math.sqrt((width * height) / Math.max(n, 1)) * Math.min(Math.sqrt(zoom), 4);

@@ -4,7 +4,7 @@ import type { Camera } from "./camera";
 import { Sheets, tileAt, type Look } from "../data/sheets";
 import type { Sheets as SheetsEntry } from "../data/manifest";
 import {
-  cut, densityCell, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
+  colourOwned, cut, densityCell, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
   type Plane, type Points,
 } from "./draw";
 import { HIDDEN, SELECTED, type FromWorker, type Style, type ToWorker, type ViewState } from "./messages";
@@ -16,6 +16,8 @@ interface View {
   plane: Plane;
   image: ImageData;
   pickable: boolean;
+  points: number; // in the picture
+  owned: number; // the arrangement that its owners were drawn from; 0: none
   from?: { points: Points; camera: Camera; started: number }; // while it passes to another map
 }
 
@@ -28,6 +30,8 @@ const scope = self as unknown as {
 let order: Uint32Array = new Uint32Array(0);
 let paint: Uint32Array = new Uint32Array(0); // in drawing order; 0: hidden
 let raised: Uint8Array | null = null; // in drawing order; 1: selected
+let state: Uint8Array = new Uint8Array(0); // in drawing order: hidden, selected
+let arrangement = 1; // raised when cells are hidden, shown or selected: another cell may lie on top
 let style: Style = { mode: "dots", thumbs: "auto", background: 0xffffffff, size: 1 };
 let look: Look | null = null;
 let sheets: Sheets | null = null;
@@ -97,10 +101,25 @@ function draw(id: number, view: View): void {
       ? drawDensity(view.plane, points, paint, frame, densityCell(order.length, width, height, seen.zoom, ratio))
       : drawDots(view.plane, points, paint, raised, frame);
   view.pickable = !moving || style.mode === "density";
+  view.owned = !moving && style.mode === "dots" ? arrangement : 0;
+  show(id, view, points, seen, drawn, started);
+}
+
+function show(id: number, view: View, points: Points, seen: Camera, drawn: number, started: number): void {
   cut(view.plane, new Uint32Array(view.image.data.buffer));
   view.context.putImageData(view.image, 0, 0);
   const thumbnails = style.mode === "dots" && style.thumbs !== "off" ? drawThumbnails(view, points, seen) : 0;
+  view.points = drawn;
   say({ type: "drawn", id, milliseconds: performance.now() - started, points: drawn, thumbnails });
+}
+
+/** Other colours for what is in the picture already: a pass over pixels, not over points. */
+function recolour(id: number, view: View): void {
+  const points = maps.get(view.state.map);
+  if (!points || view.from || view.owned !== arrangement || style.mode !== "dots") return redraw(id);
+  const started = performance.now();
+  colourOwned(view.plane, paint, style.background);
+  show(id, view, points, view.state.camera, view.points, started);
 }
 
 function drawThumbnails(view: View, points: Points, camera: Camera): number {
@@ -161,6 +180,13 @@ function cameraBetween(from: Camera, to: Camera, t: number): Camera {
   };
 }
 
+/** What is known of each cell, in the order in which cells are drawn. */
+function inOrder(byCell: Uint8Array): Uint8Array {
+  const out = new Uint8Array(order.length);
+  for (let k = 0; k < out.length; k++) out[k] = byCell[order[k]];
+  return out;
+}
+
 function css(colour: number): string {
   return `rgb(${colour & 255} ${(colour >> 8) & 255} ${(colour >> 16) & 255})`;
 }
@@ -180,7 +206,7 @@ function setView(id: number, canvas: OffscreenCanvas | undefined, state: ViewSta
     canvas.width = state.width;
     canvas.height = state.height;
     views.set(id, {
-      canvas, context, state, pickable: false,
+      canvas, context, state, pickable: false, points: 0, owned: 0,
       plane: makePlane(state.width, state.height),
       image: new ImageData(Math.max(1, state.width), Math.max(1, state.height)),
     });
@@ -191,6 +217,7 @@ function setView(id: number, canvas: OffscreenCanvas | undefined, state: ViewSta
     }
     known.state = state;
     known.pickable = false;
+    known.owned = 0;
   }
   redraw(id);
 }
@@ -227,19 +254,23 @@ scope.onmessage = ({ data: message }) => {
     case "paint": {
       const n = order.length;
       if (paint.length !== n) paint = new Uint32Array(n);
-      raised = message.raised ? new Uint8Array(n) : null;
-      for (let k = 0; k < n; k++) {
-        const cell = order[k];
-        const state = message.state[cell];
-        const faint = raised && !(state & SELECTED);
-        paint[k] = state & HIDDEN ? 0 : message.table[message.buckets[cell] + (faint ? 256 : 0)];
-        if (raised && state & SELECTED) raised[k] = 1;
+      if (message.state) {
+        arrangement++;
+        state = inOrder(message.state);
+        raised = message.raised ? state.map((bits) => (bits & SELECTED ? 1 : 0)) : null;
       }
-      redraw();
+      const { buckets, table } = message;
+      for (let k = 0; k < n; k++) {
+        const bits = state[k];
+        const faint = raised !== null && !(bits & SELECTED);
+        paint[k] = bits & HIDDEN ? 0 : table[buckets[order[k]] + (faint ? 256 : 0)];
+      }
+      for (const [id, view] of views) recolour(id, view);
       break;
     }
     case "style":
       style = message.style;
+      for (const view of views.values()) view.owned = 0; // the ground or the dots are others
       redraw();
       break;
     case "look":

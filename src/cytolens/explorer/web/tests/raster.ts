@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { toMap, toScreen, WHOLE, zoomAt } from "../raster/camera";
-import { drawDots, makePlane, pick, placeThumbnails, shuffledOrder } from "../raster/draw";
+import { colourOwned, drawDots, makePlane, pick, placeThumbnails, shuffledOrder } from "../raster/draw";
 
 const points = { x: Uint16Array.from([0, 32768, 65535]), y: Uint16Array.from([0, 32768, 65535]) };
 const frame = { camera: WHOLE, diameter: 5, background: 0xffffffff, owners: true };
@@ -26,6 +26,19 @@ test("hidden dots are neither drawn nor picked, selected ones lie on top", () =>
   assert.equal(pick(plane, x, y, 3), 1);
   drawDots(plane, same, Uint32Array.from([0, 2]), Uint8Array.from([1, 0]), frame);
   assert.equal(pick(plane, x, y, 3), 2);
+});
+
+test("other colours on the same dots are the picture that drawing them anew gives", () => {
+  const n = 400;
+  const some = { x: Uint16Array.from({ length: n }, (_, k) => (k * 7919) % 65536), y: Uint16Array.from({ length: n }, (_, k) => (k * 104729) % 65536) };
+  const raised = Uint8Array.from({ length: n }, (_, k) => (k % 3 ? 0 : 1));
+  const paint = (by: number) => Uint32Array.from({ length: n }, (_, k) => (k % 5 ? 0xff000000 + k * by : 0));
+  const recoloured = makePlane(120, 90);
+  const anew = makePlane(120, 90);
+  drawDots(recoloured, some, paint(3), raised, frame);
+  colourOwned(recoloured, paint(11), frame.background);
+  drawDots(anew, some, paint(11), raised, frame);
+  assert.deepEqual(recoloured.pixels, anew.pixels);
 });
 
 test("dots outside of the picture touch nothing", () => {

@@ -1,6 +1,6 @@
 // The explorer behind the panels: the view and its history, the arrays, and what follows of them.
 
-import { Arrays, post, type Source } from "../data/source";
+import { Arrays, get, post, type Source } from "../data/source";
 import type { Column, Gallery, Gate, Manifest } from "../data/manifest";
 import { Sheets } from "../data/sheets";
 import { combine, count, insidePolygon, members, type Combine, type Shape, type Step } from "../data/shapes";
@@ -39,6 +39,7 @@ export class Explorer {
   names: string[] | null = null;
   gates: Gate[];
   placed: Placed | null = null;
+  placing = ""; // how far new cells have come
   decisions = new Map<number, string | null>(); // by cell: its new class; null: set aside
   readonly sheets: Sheets | null;
   private readonly listeners = new Set<() => void>();
@@ -76,6 +77,7 @@ export class Explorer {
       document.documentElement.dataset.drawn = String(performance.now());
       const plane = document.querySelector<HTMLElement>(`[data-view="${drawn.id}"]`);
       if (!plane) return;
+      this.readNames();
       plane.dataset.points = String(drawn.points);
       plane.dataset.drawn = String(performance.now());
       plane.dataset.frames = String(Number(plane.dataset.frames ?? 0) + 1);
@@ -84,10 +86,18 @@ export class Explorer {
     this.sendStyle();
     this.restyle();
     this.update();
-    void arrays.bytes("names").then((bytes) => {
+    if (manifest.followed) void this.followSelection();
+  }
+
+  private naming = false;
+  /** Names are read once a map stands: of a million cells they are larger than a map. */
+  private readNames(): void {
+    if (this.naming) return;
+    this.naming = true;
+    void this.arrays.bytes("names").then((bytes) => {
       this.names = new TextDecoder().decode(bytes).split("\n");
       this.tell();
-    }, () => undefined);
+    }, () => (this.naming = false));
   }
 
   // Telling the panels ------------------------------------------------------------------------
@@ -301,12 +311,12 @@ export class Explorer {
         if (this.manifest.live) this.report();
       }
       this.buckets = bucketsOf(column, values, view.range, this.manifest.n);
-      const state = stateOf(hidden, mask);
+      const state = same ? null : stateOf(hidden, mask);
       const buckets = this.buckets.slice();
       const table = tableOf(column, this.theme);
       this.raster.send(
         { type: "paint", buckets, state, table, raised: this.selected > 0 },
-        [buckets.buffer, state.buffer, table.buffer],
+        [buckets.buffer, table.buffer, ...(state ? [state.buffer] : [])],
       );
     } finally {
       clearTimeout(busy);
@@ -322,8 +332,28 @@ export class Explorer {
     if (!this.selected && !this.reported) return;
     this.reporting = window.setTimeout(() => {
       this.reported = this.selected ? "some" : "";
-      void post("selection", { cells: members(this.mask) }).catch(() => undefined);
+      void post("selection", { cells: members(this.mask), seen: this.seen }).catch(() => undefined);
     }, this.manifest.n > 100_000 ? 1500 : 300);
+  }
+  private seen = 0; // the last selection that a notebook asked for
+  /** Select what a notebook asks for, whenever it does; until the server is gone. */
+  private async followSelection(): Promise<void> {
+    let failures = 0;
+    while (failures < 5) {
+      try {
+        const answer = (await (await get(`selected?after=${this.seen}`)).json()) as { version: number; cells: number[] | null };
+        this.seen = answer.version;
+        failures = 0;
+        if (!answer.cells) continue;
+        clearTimeout(this.reporting); // what was selected before no longer counts
+        this.reported = "some";
+        if (answer.cells.length) this.select({ kind: "cells", cells: answer.cells });
+        else this.clear();
+      } catch {
+        failures++;
+        await new Promise((resolve) => setTimeout(resolve, 2000));
+      }
+    }
   }
   private async evaluate(steps: Step[], onwards = true): Promise<Uint8Array> {
     const known = onwards && this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
@@ -332,6 +362,24 @@ export class Explorer {
       combine(step.how, mask, await this.inside(step.shape));
     }
     return mask;
+  }
+
+  /** Names of a crop at its full size, one per image channel that is shown. */
+  cropNames(cell: number): string[] {
+    const { sheets } = this.manifest;
+    const channels = !sheets ? [] : sheets.colour ? [0] : this.view.look.shown.flatMap((on, i) => (on ? [i] : []));
+    return channels.map((channel) => `crop/${cell}/${channel}`);
+  }
+  /** Whether the sheet with the cell's crop is there. */
+  hasCrop(cell: number): boolean {
+    return !this.manifest.sheets || (this.sheets?.has(Math.floor(cell / this.manifest.sheets.per)) ?? true);
+  }
+  /** Have a cell's crop on its way: one crop comes sooner than a sheet that is still to be made. */
+  fetchCrop(cell: number): void {
+    const { sheets, full_crops } = this.manifest;
+    if (!sheets || this.hasCrop(cell)) return;
+    if (full_crops) for (const name of this.cropNames(cell)) this.arrays.bytes(name).catch(() => undefined);
+    else this.sheets?.sheet(Math.floor(cell / sheets.per));
   }
 
   // Pictures ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import { usualLook, type Look } from "../data/sheets";
 import type { Manifest } from "../data/manifest";
-import type { Step } from "../data/shapes";
+import type { Combine, Step } from "../data/shapes";
 import type { Camera } from "../raster/camera";
 import type { Mode, Thumbs } from "../raster/messages";
 import type { Filter } from "./colouring";
@@ -23,6 +23,7 @@ export interface View {
   size: number;
   look: Look;
   tool: Tool;
+  how: Combine; // how cells join those that are selected, where no key says it
   tab: Tab;
   cell: number; // the one in the panel; -1: none
   layer: string; // for neighbours and for the network
@@ -63,6 +64,7 @@ export function firstView(manifest: Manifest, count: number): View {
     size: 1,
     look: usualLook(manifest.sheets?.channels.length ?? 1),
     tool: "move",
+    how: "replace",
     tab: "cell",
     cell: -1,
     layer: main,
@@ -74,7 +76,7 @@ export function firstView(manifest: Manifest, count: number): View {
 export function toHash(view: View, first: View): string {
   const changed: Record<string, unknown> = {};
   for (const key of Object.keys(view) as (keyof View)[]) {
-    if (key !== "tool" && JSON.stringify(view[key]) !== JSON.stringify(first[key])) changed[key] = view[key];
+    if (key !== "tool" && key !== "how" && JSON.stringify(view[key]) !== JSON.stringify(first[key])) changed[key] = view[key];
   }
   if (!Object.keys(changed).length) return "";
   const text = JSON.stringify(changed, (_, value: unknown) =>

@@ -1,0 +1,169 @@
+"""Pictures of a finished run for the page: feature images, modulated ones, cells explained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.explorer.content import Content
+from cytolens.explorer.pictures import as_bytes
+from cytolens.figures.tiles import Display
+from cytolens.numerics.estimates import Estimate
+from cytolens.records.features import ChannelContext, FeatureImages
+from cytolens.study.finished_run import FinishedRun
+
+
+def add_galleries(
+    content: Content, run: FinishedRun, mapped: NDArray[np.int64], drawn: Display
+) -> None:
+    """Add all pictures that the run holds, and what is known of the channels that they show.
+
+    mapped: the cells on the maps (N,), as places in the run.
+    """
+    _Galleries(content, run, mapped, drawn).add()
+
+
+class _Galleries:
+    def __init__(
+        self, content: Content, run: FinishedRun, mapped: NDArray[np.int64], drawn: Display
+    ) -> None:
+        self._content, self._run, self._mapped, self._drawn = content, run, mapped, drawn
+
+    def _held(self, stage: str) -> Any:
+        return self._run[stage] if self._run.folder.has(stage) else None
+
+    def add(self) -> None:
+        features, modulated = self._held("features"), self._held("modulated")
+        channels: dict[str, dict[str, Any]] = {}
+        if features is not None:
+            for images in features.channels:
+                self._add_images("feature image", images)
+                channels[images.layer] = self._about_channels(images)
+            for kind, found in (
+                ("without a prior", features.unconstrained),
+                ("before training", features.untrained),
+            ):
+                for images in found:
+                    self._add_images(kind, images)
+            for kind, images in (("class", features.classes), ("cluster", features.clusters)):
+                if images is not None:
+                    self._add_images(kind, images)
+        if modulated is not None:
+            for images in modulated.galleries:
+                self._add_images("modulated image", images)
+            self._explanations(modulated.explanations)
+        self._content.manifest["channels"] = channels
+
+    def _add_images(self, kind: str, images: Any) -> None:
+        drawn = self._drawn
+        if not len(images.images) or images.images.shape[1] != len(drawn.limits):
+            return
+        about: dict[str, Any] = {
+            "kind": kind, "layer": images.layer, "targets": list(images.targets),
+        }  # fmt: skip
+        if isinstance(images, FeatureImages):
+            about["indices"] = [int(channel) for channel in images.channels]
+        self._content.add_gallery(
+            f"{kind}/{images.layer}", as_bytes(images.images, drawn), colour=drawn.colour, **about
+        )
+        maps = getattr(images, "activation_maps", None)
+        if kind == "feature image" and maps is not None and maps.ndim == 3 and maps[0].size > 1:
+            peak = maps.max(axis=(1, 2), keepdims=True)
+            shown = np.round(255 * maps / np.where(peak > 0, peak, 1)).astype(np.uint8)
+            about |= {"kind": "activation map"}
+            self._content.add_gallery(
+                f"activation map/{images.layer}", shown[:, None], colour=False, **about
+            )
+
+    def _about_channels(self, images: FeatureImages) -> dict[str, Any]:
+        contexts = self._contexts(images.layer)
+        place = {int(cell): at for at, cell in enumerate(self._mapped)}
+        trust = (self._held("faithfulness") or {}).get(images.layer)
+        rows: dict[str, Any] = {}
+        for at, channel in enumerate(images.channels.tolist()):
+            entry: dict[str, Any] = {
+                "reached": number(images.activation[at]),
+                "natural": numbers(images.natural[at]),
+                "dead": bool(images.dead[at]),
+            }
+            context = contexts.get(channel)
+            if context is not None:
+                entry |= {
+                    "importance": number(context.importance),
+                    "ablation": number(context.ablation),
+                    "members": [int(member) for member in context.members],
+                    "best": [place[int(c)] for c in context.best if int(c) in place],
+                    "edges": numbers(context.edges),
+                    "histogram": [numbers(row) for row in context.histogram],
+                    "auc": {name: number(value) for name, value in context.auc.items()},
+                    "correlations": estimates(dict(list(context.correlations.items())[:6])),
+                }
+            if trust is not None and channel in trust.channels:
+                row = trust.channels.tolist().index(channel)
+                entry["trust"] = {k: number(v[row]) for k, v in trust.table.items()}
+                entry["failure"] = trust.failures[row]
+            rows[str(channel)] = entry
+        return rows
+
+    def _explanations(self, explanations: Any) -> None:
+        """Cells that the study has explained by modulated images."""
+        place = {int(cell): at for at, cell in enumerate(self._mapped)}
+        made: dict[str, Any] = {}
+        for found in explanations:
+            if int(found.cell) not in place:
+                continue
+            cell = place[int(found.cell)]
+            pictures = np.concatenate(
+                [found.image[None], found.total[None], found.modulated.images]
+            )
+            saliency = np.round(255 * np.clip(found.saliency, 0, 1)).astype(np.uint8)
+            self._content.add_gallery(
+                f"explained/{cell}", as_bytes(pictures, self._drawn), colour=self._drawn.colour,
+                kind="explained cell", layer=found.layer,
+                targets=["crop", "sum of the modulated images", *found.modulated.targets],
+            )  # fmt: skip
+            self._content.add_gallery(
+                f"saliency/{cell}", saliency[None, None], colour=False, kind="saliency",
+                layer=found.layer, targets=["where the evidence lies"],
+            )  # fmt: skip
+            gain = np.round(255 * np.clip(found.modulated.gain, 0, 1)).astype(np.uint8)
+            self._content.add_gallery(
+                f"active/{cell}", gain[:, None], colour=False, kind="active",
+                layer=found.layer, targets=list(found.modulated.targets),
+            )  # fmt: skip
+            made[str(cell)] = {
+                "layer": found.layer,
+                "channels": [int(channel) for channel in found.channels],
+                "contributions": numbers(found.contributions),
+                "predicted": found.predicted_class,
+                "probability": number(found.probability),
+            }
+        self._content.manifest["explained"] = made
+
+    def _contexts(self, layer: str) -> dict[int, ChannelContext]:
+        found = (self._held("channels") or {}).get(layer, ())
+        return {int(context.channel): context for context in found}
+
+
+def number(value: Any) -> float | None:
+    """A number for JSON, to six digits; None where there is none."""
+    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+
+
+def numbers(values: Any) -> list[float | None]:
+    """Numbers for JSON, as `number`."""
+    return [number(value) for value in np.asarray(values, dtype=np.float64).ravel()]
+
+
+def estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
+    """Estimates by name, for JSON: what each has of value, interval and comparisons."""
+    kept = ("value", "low", "high", "null", "untrained")
+    return {
+        name: {
+            key: number(value)
+            for key in kept
+            if (value := getattr(estimate, key)) is not None and np.isfinite(value)
+        }
+        for name, estimate in found.items()
+    }
