@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cytolens.features.ascent import Ascent as Ascent
     from cytolens.features.atlas import make_atlas as make_atlas
     from cytolens.features.complexity import measure_complexity as measure_complexity
+    from cytolens.features.contrast.pairs import contrast_pairs as contrast_pairs
     from cytolens.features.faithfulness import measure_faithfulness as measure_faithfulness
     from cytolens.features.faithfulness import prepare_yardstick as prepare_yardstick
     from cytolens.features.modulation import explain_cell as explain_cell
@@ -80,6 +81,7 @@ _HOMES = {
     "measure_similarity": "separation.similarity",
     "Ascent": "features.ascent",
     "feature_images": "features.optimisation",
+    "contrast_pairs": "features.contrast.pairs",
     "objectives": "features.objectives",
     "fit_prior": "features.priors",
     "make_atlas": "features.atlas",
@@ -108,6 +110,7 @@ __all__ = [
     "capture",
     "cells_from_arrays",
     "cluster",
+    "contrast_pairs",
     "describe_clusters",
     "embed",
     "evaluate",

@@ -54,6 +54,7 @@ class Prior:
     texture_mean: NDArray[np.float32]  # (F,)
     texture_deviation: NDArray[np.float32]  # (F,)
     amplitude: NDArray[np.float32]  # (C, H, W // 2 + 1), root mean square over cells
+    rows: NDArray[np.int64]  # (n,), of the cells that were given
 
     def named(self, kind: str) -> "Prior":
         """The same cells with another kind of prior; nothing is fitted anew."""
@@ -61,7 +62,9 @@ class Prior:
 
     def of(self, index: NDArray[np.int64]) -> "Prior":
         """The prior with only the chosen cells to start from and to be held to."""
-        return replace(self, crops=self.crops[index], texture=self.texture[index])
+        return replace(
+            self, crops=self.crops[index], texture=self.texture[index], rows=self.rows[index]
+        )
 
     @property
     def starts_from_cells(self) -> bool:
@@ -143,6 +146,7 @@ def fit_prior(
         texture_mean=mean,
         texture_deviation=deviation,
         amplitude=np.sqrt(spectra / len(crops)).astype(np.float32),
+        rows=chosen.astype(np.int64),
     )
 
 

@@ -1,0 +1,76 @@
+"""Real cells that differ along the axis of a target and in little else."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.numerics.alignment import ORIENTATIONS, turned
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+TAIL = 0.1  # of the training cells: less is at or below the 10th percentile, more above the 90th
+_MOST_IN_TAIL = 300  # cells of each tail that are compared with all of the other
+
+
+def goals_of(scores: Floats) -> Floats:
+    """(2,), the 10th and the 90th percentile of the target."""
+    return np.quantile(scores, [TAIL, 1 - TAIL])
+
+
+def clearest_pairs(
+    points: Floats, scores: Floats, slope: Floats, *, most: int, rng: np.random.Generator
+) -> tuple[Rows, Rows, Floats]:
+    """Rows of less and of more (k,), and the cosine of the axis with all differences so far, (k,).
+
+    Pairs are of a cell of the lowest decile of ``scores`` (n,) and one of the highest; each cell is
+    in one pair at most. The first is the pair whose difference in ``points`` (n, F) lies most along
+    ``slope`` (F,); then always that with which the mean of the differences lies most along it: what
+    the pairs differ in by accident cancels, and what they have in common stays.
+    """
+    length = float(np.linalg.norm(slope))
+    low, high = goals_of(scores)
+    if length == 0 or low == high:
+        nobody = np.zeros(0, dtype=np.int64)
+        return nobody, nobody, np.zeros(0)
+    less, more = (_some(np.flatnonzero(one), rng) for one in (scores <= low, scores >= high))
+    count = min(most, len(less), len(more))
+    axis = slope / length
+    total = np.zeros(points.shape[1])
+    below, above = (points[some] @ axis for some in (less, more))
+    own = [np.square(points[some]).sum(1) for some in (more, less)]
+    whole = own[0][:, None] + own[1][None] - 2 * points[more] @ points[less].T  # squared lengths
+    chosen: list[tuple[int, int]] = []
+    cosines: list[float] = []
+    for _ in range(count):
+        ahead = above[:, None] - below[None] + total @ axis
+        turned_by = (points[more] @ total)[:, None] - (points[less] @ total)[None]
+        squared = whole + 2 * turned_by + total @ total
+        cosine = ahead / np.sqrt(np.maximum(squared, 1e-12))
+        if chosen:
+            used = np.array(chosen)
+            cosine[used[:, 0]] = cosine[:, used[:, 1]] = -np.inf
+        place = divmod(int(cosine.argmax()), len(less))
+        chosen.append(place)
+        cosines.append(float(cosine[place]))
+        total = total + points[more[place[0]]] - points[less[place[1]]]
+    first, second = np.array(chosen, dtype=np.int64).reshape(-1, 2).T
+    return less[second], more[first], np.array(cosines)
+
+
+def _some(rows: Rows, rng: np.random.Generator) -> Rows:
+    if len(rows) <= _MOST_IN_TAIL:
+        return rows
+    return np.sort(rng.choice(rows, _MOST_IN_TAIL, replace=False))
+
+
+def turned_like(pictures: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each picture (n, C, H, W) in that of its eight orientations most like its other.
+
+    By correlation of pixels. Pictures that are not square stay as they are.
+    """
+    if pictures.shape[-1] != pictures.shape[-2] or not len(pictures):
+        return pictures
+    views = np.stack([turned(pictures, *way) for way in ORIENTATIONS])
+    wanted = others - others.mean(axis=(1, 2, 3), keepdims=True)
+    alike = (views * wanted).sum(axis=(2, 3, 4))  # all views of a picture have the same variance
+    return views[alike.argmax(axis=0), np.arange(len(pictures))]

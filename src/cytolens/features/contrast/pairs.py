@@ -1,0 +1,248 @@
+"""Contrast pairs: real cells alike in all but a target, and one cell edited to less and to more."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cytolens.activations.layers import find_layers
+from cytolens.classifier.model import Classifier
+from cytolens.features.contrast.axis import Floats, explained
+from cytolens.features.contrast.edited import edit_cells
+from cytolens.features.contrast.editing import Filling, Images
+from cytolens.features.contrast.judging import Judge, train_judges
+from cytolens.features.contrast.matching import clearest_pairs, goals_of, turned_like
+from cytolens.features.contrast.naming import name_shifts
+from cytolens.features.contrast.questions import Questions, Rows, ask
+from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subject
+from cytolens.features.contrast.targets import class_targets, find_target
+from cytolens.features.priors import fit_prior
+from cytolens.images.preparation import prepared_background
+from cytolens.numerics.estimates import Estimate, bootstrap, generator, mean_of
+from cytolens.numerics.intervals import AT_MOST_ONE
+from cytolens.properties.measurement import measure_cells
+from cytolens.records.cells import Cells, Progress, Split
+from cytolens.records.contrast import ContrastPairs, Contrasts, Edits, Target
+
+SHOWN = 9  # pairs of real cells, as many as best cells that they are compared with
+_NAMED_FROM = 40  # pairs that shifts of properties are measured in, at most
+_DRAWS = 10  # of permuted scores, and of random directions
+_KNOWN = 1000  # training cells that pairs are drawn from
+_SERIES = 3  # targets, the first, that get a series
+
+
+def contrast_pairs(
+    model: Classifier,
+    cells: Cells,
+    targets: Sequence[str | Target] | None = None,
+    *,
+    split: Split,
+    judges: int = 0,
+    properties: Mapping[str, NDArray[np.floating]] | None = None,
+    rng: int = 0,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> Contrasts:
+    """Cells with less and with more of what a network looks for, that are alike otherwise.
+
+    ``targets``: a class, a channel as "layer/number", or a Target (`contrast.targets`); by default
+    each class against the others. Pairs are of at most 1,000 training cells of ``split``; what they
+    show is judged on its other cells (see `records.ContrastPairs`). With ``judges`` so many other
+    networks are trained, each on another part of the training cells, and held-out cells are edited
+    and judged by them. ``properties`` (N,) of the cells are measured where they are not given; they
+    name what differs.
+
+    The same ``rng`` gives the same pairs. Raises SettingError for a target that is not there,
+    InputError with fewer than 40 training or held-out cells.
+    """
+    layers = find_layers(model.network, model.input_shape)
+    wanted = [
+        find_target(target, layers, model.class_names) if isinstance(target, str) else target
+        for target in targets or ()
+    ] or list(class_targets(layers[-1], model.class_names))
+    held_out = np.sort(np.concatenate([split.validation, split.test]))
+    paper = prepared_background(cells.preparation)
+    prior = fit_prior(cells.subset(split.train), background=paper, n_cells=_KNOWN, rng=rng)
+    known = split.train[prior.rows]
+    if properties is None:
+        rows = np.union1d(known, held_out)
+        properties = {}
+        for name, values in measure_cells(cells.subset(rows))[0].items():
+            properties[name] = np.full(len(cells), np.nan)
+            properties[name][rows] = values
+    subject = prepare_subject(
+        model,
+        [layer for layer in layers if layer.name in {target.layer for target in wanted}],
+        cells,
+        prior=prior,
+        known=known,
+        held_out=held_out,
+        properties={name: values.astype(np.float64) for name, values in properties.items()},
+        rng=rng,
+    )
+    trained = ()
+    if judges:
+        trained = train_judges(
+            cells, split, count=judges, known=prior.crops, held_out=subject.asked, seed=rng,
+            device=device, progress=progress,
+        )  # fmt: skip
+    return make_pairs(subject, wanted, judges=trained, test=split.test, seed=rng, progress=progress)
+
+
+def make_pairs(
+    subject: Subject,
+    targets: Sequence[Target],
+    *,
+    judges: Sequence[Judge] = (),
+    test: Rows | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Contrasts:
+    """The contrast pairs of each target; cells are edited only where there are ``judges``.
+
+    ``test``: rows of the cells that may be edited, of groups that judges have not seen.
+    """
+    filling = Filling(subject.prior, rng=generator(seed)) if judges else None
+    made: list[ContrastPairs] = []
+    for number, target in enumerate(targets):
+        if progress is not None:
+            progress(number, len(targets), target.name)
+        rng = np.random.default_rng([seed, number])
+        edits, series = None, None
+        if filling is not None and test is not None:
+            edits, series = edit_cells(
+                subject, target, judges, test, filling, series=number < _SERIES, rng=rng
+            )
+        made.append(_natural(subject, target, edits, series, rng))
+    return Contrasts(
+        tuple(made), tuple(judge.accuracy for judge in judges), n_training=len(subject.known)
+    )
+
+
+def _natural(
+    subject: Subject,
+    target: Target,
+    edits: Edits | None,
+    series: Images | None,
+    rng: np.random.Generator,
+) -> ContrastPairs:
+    """The pairs of real cells, what they answer, and what differs in them."""
+    known, asked = subject.scores(target)
+    slope = subject.axes.slope(known)
+    less, more, along = clearest_pairs(subject.space.known, known, slope, most=_NAMED_FROM, rng=rng)
+    questions = ask(subject.near, asked, subject.groups)
+    rows = [subject.known[some] for some in (less, more)]
+    natural = {
+        name: values[rows[1]] - values[rows[0]] for name, values in subject.properties.items()
+    }
+    made = None
+    if edits is not None:
+        made = subject.shifts(edits.cells, edits.less, edits.more)
+    crops = [subject.prior.crops[some[:SHOWN]] for some in (less, more)]
+    return ContrastPairs(
+        target=target,
+        goals=goals_of(known),
+        deviation=float(known.std()),
+        fit=_fit(subject, known, asked, slope, rng),
+        less_rows=rows[0][:SHOWN],
+        more_rows=rows[1][:SHOWN],
+        less=crops[0],
+        more=turned_like(crops[1], crops[0]),
+        along=along[:SHOWN],
+        answers=_answers(subject, known, questions, less[:SHOWN], more[:SHOWN], edits, made, rng),
+        questions=len(questions),
+        shifts=name_shifts(natural, made, rng=rng),
+        edits=edits,
+        series=series,
+        controls=_controls(subject, target, known, rng),
+    )
+
+
+def _fit(
+    subject: Subject, known: Floats, asked: Floats, slope: Floats, rng: np.random.Generator
+) -> Estimate:
+    """R² of the axis on the cells asked."""
+    parts = explained(subject.asked_points, asked, slope)
+    return bootstrap(
+        lambda rows: float(parts[rows].mean()),
+        len(parts),
+        groups=subject.groups,
+        within=AT_MOST_ONE,
+        resamples=200,
+        rng=rng,
+    )
+
+
+def _answers(
+    subject: Subject,
+    known: Floats,
+    questions: Questions,
+    less: Rows,
+    more: Rows,
+    edits: Edits | None,
+    shifts: Mapping[str, Floats] | None,
+    rng: np.random.Generator,
+) -> dict[str, dict[str, Estimate]]:
+    """Share of questions answered by each display, in each representation."""
+    order = np.argsort(-known, kind="stable")
+    best, worst = order[:SHOWN], order[::-1][:SHOWN]
+    found: dict[str, dict[str, Estimate]] = {}
+    for name, points in subject.known_as.items():
+        mean = points.mean(0)
+        ways = {
+            "pairs": points[more].mean(0) - points[less].mean(0) if len(more) else mean * 0,
+            "best_cells": points[best].mean(0) - mean,
+            "best_and_worst": points[best].mean(0) - points[worst].mean(0),
+            "best_cell": points[best[0]] - mean,
+            "axis": subject.axes_as[name].slope(known),
+        }
+        if edits is not None and name == SCATTERING:
+            seen = [subject.represent(some).mean(0) for some in (edits.less, edits.more)]
+            ways["edits"] = seen[1] - seen[0]
+        elif edits is not None and shifts is not None:
+            shifted = [np.nan_to_num(shifts.get(one, np.zeros(1))) for one in subject.properties]
+            ways["edits"] = np.array([float(one.mean()) for one in shifted])
+        found[name] = {
+            display: questions.answered(subject.asked_as[name], way, rng=rng)
+            for display, way in ways.items()
+        }
+    return found
+
+
+def _controls(
+    subject: Subject, target: Target, known: Floats, rng: np.random.Generator
+) -> dict[str, Estimate]:
+    """Share of questions answered by pairs, in scattering, where nothing was learnt.
+
+    ``permuted``: of this target, by pairs that were chosen for permuted scores. ``untrained``: of
+    the same direction in the network before training. ``random_direction``: of a random direction
+    of the same layer, its channels in s.d.; pairs of it may be as good: then a channel is nothing
+    special. Of ten permutations and ten directions the mean is given.
+    """
+    channels = subject.answers[target.layer]
+    spread = np.maximum(channels[0].std(0, dtype=np.float64), 1e-12)
+
+    def random() -> tuple[Floats, Floats]:
+        weights = rng.standard_normal(len(spread)) / spread
+        return channels[0] @ weights, channels[1] @ weights
+
+    asked = subject.scores(target)[1]
+    cases = {
+        "permuted": [(rng.permutation(known), asked) for _ in range(_DRAWS)],
+        "untrained": [subject.scores(target, control=True)],
+        "random_direction": [random() for _ in range(_DRAWS)],
+    }
+    points = subject.known_as[SCATTERING]
+    found: dict[str, Estimate] = {}
+    for name, draws in cases.items():
+        answered: list[Estimate] = []
+        for scores, others in draws:
+            slope = subject.axes.slope(scores)
+            less, more, _ = clearest_pairs(subject.space.known, scores, slope, most=SHOWN, rng=rng)
+            way = points[more].mean(0) - points[less].mean(0) if len(more) else points[0] * 0
+            questions = ask(subject.near, others, subject.groups)
+            answered.append(questions.answered(subject.asked_as[SCATTERING], way, rng=rng))
+        found[name] = (
+            answered[0] if len(draws) == 1 else mean_of([a.value for a in answered], rng=rng)
+        )
+    return found
