@@ -12,6 +12,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Preparation
 from cytolens.records.classifier import Evaluation
 from cytolens.records.clusters import Clusters
+from cytolens.records.contrast import ContrastPairs, Edits, PropertyShift, Target
 from cytolens.records.features import (
     Atlas,
     CellExplanation,
@@ -316,6 +317,36 @@ def make_explanation(cells: Cells, cell: int = 0, *, count: int = 6) -> CellExpl
         total=np.tensordot(weights, modulated.images, axes=1),
         saliency=modulated.gain.mean(axis=0) / modulated.gain.mean(axis=0).max(),
     )
+
+
+def make_pairs(
+    name: str = "G2 rather than S", *, channels: int = 1, side: int = 20, cells: int = 4
+) -> ContrastPairs:
+    """Nine pairs, some cells edited (none: real cells only), and the numbers that go with them."""
+    rng = np.random.default_rng(2)
+    pictures = blobs(18, channels, side, rng).astype(np.float32)
+    share = Estimate(0.8, 0.7, 0.9)
+    displays = ("pairs", "best_cells", "best_and_worst", "best_cell", "axis")
+    controls = ("permuted", "untrained", "random_direction")
+    edits = None
+    if cells:
+        judged = np.full((cells, 2, 2), 0.9)
+        judged[0, 0] = 0.3
+        edits = Edits(
+            np.arange(cells), *(blobs(cells, channels, side, rng).astype(np.float32),) * 3,
+            ("sparse edit", "region filled in"), np.full((cells, 2), 0.95), judged,
+            np.full((cells, 2), 0.4), np.full((cells, 2), 0.1),
+        )  # fmt: skip
+    shifts = (
+        PropertyShift("focus", Estimate(1.3, 0.9, 1.7), Estimate(1.0, NAN, NAN), True),
+        PropertyShift("area", Estimate(0.05, -0.1, 0.2), None, False),
+    )
+    return ContrastPairs(
+        Target(name, "class", "logits", np.array([-1.0, 1.0])), np.array([-2.0, 2.0]), 1.5, share,
+        np.arange(9), np.arange(9, 18), pictures[:9], pictures[9:], np.linspace(0.5, 0.9, 9),
+        {kind: dict.fromkeys(displays, share) for kind in ("scattering", "measured properties")},
+        200, shifts, edits, pictures[:5] if cells else None, dict.fromkeys(controls, share),
+    )  # fmt: skip
 
 
 def make_context(

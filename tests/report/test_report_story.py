@@ -23,6 +23,7 @@ from made_records import (
     make_images,
     make_layers,
     make_modulated,
+    make_pairs,
     make_probabilities,
     make_ranking,
     make_separation,
@@ -35,6 +36,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Skipped, Split
 from cytolens.records.classifier import Checkpoint, Folds, Predictions, TrainedNetwork
 from cytolens.records.clusters import Clusters
+from cytolens.records.contrast import Contrasts
 from cytolens.records.features import Faithfulness, Galleries, Modulation
 from cytolens.records.knowledge import Alarm, Confounds, Knowledge, Suspects
 from cytolens.records.layers import Activations
@@ -63,6 +65,8 @@ FIGURES = [
     "knowledge",
     "suspects",
     "clusters",
+    "pairs_G2_rather_than_S",
+    "pairs_conv2__channel_6",
     "class_images",
     "fields",
     "gallery",
@@ -171,7 +175,6 @@ def complete() -> dict[str, Any]:
         "features": Galleries(
             channels=channels,
             unconstrained=channels,
-            untrained=channels,
             kinds=(make_images("conv2", count=4),),
             classes=make_images("logits", count=2, targets=("G2 - Prophase", "Prophase - G2")),
             clusters=make_images("pre_softmax", count=4, targets=tuple("abcd")),
@@ -185,6 +188,9 @@ def complete() -> dict[str, Any]:
         "atlas": make_atlas(shown),
         "faithfulness": judged,
         "complexity": make_complexity(layers),
+        "contrasts": Contrasts(
+            (make_pairs(), make_pairs("conv2, channel 6", cells=0)), (half,), 80
+        ),
         "modulated": Modulation(
             tuple(make_modulated(images) for images in channels),
             {"conv2": dict.fromkeys(parts, half)},
@@ -218,7 +224,8 @@ def test_the_chapters_come_in_the_order_of_the_story() -> None:
     assert found == FIGURES
     content = tell(results(), dict.fromkeys(found, PICTURE))
     assert [section.anchor for section in content.sections] == [
-        "cells", "classifier", "maps", "separation", "knowledge", "clusters", "features",
+        "cells", "classifier", "maps", "separation", "knowledge", "clusters", "contrasts",
+        "features",
         "complexity", "channels", "modulated", "settings",
     ]  # fmt: skip
 
@@ -416,6 +423,20 @@ def test_the_note_of_the_map_counts_errors_and_names_the_channel_shown() -> None
     note = next(one.note for one in drawings(results()) if one.name == "map_panel")
     assert "are test cells; the other" in note
     assert "Channel 0 is the one of this layer that matters most" in note
+
+
+def test_what_differs_between_less_and_more_is_told_in_words_and_beside_the_trivial_displays() -> (
+    None
+):
+    chapter = next(one for one in find_chapters() if one.anchor == "contrasts")
+    first, rest = chapter.told(results())
+    assert (
+        first == "More of G2 rather than S: focus +1.3 s.d. [0.9, 1.7]; area unchanged. Take "
+        "care: focus is of the crop, not of the cell alone."
+    )
+    assert "nine pairs answer 0.80" in rest[1]
+    assert "the nine most active 0.80 and 0.80" in rest[1]
+    assert "Of 8 edited cells 7 are accepted" in rest[2]
 
 
 def test_channels_come_from_the_deepest_and_are_explained_once() -> None:

@@ -101,6 +101,12 @@ VERBS = (
         lambda study: terminal.print_explanations(study["modulated"].explanations),
     ),
     Verb(
+        "pairs",
+        "Cells with less and with more of what the network looks for, and what differs in them.",
+        (IMAGES,),
+        lambda study: terminal.print_contrasts(study["contrasts"]),
+    ),
+    Verb(
         "report",
         "The figures, report.html, summary.json and cells.h5ad.",
         (IMAGES, MAPS),

@@ -15,6 +15,7 @@ from rich.table import Table
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Progress
 from cytolens.records.clusters import Clusters
+from cytolens.records.contrast import Contrasts
 from cytolens.records.features import CellExplanation, Complexity
 from cytolens.records.layers import Layer, Unseen
 from cytolens.records.maps import Embedding, PlacedCells
@@ -259,6 +260,18 @@ def print_explanations(explanations: Sequence[CellExplanation]) -> None:
             for e in explanations
         ],
     )
+
+
+def print_contrasts(contrasts: Contrasts | None) -> None:
+    """What differs between less and more of each target, and how far to believe it."""
+    if contrasts is None:
+        print_line("no pairs: none were asked for, or there are too few cells")
+        return
+    from cytolens.report.chapters.contrasts import answers_sentence, what_differs
+
+    for pairs in contrasts.pairs:
+        print_line(what_differs(pairs))
+    print_line(answers_sentence(contrasts))
 
 
 def _in_percent(estimate: Estimate) -> str:

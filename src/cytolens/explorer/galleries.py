@@ -10,8 +10,11 @@ from cytolens.explorer.content import Content
 from cytolens.explorer.pictures import as_bytes
 from cytolens.figures.tiles import Display
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.contrast import ContrastPairs, Contrasts
 from cytolens.records.features import ChannelContext, FeatureImages
 from cytolens.study.finished_run import FinishedRun
+
+_PAIRS = 3  # of real cells, of each channel
 
 
 def add_galleries(
@@ -40,12 +43,8 @@ class _Galleries:
             for images in features.channels:
                 self._add_images("feature image", images)
                 channels[images.layer] = self._about_channels(images)
-            for kind, found in (
-                ("without a prior", features.unconstrained),
-                ("before training", features.untrained),
-            ):
-                for images in found:
-                    self._add_images(kind, images)
+            for images in features.unconstrained:
+                self._add_images("without a prior", images)
             for kind, images in (("class", features.classes), ("cluster", features.clusters)):
                 if images is not None:
                     self._add_images(kind, images)
@@ -53,7 +52,26 @@ class _Galleries:
             for images in modulated.galleries:
                 self._add_images("modulated image", images)
             self._explanations(modulated.explanations)
+        contrasts = self._held("contrasts")
+        if contrasts is not None:
+            self._add_pairs(contrasts)
         self._content.manifest["channels"] = channels
+
+    def _add_pairs(self, contrasts: Contrasts) -> None:
+        """Pairs of real cells with less and with more of each channel, layer by layer."""
+        by_layer: dict[str, list[ContrastPairs]] = {}
+        for pairs in contrasts.pairs:
+            if pairs.target.kind == "channel" and len(pairs.less) >= _PAIRS:
+                by_layer.setdefault(pairs.target.layer, []).append(pairs)
+        for layer, found in by_layer.items():
+            both = [np.stack([one.less[:_PAIRS], one.more[:_PAIRS]], axis=1) for one in found]
+            pictures = np.concatenate([one.reshape(-1, *one.shape[2:]) for one in both])
+            self._content.add_gallery(
+                f"contrast/{layer}", as_bytes(pictures, self._drawn), colour=self._drawn.colour,
+                kind="contrast pair", layer=layer, targets=[one.target.name for one in found],
+                indices=[int(one.target.weights.argmax()) for one in found],
+                frames=["less", "more"] * _PAIRS,
+            )  # fmt: skip
 
     def _add_images(self, kind: str, images: Any) -> None:
         drawn = self._drawn

@@ -197,7 +197,6 @@ class Galleries:
     channels: tuple[FeatureImages, ...]  # of the channels that matter most, near-duplicates once;
     # made with the prior only from where a neuron sees as much as a cell
     unconstrained: tuple[FeatureImages, ...]  # the same channels without a prior
-    untrained: tuple[FeatureImages, ...]  # the same channels before training, without a prior
     kinds: tuple[FeatureImages, ...]  # several of each of the first channels, by kind of cell
     classes: FeatureImages | None  # one per class against the others, or per output
     clusters: FeatureImages | None  # one per cluster of the layer shown

@@ -7,6 +7,7 @@ import numpy as np
 
 from cytolens.figures.labels import format_interval, format_number
 from cytolens.images.file_names import pattern_of_part
+from cytolens.records.contrast import Contrasts
 from cytolens.records.knowledge import Alarm, Confounds, Equalised
 from cytolens.report.results import Results
 
@@ -44,7 +45,9 @@ def alarm_sentences(results: Results) -> tuple[str, ...]:
     raised = () if found is None else found.alarms
     first = separate(raised)
     sentences = [
-        " ".join([alarm_sentence(alarm, results), *_joined(alarm, raised)])
+        " ".join(
+            [alarm_sentence(alarm, results), *_joined(alarm, raised), *_paired(alarm, results)]
+        )
         for alarm in first[:MOST_ALARMS]
     ]
     if len(first) > MOST_ALARMS:
@@ -96,6 +99,18 @@ def figure_of(alarm: Alarm) -> str:
 def separate(alarms: Sequence[Alarm]) -> list[Alarm]:
     """Alarms that do not go with another."""
     return [alarm for alarm in alarms if not alarm.goes_with]
+
+
+def _paired(alarm: Alarm, results: Results) -> list[str]:
+    """Which contrast pairs show an alarm's nuisance, or one that goes with it."""
+    found = results.read("contrasts", Contrasts)
+    names = {alarm.nuisance, *alarm.same_as}
+    shown = [
+        pairs.target.name
+        for pairs in (() if found is None else found.pairs)
+        if any(shift.name in names for shift in pairs.named)
+    ]
+    return [f"The pairs of {shown[0]} show it."] if shown else []
 
 
 def _joined(alarm: Alarm, raised: Sequence[Alarm]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.records.contrast import Contrasts
 from cytolens.records.features import FeatureImages, ModulatedImages
 from cytolens.store.files import file_name, replacing_folder
 
@@ -17,6 +18,7 @@ def write_image_stacks(
     folder_path: Path,
     galleries: Sequence[FeatureImages],
     modulated: Sequence[ModulatedImages],
+    contrasts: Contrasts | None = None,
     *,
     channel_names: Sequence[str],
     pixel_size: float | None,
@@ -25,7 +27,9 @@ def write_image_stacks(
 
     ``<layer>-feature_images.tif`` and ``<layer>-modulated_images.tif`` are (target, C, H, W) in
     prepared intensities, ``<layer>-gain.tif`` and ``<layer>-salient.tif`` are (target, H, W), 0…1,
-    the second where it was made. Targets are ImageJ's slices;
+    the second where it was made. ``<target>-pairs.tif`` has less and more of each pair of real
+    cells in turn, ``<target>-edits.tif`` less, the cell and more of each cell that was edited.
+    Targets are ImageJ's slices;
     each plane is labelled with its target, and with its image channel where there are several.
     ``pixel_size`` is in µm. ``stacks.txt`` lists the files. An earlier export is replaced. Raises
     SettingError for a folder that holds other things, RunError when it cannot be written.
@@ -40,6 +44,17 @@ def write_image_stacks(
             if found.salient is not None
         ),
     ]
+    for pairs in () if contrasts is None else contrasts.pairs:
+        name, k = pairs.target.name, len(pairs.less)
+        both = np.stack([pairs.less, pairs.more], axis=1).reshape(2 * k, *pairs.less.shape[1:])
+        labels = tuple(f"pair {i + 1} {side}" for i in range(k) for side in ("less", "more"))
+        stacks.append((name, "pairs", labels, both))
+        edits = pairs.edits
+        if edits is not None:
+            three = np.stack([edits.less, edits.start, edits.more], axis=1)
+            sides = ("less", "the cell", "more")
+            labels = tuple(f"cell {i + 1} {side}" for i in range(len(three)) for side in sides)
+            stacks.append((name, "edits", labels, three.reshape(-1, *three.shape[2:])))
     written: dict[str, tuple[int, ...]] = {}
     with replacing_folder(folder_path, knows=(_LISTED,)) as temporary:
         for layer, kind, targets, images in stacks:

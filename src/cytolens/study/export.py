@@ -46,6 +46,7 @@ def export_study(study: Study, to: str, *, out: Path | None = None) -> Path:
             out or exports / FORMATS[name],
             study["features"].channels,
             study["modulated"].galleries,
+            study["contrasts"],
             channel_names=cells.channel_names,
             pixel_size=cells.pixel_size,
         )

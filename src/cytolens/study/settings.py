@@ -184,6 +184,23 @@ class StudySettings:
         "self", IMAGES, "modulate by the activation map of the image itself ('self') or of a cell"
     )
     explain: int = _setting(2, IMAGES, "cells per class whose class is explained")
+    targets: list[str] = _setting(
+        [],
+        IMAGES,
+        "what cells are paired for: a class, or a channel as layer/number; default: chosen",
+        flag="--target",
+    )
+    pairs: int = _setting(
+        12,
+        IMAGES,
+        "targets (classes, channels) of which cells with less and with more are paired; 0 for none",
+    )
+    judges: int = _setting(
+        2,
+        IMAGES,
+        "networks, each trained on another part of the cells, that judge edited cells; 0: real "
+        "cells only",
+    )
     # Machine
     seed: int = _setting(0, MACHINE, "seed of everything random")
     device: str | None = _setting(None, MACHINE, "cpu or cuda; default: the GPU where there is one")
@@ -277,6 +294,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "kinds": (0, 16),
     "steps": (1, 10_000),
     "explain": (0, 50),
+    "pairs": (0, 1000),
+    "judges": (0, 8),
     "threads": (1, 1024),
     "batch_size": (1, 65_536),
 }
@@ -295,4 +314,6 @@ _QUICK: dict[str, Any] = {
     "kinds": 0,
     "steps": 24,
     "explain": 1,
+    "pairs": 3,
+    "judges": 0,
 }

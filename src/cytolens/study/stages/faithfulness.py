@@ -10,7 +10,7 @@ from cytolens.records.features import Faithfulness, Galleries
 from cytolens.records.layers import Layer
 from cytolens.study.stage import Stage, Summary, as_entries
 from cytolens.study.stages.classifier import layers_with_channels
-from cytolens.study.stages.features import PRIOR_CELLS, Ascents, Layers
+from cytolens.study.stages.features import Ascents, Layers
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
@@ -37,15 +37,8 @@ def faithfulness(
     """
     from cytolens.features.controls import make_controls
     from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
-    from cytolens.features.priors import fit_prior
-    from cytolens.images.preparation import prepared_background
 
-    prior = ascents.prior or fit_prior(
-        cells.subset(split.train),
-        background=prepared_background(cells.preparation),
-        n_cells=PRIOR_CELLS,
-        rng=seed,
-    )
+    prior = ascents.prior_or_fitted(cells, split)
     draw = np.random.default_rng(seed)
     held_out = np.concatenate([split.validation, split.test])
     held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])

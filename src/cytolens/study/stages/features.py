@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Layers = tuple[Layer, ...]
 
-PRIOR_CELLS = 1000  # training cells that the prior rests on
+_PRIOR_CELLS = 1000  # training cells that the prior rests on
 _LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 1, 4  # the deepest layer, its first channels
 _MOST_OUTPUTS = 16  # that images are made of, where they are no classes
 _NATURAL_CELLS = 512  # cells whose activations a feature image is compared with
@@ -81,6 +81,20 @@ class Ascents:
         toward = direction(layer, directions, names=names)
         return feature_images(network, objective=toward, **self.options)
 
+    def prior_or_fitted(self, cells: Cells, split: Split) -> "Prior":
+        """The prior, or where images are made without one, the same cells described."""
+        if self.prior is not None:
+            return self.prior
+        from cytolens.features.priors import fit_prior
+        from cytolens.images.preparation import prepared_background
+
+        return fit_prior(
+            cells.subset(split.train),
+            background=prepared_background(cells.preparation),
+            n_cells=_PRIOR_CELLS,
+            rng=self.seed,
+        )
+
     def without_prior(self) -> "Ascents":
         """The same as everyone makes them: Fourier space between the cells' intensities."""
         if self.prior is not None:
@@ -116,7 +130,7 @@ def ascents(
         ascent = replace(ascent, background=paper, parametrisation=parametrisation)
     else:
         learnt_from = cells.subset(split.train)
-        fitted = fit_prior(learnt_from, prior, background=paper, n_cells=PRIOR_CELLS, rng=seed)
+        fitted = fit_prior(learnt_from, prior, background=paper, n_cells=_PRIOR_CELLS, rng=seed)
     return Ascents(fitted, ascent, cells.read(np.sort(draw)), seed, device)
 
 
@@ -133,7 +147,6 @@ def features(
     *,
     gallery: int,
     kinds: int,
-    seed: int,
     progress: Progress,
 ) -> Galleries:
     """Feature images by depth, of the classes, and of the clusters of the layer shown.
@@ -141,32 +154,27 @@ def features(
     A prior makes images of whole cells, and is used from where a neuron sees as much as a cell.
     Before that neurons have images on what they see, and those of whole crops have no prior.
     """
-    from cytolens.classifier.model import untrained
     from cytolens.features.duplicates import find_twins
 
     shown = layers_with_channels(layers)
-    before = untrained(network, ascents.cells, rng=seed)
     free = ascents.without_prior()
     chosen = {la.name: ranking[la.name].representatives[: gallery or None].tolist() for la in shown}
     answers = {la.name: _by_channel(activations, la, held_out) for la in shown}
     fields: list[FieldImages] = []
     with_prior: list[FeatureImages] = []
     unconstrained: list[FeatureImages] = []
-    controls: list[FeatureImages] = []
     of_kinds: list[FeatureImages] = []
-    total = 3 * len(shown) + 2
+    total = 2 * len(shown) + 2
     for done, layer in enumerate(shown):
         name, channels = layer.name, chosen[layer.name]
-        progress(3 * done, total, f"{name}, unconstrained")
+        progress(2 * done, total, f"{name}, unconstrained")
         unconstrained.append(free.of_channels(network, name, channels))
-        progress(3 * done + 1, total, name)
+        progress(2 * done + 1, total, name)
         on_fields = _field_images(network, layer, channels, ascents)
         fields += on_fields
         with_prior.append(
             unconstrained[-1] if on_fields else ascents.of_channels(network, name, channels)
         )
-        progress(3 * done + 2, total, f"{name}, untrained")
-        controls.append(free.of_channels(before, name, channels))
         if kinds > 1 and ascents.prior is not None and layer in shown[-_LAYERS_WITH_KINDS:]:
             first = channels[:_CHANNELS_WITH_KINDS]
             of_kinds.append(ascents.of_channels(network, name, first, variants=kinds))
@@ -182,7 +190,6 @@ def features(
     return Galleries(
         channels=tuple(with_prior),
         unconstrained=tuple(unconstrained),
-        untrained=tuple(controls),
         kinds=tuple(of_kinds),
         classes=classes,
         clusters=of_clusters,
@@ -274,5 +281,5 @@ def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
 
 ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
 FEATURES = Stage(
-    "features", "making feature images", features, version=2, summary=_summary_of_features
+    "features", "making feature images", features, version=3, summary=_summary_of_features
 )

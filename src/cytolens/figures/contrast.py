@@ -1,0 +1,155 @@
+"""Contrast pairs: a cell with less and with more of a target, and real cells that differ in it."""
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from cytolens.figures.labels import shorten
+from cytolens.figures.style import FAINT, INK, SMALL, TRAINED, WIDTH, styled
+from cytolens.figures.tiles import (
+    Display,
+    canvas,
+    display_of_cells,
+    put,
+    put_bar,
+    put_scale,
+)
+from cytolens.records.cells import Cells
+from cytolens.records.contrast import ODD, ContrastPairs, Edits
+
+_DIVERGING = "PuOr_r"  # orange: more; told apart by all kinds of colour vision
+_LEFT = 0.95  # inches
+_COLUMNS = 8
+_STEP = (WIDTH - _LEFT - 0.05) / _COLUMNS
+_SIDE = _STEP - 0.07
+_MOST_PER_ROW = 2  # edited cells
+
+Picture = NDArray[np.float64]
+
+
+@styled
+def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
+    """Pairs of real cells; edited ones (less, the cell, more, more minus less), and a series.
+
+    Of several image channels the one is shown in which real pairs differ most. ``cells``: all of
+    the study.
+    """
+    drawn = display_of_cells(cells)
+    view = _view(drawn, pairs)
+    row = _SIDE * cells.shape[1] / cells.shape[2]
+    edits = pairs.edits
+    blocks = 0 if edits is None else -(-len(edits.cells) // _MOST_PER_ROW)
+    foot = 0.24
+    tall = 0.1 + foot + 2 * (row + 0.07) + 0.5
+    tall += blocks * (row + 0.36) + (0.25 if blocks else 0)
+    tall += 0 if pairs.series is None else row + 0.3
+    figure, axes = canvas(WIDTH, tall)
+    y, span = 0.1, 0.0
+    y = _put_real(axes, pairs, drawn, view, y, row)
+    if edits is not None:
+        span = float(np.abs(_change(edits, drawn, view)).max()) or 1.0
+        y = _put_edits(axes, edits, drawn, view, span, y, row)
+    if pairs.series is not None:
+        y = _put_series(axes, pairs.series, drawn, view, y, row)
+    x = put_bar(
+        axes, _LEFT, y + foot / 2, pixels=cells.shape[2], tile=_SIDE, pixel_size=cells.pixel_size
+    )
+    if not drawn.colour:
+        low, high = drawn.limits[view].tolist()
+        name = drawn.channel_names[view] if len(drawn.channel_names) > 1 else "intensity"
+        x = put_scale(axes, x + 0.2, y + foot / 2, (low, high), label=shorten(name, 24))
+    if edits is not None and x < WIDTH - 1.9:
+        put_scale(axes, x + 0.25, y + foot / 2, (-span, span), label="more - less", cmap=_DIVERGING)
+    return figure
+
+
+def _view(drawn: Display, pairs: ContrastPairs) -> int:
+    """The picture of a crop in which less and more differ most, relative to what is shown."""
+    if drawn.colour or len(drawn.channel_names) == 1:
+        return 0
+    span = drawn.limits[:, 1] - drawn.limits[:, 0]
+    change = np.abs(pairs.more.mean(0) - pairs.less.mean(0)).mean((1, 2))
+    return int((change / np.where(span > 0, span, np.inf)).argmax())
+
+
+def _change(edits: Edits, drawn: Display, view: int) -> Picture:
+    """More minus less (m, H, W), of the image channel shown or the mean of the colours."""
+    change = (edits.more - edits.less).astype(np.float64)
+    return change.mean(1) if drawn.colour else change[:, view]
+
+
+def _put_edits(
+    axes: Axes, edits: Edits, drawn: Display, view: int, span: float, y: float, row: float
+) -> float:
+    change = _change(edits, drawn, view)
+    ramp = mpl.colormaps[_DIVERGING]
+    heads = ("less", "the cell", "more", "more - less")
+    for place in range(_MOST_PER_ROW if len(edits.cells) > 1 else 1):
+        for column, head in enumerate(heads):
+            x = _LEFT + (4 * place + column) * _STEP + _SIDE / 2
+            axes.text(x, y + 0.05, head, ha="center", va="center", size=SMALL + 0.5)
+    y += 0.17
+    axes.text(0.05, y + row / 2, "one cell,\nedited", va="center", size=SMALL + 0.5, weight="bold")
+    for cell in range(len(edits.cells)):
+        line, place = divmod(cell, _MOST_PER_ROW)
+        left, top = _LEFT + 4 * place * _STEP, y + line * (row + 0.36)
+        for column, images in enumerate((edits.less, edits.start, edits.more)):
+            put(axes, drawn.show(images[cell], view), left + column * _STEP, top, _SIDE)
+        picture = ramp(0.5 + 0.5 * change[cell] / span)[..., :3]
+        put(axes, picture, left + 3 * _STEP, top, _SIDE, frame="#BBBBBB")
+        for side, column in ((0, 0), (1, 2)):
+            _put_verdict(axes, edits, cell, side, left + column * _STEP, top, row)
+    return y + -(-len(edits.cells) // _MOST_PER_ROW) * (row + 0.36) + 0.08
+
+
+def _put_verdict(
+    axes: Axes, edits: Edits, cell: int, side: int, x: float, y: float, row: float
+) -> None:
+    """What other networks see of an edit; what is not accepted is framed and says why."""
+    shares = edits.judged[cell, side]
+    taken = bool(edits.accepted[cell, side])
+    text = "unread" if np.isnan(shares).any() else f"others {shares.min():.2f}"
+    if not taken:
+        axes.add_patch(
+            Rectangle((x, y), _SIDE, row, fill=False, edgecolor=INK, linewidth=1.1, linestyle=":")
+        )
+        odd = edits.common[cell, side] < ODD
+        text = f"{text}\n{'odd' if odd else 'not accepted'}"
+    axes.text(
+        x + _SIDE / 2, y + row + 0.03, text, ha="center", va="top", size=SMALL - 0.5,
+        color=TRAINED if taken else FAINT, linespacing=1.05,
+    )  # fmt: skip
+
+
+def _put_series(
+    axes: Axes,
+    series: NDArray[np.float32],
+    drawn: Display,
+    view: int,
+    y: float,
+    row: float,
+) -> float:
+    axes.text(0.05, y + row / 2, "in five\nsteps", va="center", size=SMALL + 0.5, weight="bold")
+    for column, image in enumerate(series):
+        put(axes, drawn.show(image, view), _LEFT + column * _STEP, y, _SIDE)
+    heads = ("10th", "30th", "the cell", "70th", "90th percentile")
+    for column, head in enumerate(heads):
+        axes.text(
+            _LEFT + column * _STEP + _SIDE / 2, y + row + 0.03, head,
+            ha="center", va="top", size=SMALL - 0.5,
+        )  # fmt: skip
+    return y + row + 0.3
+
+
+def _put_real(
+    axes: Axes, pairs: ContrastPairs, drawn: Display, view: int, y: float, row: float
+) -> float:
+    for text, images in (("real cells,\nless", pairs.less), ("real cells,\nmore", pairs.more)):
+        axes.text(0.05, y + row / 2, text, va="center", size=SMALL + 0.5, weight="bold")
+        for column, image in enumerate(images[:_COLUMNS]):
+            put(axes, drawn.show(image, view), _LEFT + column * _STEP, y, _SIDE)
+        y += row + 0.07
+    return y + 0.12

@@ -1,0 +1,19 @@
+import pytest
+from made_records import make_cells, make_pairs, texts
+
+from cytolens.figures.contrast import plot_contrast
+from cytolens.figures.style import render
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("cells", [0, 1, 4])
+def test_pairs_of_real_cells_come_first_and_rejected_edits_say_so(channels: int, cells: int):
+    named = ("red", "green", "blue") if cells == 1 and channels == 3 else None
+    every = make_cells(channels=channels, channel_names=named)
+    figure = plot_contrast(make_pairs(channels=channels, cells=cells), every)
+    shown = texts(figure)
+    assert "real cells,\nless" in shown
+    assert ("one cell,\nedited" in shown) == (cells > 0)
+    assert ("others 0.30\nnot accepted" in shown) == (cells > 0)
+    assert ("others 0.90" in shown) == (cells > 0)
+    assert render(figure, dpi=40)[0].startswith(b"\x89PNG")
