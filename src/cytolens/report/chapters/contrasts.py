@@ -93,8 +93,8 @@ def what_differs(pairs: ContrastPairs) -> str:
     if not named:
         return f"More of {pairs.target.name}: no measured property shifts clearly."
     listed = ", ".join(
-        f"{readable(shift.name)} {shift.natural.value:+.1f} s.d. "
-        f"[{shift.natural.low:.1f}, {shift.natural.high:.1f}]"
+        f"{readable(shift.name)} {_signed(shift.natural.value, '+')} s.d. "
+        f"[{_signed(shift.natural.low)}, {_signed(shift.natural.high)}]"
         for shift in named
     )
     steady = [
@@ -109,6 +109,11 @@ def what_differs(pairs: ContrastPairs) -> str:
     if named[0].name in OF_THE_CROP:
         text += f" Take care: {readable(named[0].name)} is of the crop, not of the cell alone."
     return text
+
+
+def _signed(value: float, sign: str = "-") -> str:
+    """With a minus as long as a plus."""
+    return f"{value:{sign}.1f}".replace("-", "−")
 
 
 def answers_sentence(found: Contrasts) -> str:
