@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolens.images.array_files import sidecar_of
+from cytolens.images.cell_files import files_of_cell_file
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.file_crops import THREADS
-from cytolens.images.folders import list_images
+from cytolens.images.folders import list_cell_files, list_images
 from cytolens.images.image_files import files_of_ome
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
@@ -36,6 +37,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     - folder: its image files, those behind links too; or ``cells.npz`` where it has one;
     - array or stack: the file, and the table of labels next to it unless ``labels`` is "none";
       with an OME-TIFF, the further files that it names as its own parts;
+    - file of many cells: it, and the tables next to it; of a folder of such files, each;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -43,7 +45,13 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     """
     kind, place = locate(Path(data).expanduser())
     if kind == "folder":
-        return [place / name for name in list_images(place)[0]]
+        images = list_images(place)[0]
+        if images:
+            return [place / name for name in images]
+        packed = list_cell_files(place)
+        return [file for name in packed for file in files_of_cell_file(place / name)]
+    if kind == "cells":
+        return files_of_cell_file(place, alone=True)
     if kind == "manifest":
         names = dict.fromkeys(read_manifest(place)[0].tolist())
         return [place, *(place.parent / name for name in names)]

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
+from cytolens.images.cell_files import OPENERS, find_in_cell_files
 from cytolens.images.columns import (
+    NO_LABELS,
     compile_labels,
     encode_labels,
     listed,
@@ -50,6 +52,8 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
     Raises InputError when it is none of these.
     """
     files, others = list_images(root)
+    if not files and others and (packed := list_cell_files(root)):
+        return _in_cell_files(root, packed, labels, skip_bad=skip_bad)
     if not files:
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
@@ -67,7 +71,46 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
     return found_in_files(root, listing, skip_bad=skip_bad)
 
 
-def list_images(root: Path) -> tuple[list[str], int]:
+def list_cell_files(root: Path) -> list[str]:
+    """Files of many cells each below ``root``, of the most frequent kind; see `cell_files`."""
+    found = list_images(root, tuple(OPENERS))[0]
+    kinds = Counter(Path(name).suffix.lower() for name in found)
+    most = kinds.most_common(1)[0][0] if kinds else ""
+    return [name for name in found if name.lower().endswith(most)]
+
+
+def _in_cell_files(root: Path, files: list[str], labels: str | None, *, skip_bad: bool) -> Found:
+    """Cells of files with many each; the class is the folder, or else the name of the file."""
+    pattern = compile_labels(labels) if labels is not None else None
+    if labels == NO_LABELS:
+        return find_in_cell_files(root, files, None, labels, skip_bad=skip_bad)
+    if pattern is not None:
+        listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
+    elif all("/" not in file for file in files):
+        stems = np.array([file.split(".")[0] for file in files])
+        said = f"class = name of the file: {listed(stems.tolist())}"
+        listing = Listing(np.array(files), stems, {}, None, (said,))
+    else:
+        levels = _levels(root, _places(files))
+        named = labels in (None, "folder", "folders", *levels)
+        listing = _by_folder(root, files, labels if named else None)
+    by_column = (
+        pattern is None and labels is not None and not re.fullmatch(r"folders?|level \d+", labels)
+    )
+    found = find_in_cell_files(
+        root,
+        listing.files.tolist(),
+        None if by_column else listing.labels,
+        labels,
+        skip_bad=skip_bad,
+        columns=listing.columns,
+        group=listing.group,
+        remarks=() if by_column else listing.remarks,
+    )
+    return replace(found, skipped=(*listing.skipped, *found.skipped))
+
+
+def list_images(root: Path, endings: tuple[str, ...] = ENDINGS) -> tuple[list[str], int]:
     """Image files below ``root`` in natural order, relative to it; and how many other files.
 
     Hidden files and folders are ignored; linked folders are followed, once.
@@ -88,7 +131,7 @@ def list_images(root: Path) -> tuple[list[str], int]:
         seen.add(real)
         prefix = "" if folder == str(root) else Path(folder).relative_to(root).as_posix() + "/"
         shown = [name for name in names if not name.startswith(".")]
-        images = [name for name in shown if name.lower().endswith(ENDINGS)]
+        images = [name for name in shown if name.lower().endswith(endings)]
         others += len(shown) - len(images)
         found += [prefix + name for name in images]
     return natural_order(found), others

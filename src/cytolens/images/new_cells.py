@@ -9,9 +9,10 @@ from cytolens.errors import InputError
 from cytolens.images.assembly import Found
 from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import NO_LABELS, listed
-from cytolens.images.folders import Listing, found_in_files, list_images
+from cytolens.images.folders import Listing, found_in_files, list_cell_files, list_images
 from cytolens.images.image_files import COLOURS, ENDINGS
-from cytolens.images.reading import find_cells
+from cytolens.images.masks import apply_masks
+from cytolens.images.reading import find_cells, locate
 from cytolens.images.sources import CropImages
 from cytolens.records.cells import Cells, Progress
 
@@ -40,6 +41,7 @@ def read_alike(
     path = Path(path).expanduser()
     try:
         found = _find(path, labels)
+        found = replace(found, crops=apply_masks(found.crops, known.preparation.masks))
         everything = np.arange(len(found.labels))
         checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
     except OSError as error:
@@ -67,8 +69,10 @@ def read_alike(
 
 def _find(path: Path, labels: str | None) -> Found:
     """What is there, without labels where none are found."""
-    if labels is None and path.is_dir() and not (path / "cells.npz").is_file():
+    if labels is None and locate(path)[0] == "folder":
         files, others = list_images(path)
+        if not files and list_cell_files(path):
+            return find_cells(path, NO_LABELS)
         if not files:
             seen = f"; {others} files of other kinds are there" if others else " and is empty"
             raise InputError(f"{path} holds no images ({', '.join(ENDINGS)}){seen}")

@@ -7,6 +7,7 @@ from cytolens.errors import InputError
 from cytolens.images import manifest
 from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
+from cytolens.images.cell_files import OPENERS, find_in_cell_file, is_cell_file
 from cytolens.images.folders import find_in_folder
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
@@ -26,6 +27,7 @@ def read_cells(
     pixel_size: float | None = None,
     skip_bad: bool = False,
     relabel: str | Path | None = None,
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> Cells:
     """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
@@ -52,6 +54,8 @@ def read_cells(
     relabel: a CSV with the columns ``name``, ``use`` and ``label``, such as the suspects.csv of a
         run after a person has edited it: cells to leave out, and other classes. What changes is
         listed in ``decisions``.
+    masks: where the data come with masks (CIF, scPortrait, HDF5): "ignore" them, "blank" what is
+        not the cell, or "crop" to it; see `masks.MaskedCrops`.
 
     Raises InputError for data that cannot be used, and SettingError for unknown names.
 
@@ -75,6 +79,7 @@ def read_cells(
         pixel_size=pixel_size,
         skip_bad=skip_bad,
         relabel=relabel,
+        masks=masks,
         progress=progress,
     )
     try:
@@ -97,18 +102,23 @@ def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Fou
         return manifest.find_in_manifest(place, labels, skip_bad=skip_bad)
     if kind == "stack":
         return find_in_stack(place, labels)
+    if kind == "cells":
+        return find_in_cell_file(place, labels)
     raise InputError(f"{path} is one image; give the folder that holds a folder per class")
 
 
 def locate(path: Path) -> tuple[str, Path]:
     """The kind of the data at ``path``, and the file or folder that is read.
 
-    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file) or "image".
+    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file), "image" or "cells"
+    (another file of many cells, see `cell_files`).
     Raises InputError if there is nothing, or nothing that can be read.
     """
     ending = path.suffix.lower()
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder, .npz, .npy, stack or manifest")
+    if is_cell_file(path):
+        return "cells", path
     if path.is_dir():
         packed = path / "cells.npz"
         return ("npz", packed) if packed.is_file() else ("folder", path)
@@ -120,5 +130,6 @@ def locate(path: Path) -> tuple[str, Path]:
         return "stack" if ending in TIFF_ENDINGS else "image", path
     raise InputError(
         f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
-        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(manifest.ENDINGS)})"
+        f".npz, .npy, a TIFF stack, {', '.join(OPENERS)}, or a manifest "
+        f"({', '.join(manifest.ENDINGS)})"
     )
