@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cytolens.figures.maps import plot_embedding as plot_embedding
     from cytolens.figures.performance import plot_training as plot_training
     from cytolens.figures.prior import plot_prior as plot_prior
+    from cytolens.images.anndata_files import read_features as read_features
     from cytolens.images.arrays import cells_from_arrays as cells_from_arrays
     from cytolens.images.reading import read_cells as read_cells
     from cytolens.knowledge.confounds import find_confounds as find_confounds
@@ -58,6 +59,7 @@ _HOMES = {
     "Cells": "records.cells",
     "Estimate": "numerics.estimates",
     "read_cells": "images.reading",
+    "read_features": "images.anndata_files",
     "cells_from_arrays": "images.arrays",
     "simulate": "simulation.simulate",
     "train": "classifier.training",
@@ -137,6 +139,7 @@ __all__ = [
     "plot_training",
     "prepare_yardstick",
     "read_cells",
+    "read_features",
     "run",
     "simulate",
     "train",

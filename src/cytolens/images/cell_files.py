@@ -45,12 +45,37 @@ def _open_cif(path: Path) -> CellFile:
     return open_cif(path)
 
 
-OPENERS: dict[str, Callable[[Path], CellFile]] = {".cif": _open_cif}
+def _open_hdf5(path: Path) -> CellFile:
+    from cytolens.images.hdf5_files import open_hdf5
+
+    return open_hdf5(path)
+
+
+def _open_zarr(path: Path) -> CellFile:
+    from cytolens.images.zarr_files import open_zarr
+
+    return open_zarr(path)
+
+
+OPENERS: dict[str, Callable[[Path], CellFile]] = {
+    ".cif": _open_cif,
+    ".h5sc": _open_hdf5,
+    ".h5ad": _open_hdf5,
+    ".h5": _open_hdf5,
+    ".hdf5": _open_hdf5,
+    ".zarr": _open_zarr,
+}
 """By the ending of a file. Each raises InputError with a message that leaves out its name."""
 
 
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+"""A folder with one of these files is a Zarr array or group."""
+
+
 def is_cell_file(path: Path) -> bool:
-    """Whether the ending is one of ``OPENERS``."""
+    """Whether the ending is one of ``OPENERS``, or it is a Zarr folder of any name."""
+    if path.is_dir():
+        return any((path / mark).is_file() for mark in ZARR_MARKS)
     return path.name.lower().endswith(tuple(OPENERS))
 
 
@@ -59,9 +84,10 @@ def open_cell_file(path: Path, *, alone: bool = False) -> CellFile:
 
     With ``alone`` it may be called ``labels.csv``, too. Raises InputError, with the file's name.
     """
-    ending = next(e for e in OPENERS if path.name.lower().endswith(e))
+    folder = path.is_dir()
+    ending = ".zarr" if folder else next(e for e in OPENERS if path.name.lower().endswith(e))
     try:
-        if not path.is_dir():
+        if not folder:
             if not path.is_file():
                 raise InputError("is no ordinary file")
             if path.stat().st_size == 0:
@@ -121,13 +147,15 @@ def find_in_cell_files(
     labels: str | None,
     *,
     skip_bad: bool = False,
+    own_first: bool = False,
     columns: dict[str, NDArray[Any]] | None = None,
     group: str | None = None,
     remarks: tuple[str, ...] = (),
 ) -> Found:
     """The cells of several files below ``root``; ``classes`` and ``columns`` have one per file.
 
-    Where ``classes`` is None, ``labels`` names a column of the files. Raises InputError for a file
+    Where ``classes`` is None, ``labels`` names a column of the files; with ``own_first`` their own
+    labels come before ``classes`` where every file has them. Raises InputError for a file
     that cannot be opened, or lists it with ``skip_bad``, and for files whose image channels
     differ.
     """
@@ -154,6 +182,9 @@ def find_in_cell_files(
     names = np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_)
     shared = [n for n in opened[0].table if all(n in file.table for file in opened)]
     table = {name: np.concatenate([file.table[name] for file in opened]) for name in shared}
+    if own_first and any(name in table for name in _LABELS):
+        classes, remarks = None, ()
+        labels = "class" if not {"label", "labels"} & set(table) else labels
     if classes is None:
         codes, known, remark = choose_labels(root, table, names, labels, opened[0].class_names)
         remarks = (remark, *remarks)

@@ -103,6 +103,7 @@ def _in_cell_files(root: Path, files: list[str], labels: str | None, *, skip_bad
         None if by_column else listing.labels,
         labels,
         skip_bad=skip_bad,
+        own_first=labels is None and "/" not in files[0],
         columns=listing.columns,
         group=listing.group,
         remarks=() if by_column else listing.remarks,
