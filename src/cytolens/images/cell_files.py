@@ -57,6 +57,12 @@ def _open_zarr(path: Path) -> CellFile:
     return open_zarr(path)
 
 
+def _open_parquet(path: Path) -> CellFile:
+    from cytolens.images.parquet_files import open_parquet
+
+    return open_parquet(path)
+
+
 OPENERS: dict[str, Callable[[Path], CellFile]] = {
     ".cif": _open_cif,
     ".h5sc": _open_hdf5,
@@ -64,6 +70,7 @@ OPENERS: dict[str, Callable[[Path], CellFile]] = {
     ".h5": _open_hdf5,
     ".hdf5": _open_hdf5,
     ".zarr": _open_zarr,
+    ".parquet": _open_parquet,
 }
 """By the ending of a file. Each raises InputError with a message that leaves out its name."""
 
@@ -73,9 +80,16 @@ ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 
 
 def is_cell_file(path: Path) -> bool:
-    """Whether the ending is one of ``OPENERS``, or it is a Zarr folder of any name."""
+    """Whether the ending is one of ``OPENERS``, or it is a Zarr folder of any name.
+
+    A Parquet file is one only where it holds pictures; else it is a manifest.
+    """
     if path.is_dir():
         return any((path / mark).is_file() for mark in ZARR_MARKS)
+    if path.suffix.lower() == ".parquet":
+        from cytolens.images.parquet_files import has_pictures
+
+        return path.is_file() and has_pictures(path)
     return path.name.lower().endswith(tuple(OPENERS))
 
 

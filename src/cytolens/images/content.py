@@ -13,6 +13,7 @@ from cytolens.images.cell_files import files_of_cell_file
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.file_crops import THREADS
 from cytolens.images.folders import list_cell_files, list_images
+from cytolens.images.huggingface import metadata_files
 from cytolens.images.image_files import files_of_ome
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
@@ -50,6 +51,8 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
             return [place / name for name in images]
         packed = list_cell_files(place)
         return [file for name in packed for file in files_of_cell_file(place / name)]
+    if kind == "metadata":
+        return [*metadata_files(place), *(place / name for name in list_images(place)[0])]
     if kind == "cells":
         return files_of_cell_file(place, alone=True)
     if kind == "manifest":

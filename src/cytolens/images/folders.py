@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
 from cytolens.images.cell_files import OPENERS, find_in_cell_files
+from cytolens.images.channel_files import ChannelFileCrops, ChannelGroups, group_channels
 from cytolens.images.columns import (
     NO_LABELS,
     compile_labels,
@@ -58,6 +59,9 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
     pattern = compile_labels(labels) if labels is not None else None
+    groups = group_channels(files)
+    if groups is not None:
+        files = groups.cells
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
     elif all("/" not in file for file in files):
@@ -68,7 +72,32 @@ def find_in_folder(root: Path, labels: str | None, *, skip_bad: bool = False) ->
         listing = replace(
             listing, remarks=(*listing.remarks, f"{others} files of other kinds left out")
         )
+    if groups is not None:
+        return found_in_channels(root, listing, groups)
     return found_in_files(root, listing, skip_bad=skip_bad)
+
+
+def found_in_channels(root: Path, listing: Listing, groups: ChannelGroups) -> Found:
+    """The cells in files of single channels; ``listing`` names the cells instead of files."""
+    order = {cell: i for i, cell in enumerate(groups.cells)}
+    files = groups.files[[order[cell] for cell in listing.files.tolist()]]
+    spaced = np.unique(np.linspace(0, len(files) - 1, min(_PROBED, len(files))).astype(np.int64))
+    probed = read_pictures([root / str(files[i, 0]) for i in spaced.tolist()])
+    sizes = [picture.pixel_size for picture in probed if isinstance(picture, Picture)]
+    codes, class_names = encode_labels(listing.labels, None, what="labels")
+    said = f"cell = {len(groups.channel_names)} files, one per image channel, such as {files[0, 0]}"
+    return Found(
+        crops=ChannelFileCrops(root, listing.files, files),
+        labels=codes,
+        class_names=class_names,
+        names=listing.files,
+        columns=listing.columns,
+        group=listing.group,
+        channel_names=groups.channel_names,
+        pixel_size=sizes[0] if sizes else None,
+        remarks=(*listing.remarks, said),
+        skipped=listing.skipped,
+    )
 
 
 def list_cell_files(root: Path) -> list[str]:
@@ -103,7 +132,7 @@ def _in_cell_files(root: Path, files: list[str], labels: str | None, *, skip_bad
         None if by_column else listing.labels,
         labels,
         skip_bad=skip_bad,
-        own_first=labels is None and "/" not in files[0],
+        own_first=labels is None and ("/" not in files[0] or files[0].endswith(".parquet")),
         columns=listing.columns,
         group=listing.group,
         remarks=() if by_column else listing.remarks,

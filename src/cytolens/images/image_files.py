@@ -60,19 +60,36 @@ def read_picture(path: Path) -> Picture:
             if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
                 return _read_tiff(path)
             content = start + file.read(MOST_BYTES)
-        if start[:8] == b"\x89PNG\r\n\x1a\n":
-            return _read_png(content)
-        from PIL.BmpImagePlugin import BmpImageFile
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        if start[:3] == b"\xff\xd8\xff":
-            return _read_with_pillow(JpegImageFile(io.BytesIO(content)))
-        if start[:2] == b"BM":
-            return _read_with_pillow(BmpImageFile(io.BytesIO(content)))
+        return _read_plain(content)
     except InputError:
         raise
     except Exception as error:  # on damaged files decoders raise errors of many kinds
         raise unreadable(error) from None
+
+
+def read_picture_bytes(content: bytes) -> Picture:
+    """The same of a file's content, such as a table holds it."""
+    try:
+        if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _read_tiff(io.BytesIO(content))
+        return _read_plain(content)
+    except InputError:
+        raise
+    except Exception as error:
+        raise unreadable(error) from None
+
+
+def _read_plain(content: bytes) -> Picture:
+    """A PNG, JPEG or BMP image, recognised by its first bytes."""
+    if content[:8] == b"\x89PNG\r\n\x1a\n":
+        return _read_png(content)
+    from PIL.BmpImagePlugin import BmpImageFile
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    if content[:3] == b"\xff\xd8\xff":
+        return _read_with_pillow(JpegImageFile(io.BytesIO(content)))
+    if content[:2] == b"BM":
+        return _read_with_pillow(BmpImageFile(io.BytesIO(content)))
     raise InputError("is no PNG, TIFF, JPEG or BMP image")
 
 
@@ -122,13 +139,13 @@ def _read_with_pillow(file: "ImageFile") -> Picture:
     return Picture(np.moveaxis(image, -1, 0), COLOURS, note=note)
 
 
-def _open_tiff(path: Path) -> Any:
+def _open_tiff(path: Path | io.BytesIO) -> Any:
     import tifffile
 
     return tifffile.TiffFile(path)
 
 
-def _read_tiff(path: Path) -> Picture:
+def _read_tiff(path: Path | io.BytesIO) -> Picture:
     with _open_tiff(path) as tiff:
         if len(tiff.series) != 1:
             raise InputError(f"holds {len(tiff.series)} images of different kinds or sizes")

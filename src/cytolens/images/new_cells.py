@@ -7,9 +7,16 @@ import numpy as np
 
 from cytolens.errors import InputError
 from cytolens.images.assembly import Found
+from cytolens.images.channel_files import group_channels
 from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import NO_LABELS, listed
-from cytolens.images.folders import Listing, found_in_files, list_cell_files, list_images
+from cytolens.images.folders import (
+    Listing,
+    found_in_channels,
+    found_in_files,
+    list_cell_files,
+    list_images,
+)
 from cytolens.images.image_files import COLOURS, ENDINGS
 from cytolens.images.masks import apply_masks
 from cytolens.images.reading import find_cells, locate
@@ -92,8 +99,12 @@ def _find(path: Path, labels: str | None) -> Found:
 
 def _found_side_by_side(root: Path, files: list[str]) -> Found:
     """Image files in any folders; the name of the folder may be the class."""
+    groups = group_channels(files)
+    files = files if groups is None else groups.cells
     folders = [Path(file).parent.name or NO_LABELS for file in files]
     listing = Listing(np.array(files), np.array(folders), {}, None, ())
+    if groups is not None:
+        return found_in_channels(root, listing, groups)
     return found_in_files(root, listing, skip_bad=True)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cytolens.errors import InputError
 from cytolens.images import manifest
@@ -9,13 +10,14 @@ from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.cell_files import OPENERS, find_in_cell_file, is_cell_file
 from cytolens.images.folders import find_in_folder
+from cytolens.images.huggingface import find_in_dataset, find_in_metadata, metadata_files
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
 from cytolens.records.cells import Cells, Progress
 
 
 def read_cells(
-    path: str | Path,
+    path: str | Path | Any,
     *,
     labels: str | None = None,
     group: str | None = None,
@@ -30,7 +32,8 @@ def read_cells(
     masks: str = "ignore",
     progress: Progress | None = None,
 ) -> Cells:
-    """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
+    """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest, a file
+    of many cells (CIF, HDF5, AnnData, Zarr, Parquet), or what ``datasets.load_dataset`` gives.
 
     Every image is read once, a few at a time, and checked; later, images are read on demand.
     ``remarks`` say how the data were understood.
@@ -68,7 +71,6 @@ def read_cells(
     >>> len(cells), cells.class_names, cells.shape, cells.group_name
     (40, ('G1', 'G2'), (1, 24, 24), 'donor')
     """
-    path = Path(path).expanduser()
     choices = Choices(
         group=group,
         classes=classes,
@@ -82,6 +84,9 @@ def read_cells(
         masks=masks,
         progress=progress,
     )
+    if not isinstance(path, str | Path):
+        return make_cells(find_in_dataset(path, labels), choices, source="dataset")
+    path = Path(path).expanduser()
     try:
         found = find_cells(path, labels, skip_bad=skip_bad)
         return make_cells(found, choices, source=str(path))
@@ -102,6 +107,8 @@ def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Fou
         return manifest.find_in_manifest(place, labels, skip_bad=skip_bad)
     if kind == "stack":
         return find_in_stack(place, labels)
+    if kind == "metadata":
+        return find_in_metadata(place, labels, skip_bad=skip_bad)
     if kind == "cells":
         return find_in_cell_file(place, labels)
     raise InputError(f"{path} is one image; give the folder that holds a folder per class")
@@ -110,8 +117,8 @@ def find_cells(path: Path, labels: str | None, *, skip_bad: bool = False) -> Fou
 def locate(path: Path) -> tuple[str, Path]:
     """The kind of the data at ``path``, and the file or folder that is read.
 
-    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file), "image" or "cells"
-    (another file of many cells, see `cell_files`).
+    The kind is "folder", "npz", "npy", "manifest", "stack" (any TIFF file), "image", "cells"
+    (another file of many cells, see `cell_files`) or "metadata" (see `huggingface`).
     Raises InputError if there is nothing, or nothing that can be read.
     """
     ending = path.suffix.lower()
@@ -121,7 +128,9 @@ def locate(path: Path) -> tuple[str, Path]:
         return "cells", path
     if path.is_dir():
         packed = path / "cells.npz"
-        return ("npz", packed) if packed.is_file() else ("folder", path)
+        if packed.is_file():
+            return "npz", packed
+        return ("metadata" if metadata_files(path) else "folder"), path
     if ending in (".npz", ".npy"):
         return ending[1:], path
     if ending in manifest.ENDINGS:
