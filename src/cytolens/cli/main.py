@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 import cytolens
-from cytolens.cli import exploring, exporting, making, placing, studying, validating
+from cytolens.cli import describing, exploring, exporting, making, placing, studying, validating
 from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
@@ -24,7 +24,8 @@ app = typer.Typer(
     name="cytolens",
     help="See what a cell-image classifier has learnt, and whether to believe it.",
     epilog="DATA is a folder of class folders (an outer level is the group), an .npz or .npy file, "
-    "a stack of TIFF pages, or a CSV or Parquet manifest. Every verb on a RUN first makes the "
+    "a stack of TIFF pages, CIF, HDF5, AnnData, Zarr, or a CSV or Parquet manifest; describe DATA "
+    "says what it would be taken for. Every verb on a RUN first makes the "
     "stages that it needs, and repeats only those whose settings have changed.",
     no_args_is_help=True,
     add_completion=False,
@@ -34,6 +35,7 @@ app = typer.Typer(
 studying.add_verbs(app)
 making.add_verbs(app)
 placing.add_verbs(app)
+describing.add_verbs(app)
 validating.add_verbs(app)
 exploring.add_verbs(app)
 exporting.add_verbs(app)
