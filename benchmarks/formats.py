@@ -29,8 +29,11 @@ from cytolens.images.preparation import pad_or_crop
 from cytolens.images.reading import read_cells
 
 SIDE = 48
-QUICK = ["--quick", "--epochs", "1", "--gallery", "1", "--steps", "2", "--map-cells", "60",
-         "--size", "32", "--channel", "0", "4", "--method", "pca", "--folds", "none"]  # fmt: skip
+QUICK = [
+    "--quick", "--epochs", "1", "--gallery", "1", "--steps", "2", "--map-cells", "60", "--size",
+    "32", "--channel", "0", "4", "--method", "pca", "--folds", "none", "--layers", "conv1",
+    "pre_softmax", "logits", "--permutations", "20", "--halves", "3", "--equalised", "0",
+]  # fmt: skip
 
 
 class Source:
@@ -333,8 +336,8 @@ def main() -> None:
                 f"| {len(cells) / max(took, 1e-6):,.0f} | {study} | {cpu:.0f} |"
             )
             print(lines[-1], flush=True)
-    if chosen.result is not None:
-        chosen.result.write_text("\n".join(lines) + "\n")
+        if chosen.result is not None:
+            chosen.result.write_text("\n".join(lines) + "\n")
 
 
 def _children() -> float:

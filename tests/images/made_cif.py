@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-BYTE, ASCII, SHORT, LONG = 1, 2, 3, 4
+BYTE, ASCII, SHORT, LONG, DOUBLE = 1, 2, 3, 4, 12
 _ROOM = {BYTE: "<B", SHORT: "<H", LONG: "<I"}
 
 
@@ -59,9 +59,8 @@ class Writer:
         for i, (tag, (kind, value)) in enumerate(sorted(tags.items())):
             at = here + 2 + 12 * i
             if isinstance(value, bytes):
-                struct.pack_into(
-                    "<HHII", self.content, at, tag, kind, len(value), len(self.content)
-                )
+                count = len(value) // (8 if kind == DOUBLE else 1)
+                struct.pack_into("<HHII", self.content, at, tag, kind, count, len(self.content))
                 self.content += value
             else:
                 struct.pack_into("<HHI", self.content, at, tag, kind, 1)
@@ -72,9 +71,11 @@ class Writer:
         while len(self.content) % 2:
             self.content += b"\0"
         tags = {256, 257, 258, 259, 273, 279, 33002, *([33003] if "number" in more else [])}
-        start = len(self.content) + 2 + 12 * len(tags) + 4
+        levels = bytes(8 * more.get("levels", 0))
+        tags |= {33052} if levels else set()
+        start = len(self.content) + 2 + 12 * len(tags) + 4 + len(levels)
         picture = compression == 30817
-        known = {
+        known: dict[int, tuple[int, int | bytes]] = {
             256: (LONG, shape[1]),
             257: (LONG, shape[0]),
             258: (SHORT, more.get("bits", 16 if picture else 8)),
@@ -83,6 +84,7 @@ class Writer:
             279: (LONG, len(stream)),
             33002: (SHORT, 2 if picture else 3),
             33003: (LONG, more.get("number", 0)),
+            33052: (DOUBLE, levels),
         }
         self.add({tag: known[tag] for tag in tags})
         self.content += stream
@@ -96,6 +98,7 @@ def write_cif(
     names: dict[int, str] | None = None,
     numbers: list[int] | None = None,
     bits: int = 16,
+    levels: int = 0,
 ) -> Path:
     """Crops, each (C, h, w) of uint16, with masks of the same shape."""
     writer = Writer()
@@ -104,7 +107,9 @@ def write_cif(
     for i, crop in enumerate(crops):
         flat = crop.transpose(1, 0, 2).reshape(crop.shape[1], -1)
         number = numbers[i] if numbers else i
-        writer.strip(30817, flat.shape, encode_picture(flat), number=number, bits=bits)
+        writer.strip(
+            30817, flat.shape, encode_picture(flat), number=number, bits=bits, levels=levels
+        )
         if masks is not None:
             mask = masks[i].transpose(1, 0, 2).reshape(crop.shape[1], -1)
             writer.strip(30818, mask.shape, encode_masks(mask))

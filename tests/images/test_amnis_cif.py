@@ -68,6 +68,16 @@ def test_any_picture_comes_back_bit_for_bit(pixels: np.ndarray) -> None:
     )
 
 
+def test_a_file_that_contradicts_itself_is_said_to(tmp_path: Path) -> None:
+    path = write_cif(tmp_path / "x.cif", made_crops(2), levels=3)
+    assert index_cif(path).doubt == ""
+    path = write_cif(tmp_path / "x.cif", made_crops(2), levels=6)
+    assert "3 image channels are in use, but keeps 6 background levels" in index_cif(path).doubt
+    content = write_cif(path, made_crops(2), levels=3).read_bytes()
+    path.write_bytes(content.replace(b"InUse", b"xxxxx"))
+    assert index_cif(path).channel_names == ("Ch1", "Ch2", "Ch3")
+
+
 def test_a_folder_of_files_has_a_class_per_file(tmp_path: Path) -> None:
     first, second = made_crops(12), made_crops(12, seed=1)
     names = {1: "BF", 2: "CD3", 3: "DRAQ5"}

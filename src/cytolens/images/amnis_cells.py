@@ -29,6 +29,8 @@ def open_cif(path: Path) -> CellFile:
         remarks.append(f"features of {place.name} joined by object number: {len(table)} columns")
     if len(np.unique(index.objects)) < len(index.objects):
         remarks.append("warning: some object numbers of the file stand for several cells")
+    if index.doubt:
+        remarks.append(f"warning: {index.doubt}")
     return CellFile(
         crops=crops,
         names=np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_),

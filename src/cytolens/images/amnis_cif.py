@@ -41,6 +41,7 @@ _PAGE = 4096  # bytes read at once; a directory takes about 350
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _START, _BYTES = 256, 257, 258, 259, 273, 279
 _KIND, _OBJECT, _DESCRIPTION = 33002, 33003, 33027
+_BACKGROUNDS = 33052  # mean background of every image channel, DOUBLE
 _KIND_PICTURE, _KIND_MASKS = 2, 3
 _TYPES = {1: 1, 2: 1, 3: 2, 4: 4}  # TIFF 6.0, section 2: BYTE, ASCII, SHORT, LONG; bytes of each
 _MICROMETRES = {20: 1.0, 40: 0.5, 60: 0.33}  # by magnification; ImageStreamX user's manual
@@ -55,6 +56,7 @@ class CifIndex:
     objects: NDArray[np.int64]  # (N,), object numbers, those of IDEAS
     channel_names: tuple[str, ...]
     pixel_size: float | None  # µm
+    doubt: str = ""  # about what the file says of itself
 
 
 def index_cif(path: Path) -> CifIndex:
@@ -69,7 +71,7 @@ def index_cif(path: Path) -> CifIndex:
         if len(header) < 8 or header[:4] != b"II*\0":
             raise InputError("is no CIF (it does not begin like a little-endian TIFF)")
         walk = _Directories(file, size, struct.unpack_from("<I", header, 4)[0])
-        description = ""
+        description, levels = "", 0
         pictures, masks, objects = array("q"), array("q"), array("q")  # 7 numbers a cell
         for tags in walk:
             kind, compression = tags.get(_KIND), tags.get(_COMPRESSION)
@@ -77,6 +79,8 @@ def index_cif(path: Path) -> CifIndex:
                 objects.append(tags.get(_OBJECT, len(objects)))
                 pictures.extend(_picture(tags, walk.offset, size, len(objects) - 1))
                 masks.extend((-1, 0))
+                if not levels and (place := walk.place_of(_BACKGROUNDS)) is not None:
+                    levels = place[1]
             elif compression == MASKS and kind in (None, _KIND_MASKS):
                 if objects and masks[-2] < 0:
                     shape = (pictures[-2], pictures[-1])
@@ -90,12 +94,20 @@ def index_cif(path: Path) -> CifIndex:
             "cells as a compensated image file (.cif)"
         )
     places = np.array(pictures, dtype=np.int64).reshape(-1, 4)
+    channels = _channels(description, levels, places[:, 3])
+    doubt = ""
+    if levels and levels != len(channels):
+        doubt = (
+            f"the file says that {len(channels)} image channels are in use, but keeps {levels} "
+            "background levels for each picture; look at the crops"
+        )
     return CifIndex(
         pictures=places,
         masks=np.array(masks, dtype=np.int64).reshape(-1, 2),
         objects=np.array(objects, dtype=np.int64),
-        channel_names=_channels(description, places[:, 3]),
+        channel_names=channels,
         pixel_size=_pixel_size(description),
+        doubt=doubt,
     )
 
 
@@ -204,10 +216,15 @@ def _text(file: BinaryIO, size: int, kind: int, count: int, start: int) -> str:
     return file.read(count).decode("utf-8", "replace")
 
 
-def _channels(description: str, widths: NDArray[np.int64]) -> tuple[str, ...]:
-    """The names of the image channels that lie side by side in every picture."""
+def _channels(description: str, levels: int, widths: NDArray[np.int64]) -> tuple[str, ...]:
+    """The names of the image channels that lie side by side in every picture.
+
+    Where the description does not say which are in use, they are as many as there are background
+    levels.
+    """
     used = re.search(r"<ChannelInUseIndicators_0_11>([01 ]+)</", description)
     places = [i for i, one in enumerate(used[1].split()) if one == "1"] if used else []
+    places = places or list(range(min(levels, _MOST_CHANNELS)))
     if not places:
         raise InputError("does not say which image channels it holds (ChannelInUseIndicators)")
     bad = np.flatnonzero(widths % len(places))
