@@ -326,6 +326,21 @@ def test_a_hostile_hdf5_file_is_refused_in_one_line(kind: str, tmp_path: Path) -
     assert str(tmp_path / "x.h5") in str(refused.value)
 
 
+def test_a_folder_of_zarr_folders(tmp_path: Path) -> None:
+    for i, kind in enumerate("ab"):
+        for donor in (1, 2):
+            rows = slice(12 * i + 6 * (donor - 1), 12 * i + 6 * donor)
+            place = tmp_path / f"donor_{donor}/{kind}/x.zarr"
+            place.parent.mkdir(parents=True)
+            zarr.open_group(place, mode="w").create_array("images", data=crops_of()[rows])
+    cells = read(tmp_path)
+    assert (cells.class_names, cells.group_name) == (("a", "b"), "donor")
+    order = [*range(6), *range(12, 18), *range(6, 12), *range(18, 24)]
+    np.testing.assert_array_equal(pixels(cells), crops_of()[order])
+    assert cells.names[0] == "donor_1/a/x.zarr[0]"
+    assert len(data_files(tmp_path)) >= 12
+
+
 def test_a_damaged_chunk_costs_its_cells(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "x.zarr", mode="w")
     group.create_array("images", data=crops_of(), chunks=(2, C, H, W))

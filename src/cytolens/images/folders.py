@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
-from cytolens.images.cell_files import OPENERS, find_in_cell_files
+from cytolens.images.cell_files import OPENERS, find_in_cell_files, is_cell_file
 from cytolens.images.channel_files import ChannelFileCrops, ChannelGroups, group_channels
 from cytolens.images.columns import (
     NO_LABELS,
@@ -101,11 +101,20 @@ def found_in_channels(root: Path, listing: Listing, groups: ChannelGroups) -> Fo
 
 
 def list_cell_files(root: Path) -> list[str]:
-    """Files of many cells each below ``root``, of the most frequent kind; see `cell_files`."""
-    found = list_images(root, tuple(OPENERS))[0]
-    kinds = Counter(Path(name).suffix.lower() for name in found)
-    most = kinds.most_common(1)[0][0] if kinds else ""
-    return [name for name in found if name.lower().endswith(most)]
+    """Files of many cells each below ``root``, of the most frequent kind; see `cell_files`.
+
+    A Zarr folder counts as a file; what is within it does not.
+    """
+    stores: list[str] = []
+    for folder, folders, _ in os.walk(root):
+        inner = [name for name in sorted(folders) if is_cell_file(Path(folder) / name)]
+        stores += [(Path(folder) / name).relative_to(root).as_posix() for name in inner]
+        folders[:] = [name for name in folders if name not in inner and name[0] != "."]
+    within = tuple(f"{store}/" for store in stores)
+    files = [name for name in list_images(root, tuple(OPENERS))[0] if not name.startswith(within)]
+    kinds = dict.fromkeys(stores, ".zarr") | {n: Path(n).suffix.lower() for n in files}
+    most = Counter(kinds.values()).most_common(1)
+    return natural_order([name for name, kind in kinds.items() if most and kind == most[0][0]])
 
 
 def _in_cell_files(root: Path, files: list[str], labels: str | None, *, skip_bad: bool) -> Found:
