@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from cytolens.activations.capture import capture as capture
     from cytolens.activations.extraction import extract as extract
     from cytolens.activations.layers import find_layers as find_layers
-    from cytolens.activations.layers import unseen_layers as unseen_layers
     from cytolens.classifier.evaluation import evaluate as evaluate
     from cytolens.classifier.training import train as train
     from cytolens.classifier.wrapping import wrap as wrap
@@ -66,7 +65,6 @@ _HOMES = {
     "evaluate": "classifier.evaluation",
     "wrap": "classifier.wrapping",
     "find_layers": "activations.layers",
-    "unseen_layers": "activations.layers",
     "capture": "activations.capture",
     "extract": "activations.extraction",
     "embed": "embedding.methods",
@@ -145,7 +143,6 @@ __all__ = [
     "run",
     "simulate",
     "train",
-    "unseen_layers",
     "view",
     "wrap",
 ]

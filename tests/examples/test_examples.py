@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "images"))
+
+from made_cif import write_cif
+
 from cytolens import open_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -73,7 +77,19 @@ def test_paper_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert cells.shape == (1, 28, 28)
 
 
+def test_from_cif(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rng = np.random.default_rng(0)
+    crops = [rng.poisson(30 + 20 * (i % 2), (2, 24, 22)).astype(np.uint16) for i in range(60)]
+    masks = [np.pad(np.ones((2, 12, 12), np.uint8), ((0, 0), (6, 6), (5, 5))) for _ in crops]
+    path = write_cif(tmp_path / "cells.cif", crops, masks, names={1: "SSC", 2: "BF"})
+    run = runpy.run_path(str(EXAMPLES / "from_cif.py"))["main"]
+    run(path, last="maps", quick=True, epochs=1, methods=["pca"])
+    said = capsys.readouterr().out
+    assert "little_scatter (30), much_scatter (30)" in said
+    assert (tmp_path / "cells-run" / "run.json").is_file()
+
+
 def test_every_example_is_run_here():
     names = {path.stem for path in EXAMPLES.glob("*.py")}
-    known = {"ten_lines", "own_model", "own_resnet", "cellprofiler", "paper_setting"}
+    known = {"ten_lines", "own_model", "own_resnet", "cellprofiler", "paper_setting", "from_cif"}
     assert names == known

@@ -155,9 +155,9 @@ def test_classes_of_few_cells_say_how_to_go_on(class_folders: Folders) -> None:
 
 
 def test_files_of_other_kinds_say_what_is_read(tmp_path: Path) -> None:
-    (tmp_path / "x.cif").touch()
+    (tmp_path / "x.lif").touch()
     with pytest.raises(InputError, match=r"not read; give a folder of images .*\.parquet"):
-        read_cells(tmp_path / "x.cif")
+        read_cells(tmp_path / "x.lif")
     (tmp_path / "x.png").touch()
     with pytest.raises(InputError, match="is one image"):
         read_cells(tmp_path / "x.png")

@@ -54,11 +54,11 @@ def test_a_decoder_that_ends_names_the_file_and_the_next_is_read(
     root = class_folders()
     ask = Decoder.ask
 
-    def die_at(self: Decoder, question: dict[str, object]):
+    def die_at(self: Decoder, question: dict[str, object], seconds: float | None):
         if str(question["path"]) == os.fsencode(root / "a" / "cell_3.png").hex():
             self._process.send_signal(signal.SIGSEGV)  # as a decoder of a made file would
             self._process.wait()
-        return ask(self, question)
+        return ask(self, question, seconds)
 
     monkeypatch.setattr(Decoder, "ask", die_at)
     with isolated():

@@ -12,6 +12,7 @@ from pyarrow import parquet
 
 from cytolens.errors import RunError, SettingError
 from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.reading import read_cells
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.clusters import Clusters
 from cytolens.records.maps import Embedding
@@ -234,6 +235,52 @@ def test_an_export_replaces_its_like_and_nothing_else(table: CellTable, to: str,
     assert (other / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.parametrize(("dtype", "stored"), [("u1", "f2"), ("u2", "u2"), ("f4", "f4")])
+def test_crops_go_to_scportrait_and_come_back_bit_for_bit(
+    table: CellTable, dtype: str, stored: str, tmp_path: Path
+):
+    rng = np.random.default_rng(1)
+    crops = [
+        rng.integers(1, 255, (2, *rng.integers(6, 10, 2))).astype(dtype)
+        * (9 if dtype != "u1" else 1)
+        for _ in range(N)
+    ]
+    cells = cells_from_arrays(
+        crops, table.cells.labels, class_names=("a", "b", "c"), channel_names=("BF", "DNA"),
+        pixel_size=0.5, size=10, background=0, groups=table.cells.groups, group_name="donor",
+    )  # fmt: skip
+    path = write_export(replace(table, cells=cells), "h5sc", tmp_path / "x.h5sc", palette=palette)
+    adata = anndata.read_h5ad(path)
+    images = adata.obsm["single_cell_images"]
+    assert images.dtype == np.dtype(stored)
+    assert images.shape == (N, 3, 10, 10)
+    np.testing.assert_array_equal(images[:, 1:], cells.images.read_raw(slice(0, N)))
+    assert adata.var["channel_mapping"].tolist() == ["mask", "image_channel", "image_channel"]
+    assert adata.uns["single_cell_images"]["n_masks"] == 1
+    assert adata.obs["scportrait_cell_id"].tolist() == list(range(N))
+    back = read_cells(path, masks="crop", size=10, background=0, group="donor")
+    np.testing.assert_array_equal(back.original_sizes, [crop.shape[1:] for crop in crops])
+    np.testing.assert_array_equal(
+        back.images.read_raw(slice(0, N)), cells.images.read_raw(slice(0, N))
+    )
+    assert (back.channel_names, back.pixel_size, back.class_names) == (
+        ("BF", "DNA"),
+        0.5,
+        tuple("abc"),
+    )
+    assert back.groups is not None
+
+
+def test_csv_has_a_row_for_every_cell(table: CellTable, tmp_path: Path):
+    cells = replace(table.cells, names=np.array(["=1+1", *[f"c{i}" for i in range(1, N)]]))
+    path = write_export(replace(table, cells=cells), "csv", tmp_path / "x.csv")
+    rows = pd.read_csv(path)
+    assert rows["name"].tolist()[:2] == ["'=1+1", "c1"]
+    assert rows["class"].tolist()[:3] == ["a", "b", 'c "quoted"']
+    np.testing.assert_allclose(rows["x_tsne_conv1"], table.maps["tsne"]["conv1"].coordinates[:, 0])
+    np.testing.assert_allclose(rows["entropy"], observations(table)["entropy"])
+
+
 @pytest.mark.parametrize("to", [name for name in FORMATS if name != "tiff"])
 def test_an_export_that_fails_leaves_the_old_one(
     table: CellTable, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -246,7 +293,7 @@ def test_an_export_that_fails_leaves_the_old_one(
 
     for target in (
         "anndata.AnnData.write_h5ad", "anndata.AnnData.write_zarr", "pyarrow.parquet.write_table",
-        "cytolens.store.projector.np.savetxt",
+        "cytolens.store.projector.np.savetxt", "cytolens.store.exports.csv_text",
     ):  # fmt: skip
         monkeypatch.setattr(target, fail)
     with pytest.raises(OSError, match="full"):

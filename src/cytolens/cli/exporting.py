@@ -15,8 +15,8 @@ def add_verbs(app: typer.Typer) -> None:
 def export(
     run: Path = typer.Argument(help="the folder of a run", metavar="RUN"),
     to: str = typer.Option(
-        help="h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard, or tiff "
-        "(feature images for ImageJ)"
+        help="h5ad or zarr (scanpy, cellxgene), h5sc (scPortrait: with the crops), parquet, csv, "
+        "embedding-atlas, tensorboard, or tiff (feature images for ImageJ)"
     ),
     out: Path = typer.Option(
         None, help="the file or folder to write; default: in RUN/exports", metavar="PATH"

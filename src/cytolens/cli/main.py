@@ -15,6 +15,7 @@ import typer
 import cytolens
 from cytolens.cli import (
     carding,
+    describing,
     doctoring,
     exploring,
     exporting,
@@ -34,8 +35,9 @@ app = typer.Typer(
     name="cytolens",
     help="See what a cell-image classifier has learnt, and whether to believe it.",
     epilog="DATA is a folder of class folders (an outer level is the group), an .npz or .npy file, "
-    "a stack of TIFF pages, a CSV or Parquet manifest, or field images with a table of cells (of "
-    "CellProfiler, for one) or label images. Every verb on a RUN first makes the "
+    "a stack of TIFF pages, CIF, HDF5, AnnData, Zarr, a CSV or Parquet manifest, or field images "
+    "with a table of cells (of CellProfiler, for one) or label images; describe DATA says what it "
+    "would be taken for. Every verb on a RUN first makes the "
     "stages that it needs, and repeats only those whose settings have changed.",
     no_args_is_help=True,
     add_completion=False,
@@ -45,6 +47,7 @@ app = typer.Typer(
 studying.add_verbs(app)
 making.add_verbs(app)
 placing.add_verbs(app)
+describing.add_verbs(app)
 validating.add_verbs(app)
 exploring.add_verbs(app)
 exporting.add_verbs(app)

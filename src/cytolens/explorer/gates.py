@@ -35,6 +35,10 @@ class Gates:
             for gate in self._stored()
         ]
 
+    def members(self) -> dict[str, NDArray[np.int64]]:
+        """The cells of each gate, as places in the run, by its name."""
+        return {gate["name"]: np.array(gate["cells"], dtype=np.int64) for gate in self._stored()}
+
     def save(self, name: Any, steps: Any, cells: Any) -> None:
         """Keep a gate; one of the same name is replaced.
 

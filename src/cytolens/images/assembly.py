@@ -15,6 +15,7 @@ from cytolens.images.crops import Crops
 from cytolens.images.decisions import apply_decisions
 from cytolens.images.file_names import compile_group, groups_in_names
 from cytolens.images.image_files import COLOURS
+from cytolens.images.masks import apply_masks
 from cytolens.images.preparation import (
     check_intensity,
     check_size,
@@ -57,6 +58,7 @@ class Choices:
     pixel_size: float | None = None
     skip_bad: bool = False
     relabel: str | Path | None = None
+    masks: str = "ignore"
     progress: Progress | None = None
 
 
@@ -66,6 +68,7 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
     pixel_size = found.pixel_size if choices.pixel_size is None else float(choices.pixel_size)
     if pixel_size is not None and not 0 < pixel_size < float("inf"):
         raise SettingError(f"pixel size {pixel_size} is not allowed; give a positive number of µm")
+    found = replace(found, crops=apply_masks(found.crops, choices.masks))
     found, used, decisions = _decide(found, choices.relabel)
     labels, class_names, remarks = _choose_classes(found, choices.classes)
     labels[~used] = -1
@@ -95,6 +98,7 @@ def make_cells(found: Found, choices: Choices, *, source: str) -> Cells:
         high=tuple(checked.high[take].tolist()),
         background=choose_background(choices.background, checked.background[take], checked.dtype),
         dtype=str(checked.dtype),
+        masks=choices.masks,
     )
     remarks.append(_fitting(checked.sizes, size))
     columns = {name: column[kept] for name, column in found.columns.items()}

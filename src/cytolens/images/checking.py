@@ -154,7 +154,8 @@ class _Sweep:
         constant = finite & (least == most).all(axis=1)
         for i in np.flatnonzero(~finite):
             problems[rows[i]] = "has NaN or infinite pixels"
-        vast = finite & (np.maximum(most.max(axis=1), -least.min(axis=1)) > LARGEST_VALUE)
+        top, bottom = most.max(axis=1).astype(np.float64), least.min(axis=1).astype(np.float64)
+        vast = finite & (np.maximum(top, -bottom) > LARGEST_VALUE)
         for i in np.flatnonzero(vast):
             worst = max(float(most[i].max()), -float(least[i].min()))
             problems[rows[i]] = f"has pixels as large as {worst:.3g}; {LARGEST_VALUE:g} is allowed"

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolens.images.array_files import sidecar_of
+from cytolens.images.cell_files import files_of_cell_file
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.decoded import files_of_ome
 from cytolens.images.field_tables import files_of_field_table
 from cytolens.images.file_crops import THREADS
-from cytolens.images.folders import list_images
+from cytolens.images.folders import list_cell_files, list_images
+from cytolens.images.huggingface import metadata_files
 from cytolens.images.manifest import read_manifest
 from cytolens.images.reading import locate
 from cytolens.records.cells import Progress
@@ -39,6 +41,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     - array or stack: the file, and the table of labels next to it unless ``labels`` is "none";
       with an OME-TIFF, the further files that it names as its own parts;
     - table of cells in field images: it, that of images, and all images and label images;
+    - file of many cells: it, and the tables next to it; of a folder of such files, each;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -46,9 +49,17 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
     """
     kind, place = locate(Path(data).expanduser())
     if kind == "folder":
-        return [place / name for name in list_images(place)[0]]
+        images = list_images(place)[0]
+        if images:
+            return [place / name for name in images]
+        packed = list_cell_files(place)
+        return [file for name in packed for file in files_of_cell_file(place / name)]
     if kind == "fields":
         return files_of_field_table(place)
+    if kind == "metadata":
+        return [*metadata_files(place), *(place / name for name in list_images(place)[0])]
+    if kind == "cells":
+        return files_of_cell_file(place, alone=True)
     if kind == "manifest":
         names = dict.fromkeys(read_manifest(place)[0].tolist())
         return [place, *(place.parent / name for name in names)]

@@ -6,13 +6,16 @@ Not to be imported: it is run as ``python -m cytolens.images.decoding MEMORY``.
 import os
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.errors import InputError
+from cytolens.errors import CytolensError, InputError
+from cytolens.images.cell_files import OPENERS, CellFile
 from cytolens.images.image_files import (
     CROP,
     FIELD,
@@ -23,6 +26,7 @@ from cytolens.images.image_files import (
     read_picture,
 )
 from cytolens.images.isolation import receive, send
+from cytolens.images.masks import CropsWithMasks
 from cytolens.images.tables import read_headers, read_table
 
 Answer = tuple[Any, list[NDArray[Any]]]
@@ -64,6 +68,56 @@ def _table(path: Path, names: list[str] | None, table: str) -> Answer:
     return [list(columns), left_out], list(columns.values())
 
 
+@lru_cache(8)
+def _opened(path: Path, ending: str, stamp: tuple[int, int]) -> CellFile:
+    """Kept for the next questions, unless it has changed since."""
+    del stamp
+    return OPENERS[ending](path)
+
+
+def _open(path: Path, ending: str) -> CellFile:
+    about = path.stat()
+    return _opened(path, ending, (about.st_mtime_ns, about.st_size))
+
+
+def _cells(path: Path, ending: str) -> Answer:
+    file = _open(path, ending)
+    crops = file.crops
+    about = {
+        "columns": list(file.table),
+        "class_names": file.class_names,
+        "channel_names": file.channel_names,
+        "pixel_size": None if file.pixel_size is None else float(file.pixel_size),
+        "remarks": file.remarks,
+        "batch": int(crops.batch),
+        "has_masks": isinstance(crops, CropsWithMasks) and crops.has_masks,
+    }
+    own = np.array([crops.name(i) for i in range(len(crops))], dtype=np.str_)
+    return about, [file.names, own, *map(_plain, file.table.values())]
+
+
+def _plain(column: NDArray[Any]) -> NDArray[Any]:
+    """Without Python objects, which are not sent."""
+    return column.astype(np.str_) if column.dtype.hasobject else column
+
+
+def _crops(path: Path, ending: str, positions: list[int], masks: bool) -> Answer:
+    crops, wanted = _open(path, ending).crops, np.array(positions, dtype=np.int64)
+    if masks:
+        assert isinstance(crops, CropsWithMasks)
+        found = crops.load_masks(wanted)
+    else:
+        found = crops.load(wanted)
+    errors = [str(one) if isinstance(one, InputError) else None for one in found]
+    return errors, [one for one in found if not isinstance(one, InputError)]
+
+
+def _has_pictures(path: Path) -> Answer:
+    from cytolens.images.parquet_files import has_pictures
+
+    return [has_pictures(path)], []
+
+
 REQUESTS: dict[str, Callable[..., Answer]] = {
     "picture": _picture,
     "pages": _pages,
@@ -71,6 +125,9 @@ REQUESTS: dict[str, Callable[..., Answer]] = {
     "files": _files,
     "headers": _headers,
     "table": _table,
+    "cells": _cells,
+    "crops": _crops,
+    "pictures": _has_pictures,
 }
 
 
@@ -104,7 +161,7 @@ def main() -> None:
         path = Path(os.fsdecode(bytes.fromhex(question.pop("path"))))
         try:
             answer, arrays = REQUESTS[question.pop("request")](path, **question)
-        except InputError as error:
+        except CytolensError as error:
             answer, arrays = {"error": str(error)}, []
         except MemoryError:
             answer, arrays = {"error": "asks for more memory than there is"}, []

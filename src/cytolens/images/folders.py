@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from cytolens.errors import InputError, SettingError
 from cytolens.images.assembly import Found
+from cytolens.images.cell_files import OPENERS, find_in_cell_files, is_cell_file
+from cytolens.images.channel_files import ChannelFileCrops, ChannelGroups, group_channels
 from cytolens.images.columns import (
     NO_LABELS,
     compile_labels,
@@ -26,6 +28,7 @@ from cytolens.images.decoded import read_pages
 from cytolens.images.field_crops import Cutting
 from cytolens.images.file_crops import FileCrops, read_pictures
 from cytolens.images.image_files import ENDINGS, Picture
+from cytolens.images.isolation import is_isolated
 from cytolens.images.label_pairs import pair_up
 from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
@@ -60,11 +63,16 @@ def find_in_folder(
     Raises InputError when it is none of these.
     """
     files, others = list_images(root)
-    pairs = pair_up(files)
+    if not files and others and (packed := list_cell_files(root)):
+        return _in_cell_files(root, packed, labels, skip_bad=skip_bad)
     if not files:
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
     pattern = compile_labels(labels) if labels is not None else None
+    pairs = pair_up(files)
+    groups = group_channels(files)
+    if groups is not None:
+        files = groups.cells
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
     elif pairs and labels == NO_LABELS:
@@ -85,10 +93,85 @@ def find_in_folder(
             said = f"warning: {lone} images without a label image were left out"
             listing = replace(listing, remarks=(*listing.remarks, said))
         return find_in_label_images(root, listing, pairs, cutting or Cutting(), skip_bad=skip_bad)
+    if groups is not None:
+        return found_in_channels(root, listing, groups)
     return found_in_files(root, listing, skip_bad=skip_bad)
 
 
-def list_images(root: Path) -> tuple[list[str], int]:
+def found_in_channels(root: Path, listing: Listing, groups: ChannelGroups) -> Found:
+    """The cells in files of single channels; ``listing`` names the cells instead of files."""
+    order = {cell: i for i, cell in enumerate(groups.cells)}
+    files = groups.files[[order[cell] for cell in listing.files.tolist()]]
+    spaced = np.unique(np.linspace(0, len(files) - 1, min(_PROBED, len(files))).astype(np.int64))
+    paths = [root / str(files[i, 0]) for i in spaced.tolist()]
+    probed = read_pictures(paths, isolated=is_isolated())
+    sizes = [picture.pixel_size for picture in probed if isinstance(picture, Picture)]
+    codes, class_names = encode_labels(listing.labels, None, what="labels")
+    said = f"cell = {len(groups.channel_names)} files, one per image channel, such as {files[0, 0]}"
+    return Found(
+        crops=ChannelFileCrops(root, listing.files, files),
+        labels=codes,
+        class_names=class_names,
+        names=listing.files,
+        columns=listing.columns,
+        group=listing.group,
+        channel_names=groups.channel_names,
+        pixel_size=sizes[0] if sizes else None,
+        remarks=(*listing.remarks, said),
+        skipped=listing.skipped,
+    )
+
+
+def list_cell_files(root: Path) -> list[str]:
+    """Files of many cells each below ``root``, of the most frequent kind; see `cell_files`.
+
+    A Zarr folder counts as a file; what is within it does not.
+    """
+    stores: list[str] = []
+    for folder, folders, _ in os.walk(root):
+        inner = [name for name in sorted(folders) if is_cell_file(Path(folder) / name)]
+        stores += [(Path(folder) / name).relative_to(root).as_posix() for name in inner]
+        folders[:] = [name for name in folders if name not in inner and name[0] != "."]
+    within = tuple(f"{store}/" for store in stores)
+    files = [name for name in list_images(root, tuple(OPENERS))[0] if not name.startswith(within)]
+    kinds = dict.fromkeys(stores, ".zarr") | {n: Path(n).suffix.lower() for n in files}
+    most = Counter(kinds.values()).most_common(1)
+    return natural_order([name for name, kind in kinds.items() if most and kind == most[0][0]])
+
+
+def _in_cell_files(root: Path, files: list[str], labels: str | None, *, skip_bad: bool) -> Found:
+    """Cells of files with many each; the class is the folder, or else the name of the file."""
+    pattern = compile_labels(labels) if labels is not None else None
+    if labels == NO_LABELS:
+        return find_in_cell_files(root, files, None, labels, skip_bad=skip_bad)
+    if pattern is not None:
+        listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
+    elif all("/" not in file for file in files):
+        stems = np.array([file.split(".")[0] for file in files])
+        said = f"class = name of the file: {listed(stems.tolist())}"
+        listing = Listing(np.array(files), stems, {}, None, (said,))
+    else:
+        levels = _levels(root, _places(files))
+        named = labels in (None, "folder", "folders", *levels)
+        listing = _by_folder(root, files, labels if named else None)
+    by_column = (
+        pattern is None and labels is not None and not re.fullmatch(r"folders?|level \d+", labels)
+    )
+    found = find_in_cell_files(
+        root,
+        listing.files.tolist(),
+        None if by_column else listing.labels,
+        labels,
+        skip_bad=skip_bad,
+        own_first=labels is None and ("/" not in files[0] or files[0].endswith(".parquet")),
+        columns=listing.columns,
+        group=listing.group,
+        remarks=() if by_column else listing.remarks,
+    )
+    return replace(found, skipped=(*listing.skipped, *found.skipped))
+
+
+def list_images(root: Path, endings: tuple[str, ...] = ENDINGS) -> tuple[list[str], int]:
     """Image files below ``root`` in natural order, relative to it; and how many other files.
 
     Hidden files and folders are ignored; linked folders are followed, once, unless the data lie
@@ -112,7 +195,7 @@ def list_images(root: Path) -> tuple[list[str], int]:
         seen.add(real)
         prefix = "" if folder == str(root) else Path(folder).relative_to(root).as_posix() + "/"
         shown = [name for name in names if not name.startswith(".")]
-        images = [name for name in shown if name.lower().endswith(ENDINGS)]
+        images = [name for name in shown if name.lower().endswith(endings)]
         others += len(shown) - len(images)
         found += [prefix + name for name in images]
     return natural_order(found), others

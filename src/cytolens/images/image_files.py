@@ -86,10 +86,9 @@ def read_picture(path: Path, limits: Limits = CROP) -> Picture:
             start = file.read(26)
             if not start:
                 raise InputError("is empty (zero bytes)")
-            if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            if start.startswith(_TIFF):
                 return _read_tiff(path, limits)
-            kind = next((kind for kind in _STARTS if start.startswith(kind)), None)
-            if kind is None:
+            if not start.startswith(_OTHERS):
                 raise InputError("is no PNG, TIFF, JPEG or BMP image")
             if size > limits.size:
                 check_file(path, most=limits.size)
@@ -102,7 +101,8 @@ def read_picture(path: Path, limits: Limits = CROP) -> Picture:
 
 
 _PNG, _JPEG, _BMP = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
-_STARTS = (_PNG, _JPEG, _BMP)
+_OTHERS = (_PNG, _JPEG, _BMP)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_content(content: bytes, limits: Limits = CROP) -> Picture:
@@ -122,6 +122,27 @@ def read_content(content: bytes, limits: Limits = CROP) -> Picture:
     except Exception as error:
         raise unreadable(error) from None
     raise InputError("is no PNG, JPEG or BMP image")
+
+
+def read_picture_bytes(content: bytes, limits: Limits = CROP) -> Picture:
+    """The crop in the bytes of any file that `read_picture` reads, such as a table holds them.
+
+    A TIFF may name no further files as its parts: beside it, there are none.
+    """
+    if not content.startswith((*_TIFF, *_OTHERS)):
+        raise InputError("is no PNG, TIFF, JPEG or BMP image" if content else "is empty")
+    if len(content) > limits.size:
+        raise InputError(
+            f"is a file of {len(content) >> 20} MiB; at most {limits.size >> 20} are read"
+        )
+    if not content.startswith(_TIFF):
+        return read_content(content, limits)
+    try:
+        return _read_tiff(io.BytesIO(content), limits)
+    except (InputError, PostponedError):
+        raise
+    except Exception as error:
+        raise unreadable(error) from None
 
 
 def unreadable(error: Exception) -> InputError:
@@ -195,20 +216,22 @@ def _read_with_pillow(file: "ImageFile", limits: Limits) -> Picture:
     return Picture(np.moveaxis(image, -1, 0), COLOURS, note=note)
 
 
-def _open_tiff(path: Path) -> Any:
+def _open_tiff(path: Path | io.BytesIO) -> Any:
     import tifffile
 
-    check_file(path)
+    place = path if isinstance(path, Path) else None
+    if place is not None:
+        check_file(place)
     tiff = tifffile.TiffFile(path)
     try:
-        check_header(tiff, path)
+        check_header(tiff, place)
     except BaseException:
         tiff.close()
         raise
     return tiff
 
 
-def _read_tiff(path: Path, limits: Limits) -> Picture:
+def _read_tiff(path: Path | io.BytesIO, limits: Limits) -> Picture:
     with _open_tiff(path) as tiff:
         if len(tiff.series) == 0:
             raise InputError("is truncated or damaged: it holds no image")

@@ -67,18 +67,20 @@ def is_isolated() -> bool:
     return _isolated > 0
 
 
-def ask(request: str, path: Path, **more: Any) -> tuple[Any, list[NDArray[Any]]]:
+def ask(
+    request: str, path: Path, *, seconds: float | None = None, **more: Any
+) -> tuple[Any, list[NDArray[Any]]]:
     """The answer of a decoding process: what JSON can hold, and arrays.
 
     Raises InputError where the file cannot be decoded, where it ends the process, and where it
-    takes more than 10 seconds of the processor.
+    takes more than ``seconds`` of the processor, by default 10.
     """
     with _lock:
         decoder = _idle.pop() if _idle else None
     decoder = decoder or Decoder()
     healthy = False
     try:
-        answer = decoder.ask({"request": request, "path": os.fsencode(path).hex(), **more})
+        answer = decoder.ask({"request": request, "path": os.fsencode(path).hex(), **more}, seconds)
         healthy = True
         return answer
     except InputError:
@@ -120,12 +122,15 @@ class Decoder:
         """Whether it can be asked again."""
         return self._process.poll() is None
 
-    def ask(self, question: dict[str, Any]) -> tuple[Any, list[NDArray[Any]]]:
+    def ask(
+        self, question: dict[str, Any], seconds: float | None = None
+    ) -> tuple[Any, list[NDArray[Any]]]:
         """Raises InputError with what the process says, or where it has ended or is too slow."""
         assert self._process.stdin is not None
+        seconds = SECONDS if seconds is None else seconds
         try:
             send(self._process.stdin, question, [])
-            return self._receive(SECONDS * PATIENCE, SECONDS)
+            return self._receive(seconds * PATIENCE, seconds)
         except (OSError, EOFError, ValueError):
             code = self._ended()
             raise InputError(f"ends the process that decodes it ({code}); it is damaged") from None

@@ -7,14 +7,22 @@ import numpy as np
 
 from cytolens.errors import InputError
 from cytolens.images.assembly import Found
+from cytolens.images.channel_files import group_channels
 from cytolens.images.checking import Checked, check_crops
 from cytolens.images.columns import NO_LABELS, listed
 from cytolens.images.field_crops import Cutting
-from cytolens.images.folders import Listing, found_in_files, list_images
+from cytolens.images.folders import (
+    Listing,
+    found_in_channels,
+    found_in_files,
+    list_cell_files,
+    list_images,
+)
 from cytolens.images.image_files import COLOURS, ENDINGS
 from cytolens.images.isolation import isolated
 from cytolens.images.label_pairs import pair_up
-from cytolens.images.reading import find_cells
+from cytolens.images.masks import apply_masks
+from cytolens.images.reading import find_cells, locate
 from cytolens.images.sources import CropImages
 from cytolens.records.cells import Cells, Progress
 
@@ -47,6 +55,7 @@ def read_alike(
     try:
         with isolated(isolate):
             found = _find(path, labels, cutting or Cutting())
+            found = replace(found, crops=apply_masks(found.crops, known.preparation.masks))
             everything = np.arange(len(found.labels))
             checked = check_crops(found.crops, everything, skip_bad=skip_bad, progress=progress)
     except OSError as error:
@@ -74,8 +83,10 @@ def read_alike(
 
 def _find(path: Path, labels: str | None, cutting: Cutting) -> Found:
     """What is there, without labels where none are found."""
-    if labels is None and path.is_dir() and not (path / "cells.npz").is_file():
+    if labels is None and locate(path)[0] == "folder":
         files, others = list_images(path)
+        if not files and list_cell_files(path):
+            return find_cells(path, NO_LABELS)
         if not files:
             seen = f"; {others} files of other kinds are there" if others else " and is empty"
             raise InputError(f"{path} holds no images ({', '.join(ENDINGS)}){seen}")
@@ -96,8 +107,12 @@ def _find(path: Path, labels: str | None, cutting: Cutting) -> Found:
 
 def _found_side_by_side(root: Path, files: list[str]) -> Found:
     """Image files in any folders; the name of the folder may be the class."""
+    groups = group_channels(files)
+    files = files if groups is None else groups.cells
     folders = [Path(file).parent.name or NO_LABELS for file in files]
     listing = Listing(np.array(files), np.array(folders), {}, None, ())
+    if groups is not None:
+        return found_in_channels(root, listing, groups)
     return found_in_files(root, listing, skip_bad=True)
 
 

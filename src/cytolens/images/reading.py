@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cytolens.errors import InputError
 from cytolens.images import manifest
 from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
+from cytolens.images.cell_files import OPENERS, find_in_cell_file, is_cell_file
 from cytolens.images.field_crops import Cutting
 from cytolens.images.field_tables import find_in_field_table, is_field_table
 from cytolens.images.folders import find_in_folder
+from cytolens.images.huggingface import find_in_dataset, find_in_metadata, metadata_files
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.opening import check_file
 from cytolens.images.tables import ENDINGS as TABLE_ENDINGS
@@ -19,7 +22,7 @@ from cytolens.records.cells import Cells, Progress
 
 
 def read_cells(
-    path: str | Path,
+    path: str | Path | Any,
     *,
     labels: str | None = None,
     group: str | None = None,
@@ -33,9 +36,11 @@ def read_cells(
     relabel: str | Path | None = None,
     window: int | None = None,
     blank: str = "nothing",
+    masks: str = "ignore",
     progress: Progress | None = None,
 ) -> Cells:
-    """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest.
+    """Single-cell crops from a folder of images, an ``.npz``, ``.npy``, stack or manifest, a file
+    of many cells (CIF, HDF5, AnnData, Zarr, Parquet), or what ``datasets.load_dataset`` gives.
 
     Or cut from field images, where a table (of CellProfiler, for one) or label images beside them
     say where cells are.
@@ -62,7 +67,8 @@ def read_cells(
     relabel: a CSV with the columns ``name``, ``use`` and ``label``, such as the suspects.csv of a
         run after a person has edited it: cells to leave out, and other classes. What changes is
         listed in ``decisions``.
-
+    masks: where the data come with masks (CIF, scPortrait, HDF5): "ignore" them, "blank" what is
+        not the cell, or "crop" to it; see `masks.MaskedCrops`.
     window, blank: how cells are cut from field images, see `field_crops.Cutting`.
 
     Raises InputError for data that cannot be used, and SettingError for unknown names.
@@ -76,7 +82,6 @@ def read_cells(
     >>> len(cells), cells.class_names, cells.shape, cells.group_name
     (40, ('G1', 'G2'), (1, 24, 24), 'donor')
     """
-    path = Path(path).expanduser()
     choices = Choices(
         group=group,
         classes=classes,
@@ -87,8 +92,12 @@ def read_cells(
         pixel_size=pixel_size,
         skip_bad=skip_bad,
         relabel=relabel,
+        masks=masks,
         progress=progress,
     )
+    if not isinstance(path, str | Path):
+        return make_cells(find_in_dataset(path, labels), choices, source="dataset")
+    path = Path(path).expanduser()
     try:
         found = find_cells(path, labels, skip_bad=skip_bad, cutting=Cutting(window, blank))
         return make_cells(found, choices, source=str(path))
@@ -113,6 +122,10 @@ def find_cells(
         return manifest.find_in_manifest(place, labels, skip_bad=skip_bad)
     if kind == "stack":
         return find_in_stack(place, labels)
+    if kind == "metadata":
+        return find_in_metadata(place, labels, skip_bad=skip_bad)
+    if kind == "cells":
+        return find_in_cell_file(place, labels)
     raise InputError(f"{path} is one image; give the folder that holds a folder per class")
 
 
@@ -120,19 +133,25 @@ def locate(path: Path) -> tuple[str, Path]:
     """The kind of the data at ``path``, and the file or folder that is read.
 
     The kind is "folder", "npz", "npy", "manifest", "fields" (a table of cells in field images),
-    "stack" (any TIFF file) or "image".
+    "stack" (any TIFF file), "image", "cells" (another file of many cells, see `cell_files`) or
+    "metadata" (see `huggingface`).
     Raises InputError if there is nothing, or nothing that can be read.
     """
     ending = path.suffix.lower()
     if not path.exists():
         raise InputError(f"{path} does not exist; give a folder, .npz, .npy, stack or manifest")
+    if not path.is_dir():
+        try:
+            check_file(path)
+        except InputError as error:
+            raise InputError(f"{path} {error}") from None
+    if is_cell_file(path):
+        return "cells", path
     if path.is_dir():
         packed = path / "cells.npz"
-        return ("npz", packed) if packed.is_file() else ("folder", path)
-    try:
-        check_file(path)
-    except InputError as error:
-        raise InputError(f"{path} {error}") from None
+        if packed.is_file():
+            return "npz", packed
+        return ("metadata" if metadata_files(path) else "folder"), path
     if ending in (".npz", ".npy"):
         return ending[1:], path
     if ending in (*TABLE_ENDINGS, *SQLITE_ENDINGS):
@@ -141,5 +160,6 @@ def locate(path: Path) -> tuple[str, Path]:
         return "stack" if ending in TIFF_ENDINGS else "image", path
     raise InputError(
         f"{path} is of a kind that is not read; give a folder of images ({', '.join(ENDINGS)}), "
-        f".npz, .npy, a TIFF stack, or a manifest ({', '.join(TABLE_ENDINGS)})"
+        f".npz, .npy, a TIFF stack, {', '.join(OPENERS)}, or a manifest "
+        f"({', '.join(TABLE_ENDINGS)})"
     )

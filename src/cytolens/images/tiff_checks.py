@@ -41,17 +41,18 @@ _SIZES = ("SizeX", "SizeY", "SizeC", "SizeZ", "SizeT")
 _COUNTS = ("IFD", "FirstC", "FirstZ", "FirstT", "PlaneCount", "NumPlanes")
 
 
-def check_header(tiff: Any, path: Path) -> None:
+def check_header(tiff: Any, path: Path | None) -> None:
     """Refuses an OME-TIFF whose XML asks for other folders, missing files or endless planes.
 
-    To be called before the series are read: with these, files are opened and pages counted.
+    To be called before the series are read: with these, files are opened and pages counted. Without
+    a ``path``, as for a file in memory, it may name no further files at all.
     """
     text = tiff.ome_metadata if tiff.is_ome else None
     if text:
         check_ome(text, path)
 
 
-def check_ome(text: str, path: Path) -> None:
+def check_ome(text: str, path: Path | None) -> None:
     """The same for the OME-XML of the file at ``path``. Raises InputError."""
     root = parse_ome(text)
     for node in root.iter():
@@ -74,6 +75,8 @@ def check_ome(text: str, path: Path) -> None:
             raise InputError(
                 f"names '{name[:80]}' as one of its files; only files beside it are read"
             )
+        if path is None:
+            raise InputError(f"names '{name[:80]}' as one of its files, which cannot be beside it")
         try:
             check_file(path.with_name(name))
         except InputError as error:
@@ -93,18 +96,23 @@ def parse_ome(text: str) -> ElementTree.Element:
         raise InputError(f"has damaged OME-XML ({str(error)[:60]})") from None
 
 
-def companions(root: ElementTree.Element, path: Path) -> list[str]:
+def companions(root: ElementTree.Element, path: Path | None) -> list[str]:
     """The further files that an OME-TIFF names as parts of it, each once.
 
-    A part with the identifier of the file itself is that file, under whatever name.
+    A part with the identifier of the file itself is that file, under whatever name; the first part
+    is where neither that nor a ``path`` is known.
     """
     own = root.get("UUID")
     names: dict[str, None] = {}
     for node in root.iter():
-        if not node.tag.endswith("}UUID") or (own is not None and node.text == own):
+        if not node.tag.endswith("}UUID"):
+            continue
+        if path is None and own is None:
+            own = node.text
+        if own is not None and node.text == own:
             continue
         name = node.get("FileName")
-        if name is not None and name.lower() != path.name.lower():
+        if name is not None and (path is None or name.lower() != path.name.lower()):
             names[name] = None
     return list(names)
 

@@ -54,6 +54,7 @@ class Preparation:
     high: tuple[float, ...]
     background: tuple[float, ...]  # per channel, in the file's units
     dtype: str  # of the files
+    masks: str = "ignore"  # what the masks of the files did: "ignore", "blank" or "crop"
 
 
 @record

@@ -1,6 +1,6 @@
 """A run's cells as AnnData, by the conventions of scverse: scanpy and cellxgene read it as is."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ def to_anndata(table: CellTable, *, palette: Palette | None = None) -> "AnnData"
     ``obs`` is `observations`; ``obsm`` has ``X_<layer>`` (N, F) for every layer of the table and
     ``X_<method>_<layer>`` (N, 2) for every map; ``uns`` has ``<column>_colors`` for every
     categorical column where a ``palette`` is given, and under ``cytolens`` the source, the layer
-    in ``X``, the layers left out, and per map what it kept.
+    in ``X``, the layers left out, the pixel size (µm) where it is known, and per map what it kept.
     """
     from anndata import AnnData
 
@@ -36,10 +36,13 @@ def to_anndata(table: CellTable, *, palette: Palette | None = None) -> "AnnData"
         if isinstance(obs[column].dtype, pd.CategoricalDtype):
             categories = [str(name) for name in obs[column].cat.categories]
             adata.uns[f"{column}_colors"] = list(palette(column, categories)) if palette else []
-    adata.uns["cytolens"] = {
+    about: dict[str, Any] = {
         "layer": table.layer,
         "source": table.cells.source,
         "left_out": list(table.left_out),
         "quality": quality,
     }
+    if table.cells.pixel_size is not None:
+        about["pixel_size"] = float(table.cells.pixel_size)
+    adata.uns["cytolens"] = about
     return adata

@@ -1,4 +1,4 @@
-"""A run's cells in the formats of other tools: AnnData, Parquet, embedding-atlas, TensorBoard."""
+"""A run's cells in other tools' formats: AnnData, Parquet, CSV, embedding-atlas, TensorBoard."""
 
 import base64
 import warnings
@@ -15,8 +15,10 @@ from PIL import Image
 from cytolens.errors import RunError, choose
 from cytolens.store.anndata_table import to_anndata
 from cytolens.store.cell_table import CellTable, Palette, Pictures, observations
-from cytolens.store.files import replacing, replacing_folder
+from cytolens.store.csv_text import csv_text
+from cytolens.store.files import replacing, replacing_folder, write_text
 from cytolens.store.projector import write_projector
+from cytolens.store.single_cell_images import write_h5sc
 
 NEIGHBOURS = 15
 """Nearest cells that are written for embedding-atlas; as many as it would find itself."""
@@ -48,6 +50,22 @@ def write_parquet(table: CellTable, path: Path) -> Path:
 
     They are called ``x_<method>_<layer>`` and ``y_<method>_<layer>``.
     """
+    with replacing(path) as temporary:
+        _to_parquet(_with_places(table), temporary)
+    return path
+
+
+def write_csv(table: CellTable, path: Path) -> Path:
+    """The same as text, UTF-8; what a spreadsheet would run is neutralised, see `csv_text`."""
+    rows = _with_places(table)
+    rows.insert(0, "cell" if "name" in rows else "name", rows.index)
+    values = [rows[name].astype(object).tolist() for name in rows.columns]
+    write_text(path, csv_text([list(rows.columns), *zip(*values)]))
+    return path
+
+
+def _with_places(table: CellTable) -> pd.DataFrame:
+    """What is known of every cell, and its places on the maps."""
     rows = observations(table)
     places = {
         f"{axis}_{method}_{layer}": embedding.coordinates[:, i]
@@ -55,10 +73,7 @@ def write_parquet(table: CellTable, path: Path) -> Path:
         for layer, embedding in by_layer.items()
         for i, axis in enumerate("xy")
     }
-    rows = pd.concat([rows, pd.DataFrame(places, index=rows.index)], axis=1)
-    with replacing(path) as temporary:
-        _to_parquet(rows, temporary)
-    return path
+    return pd.concat([rows, pd.DataFrame(places, index=rows.index)], axis=1)
 
 
 def write_embedding_atlas(table: CellTable, path: Path, *, show: Pictures | None = None) -> Path:
@@ -100,7 +115,9 @@ def write_tensorboard(table: CellTable, path: Path, *, show: Pictures | None = N
 FORMATS: dict[str, str] = {
     "h5ad": "cells.h5ad",
     "zarr": "cells.zarr",
+    "h5sc": "cells.h5sc",
     "parquet": "cells.parquet",
+    "csv": "cells.csv",
     "embedding-atlas": "embedding-atlas.parquet",
     "tensorboard": "tensorboard",
     "tiff": "image-stacks",
@@ -128,7 +145,9 @@ def write_export(
     writers: dict[str, Callable[..., Path]] = {
         "h5ad": write_h5ad,
         "zarr": write_zarr,
+        "h5sc": write_h5sc,
         "parquet": write_parquet,
+        "csv": write_csv,
         "embedding-atlas": write_embedding_atlas,
         "tensorboard": write_tensorboard,
     }
@@ -136,7 +155,7 @@ def write_export(
     if out.is_dir() and Path(FORMATS[name]).suffix not in ("", ".zarr"):
         out = out / FORMATS[name]
     options: dict[str, Any] = {}
-    if name in ("h5ad", "zarr"):
+    if name in ("h5ad", "zarr", "h5sc"):
         options["palette"] = palette
     elif name in ("embedding-atlas", "tensorboard"):
         options["show"] = show

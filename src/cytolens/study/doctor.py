@@ -176,6 +176,8 @@ _KINDS = {
     "manifest": "a table of crops",
     "stack": "a stack of TIFF pages",
     "image": "one image",
+    "cells": "a file of many cells",
+    "metadata": "an image folder with metadata",
 }
 
 _STARTS = {

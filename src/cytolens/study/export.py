@@ -27,11 +27,11 @@ IN_TEXT = 50_000_000
 def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) -> Path:
     """The mapped cells of a run for another tool; gives the path of what was written.
 
-    ``to``: h5ad or zarr (scanpy, cellxgene), parquet, embedding-atlas, tensorboard, or tiff (the
-    feature images and modulated images as ImageJ stacks). ``out`` defaults to a name in
-    ``RUN/exports``. Stages of the run that are not finished are made first; its cells and its
-    classifier are taken as they are. Raises RunError where there is no run, SettingError for an
-    unknown format and for a folder that holds other things.
+    ``to``: h5ad or zarr (scanpy, cellxgene), h5sc (scPortrait, with the crops), parquet, csv,
+    embedding-atlas, tensorboard, or tiff (the feature and modulated images as ImageJ stacks).
+    ``out`` defaults to a name in ``RUN/exports``. Stages of the run that are not finished are made
+    first; its cells and its classifier are taken as they are. Raises RunError where there is no
+    run, SettingError for an unknown format and for a folder that holds other things.
     """
     return export_study(Study(Path(run)), to, out=None if out is None else Path(out))
 

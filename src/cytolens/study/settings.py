@@ -74,6 +74,11 @@ class StudySettings:
     pixel_size: float | None = _setting(
         None, CELLS, "µm per pixel; default: from the files, where they say"
     )
+    masks: str = _setting(
+        "ignore",
+        CELLS,
+        "masks that come with the cells: 'ignore', 'blank' what is not the cell, or 'crop' to it",
+    )
     skip_bad: bool = _setting(False, CELLS, "leave bad images out and list them in the report")
     relabel: str | None = _setting(
         None,
@@ -271,6 +276,7 @@ _CHOICES = {
     "outputs": ("classes", "labels", "values", "embedding"),
     "blank": ("nothing", "neighbours", "surroundings"),
     "intensity": ("dataset", "image", "none"),
+    "masks": ("ignore", "blank", "crop"),
     "reduction": ("mean", "max", "centre", "flat"),
     "methods": ("tsne", "pca", "umap", "pacmap"),
     "clustering": ("kmeans", "gmm", "hdbscan", "leiden"),

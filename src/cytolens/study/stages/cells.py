@@ -28,6 +28,7 @@ def cells(
     intensity: str,
     background: str,
     pixel_size: float | None,
+    masks: str,
     skip_bad: bool,
     relabel: str | None,
     limit: int | None,
@@ -44,8 +45,8 @@ def cells(
     with isolated(isolate):
         found = read_cells(
             data, classes=classes, channels=channels, labels=labels, group=group, size=size,
-            intensity=intensity, background=background, pixel_size=pixel_size, skip_bad=skip_bad,
-            relabel=relabel, window=window, blank=blank, progress=progress,
+            intensity=intensity, background=background, pixel_size=pixel_size, masks=masks,
+            skip_bad=skip_bad, relabel=relabel, window=window, blank=blank, progress=progress,
         )  # fmt: skip
     if limit is None or limit >= len(found):
         return found
