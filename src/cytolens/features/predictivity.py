@@ -155,7 +155,7 @@ def judge(
         values = np.array([areas(turned[k], asked[:, k])[0] for k in range(len(turned))])
         over_groups = drawn(turned, asked, held.weights)
         estimates["rotation"] = over_both(values, over_groups, within=SHARE)
-        level, moved = np.nanmean(values), np.nanmean(over_groups, axis=1, keepdims=True)
+        level, moved = float(_row_means(values[None])[0, 0]), _row_means(over_groups)
         estimates["above_rotation"] = over_both(
             table["predictivity"] - level, redrawn["predictivity"] - moved, within=ANYTHING
         )
@@ -163,7 +163,7 @@ def judge(
             weights = held.cell_weights
             image = drawn(points, own, weights)
             start = drawn(candidates["start_cell"], own, weights)
-            level_drawn = np.nanmean(drawn(turned, asked, weights), axis=1, keepdims=True)
+            level_drawn = _row_means(drawn(turned, asked, weights))
             ahead = alive & _clearly_above(
                 table["predictivity"] - table["start_cell"], image - start
             )
@@ -171,6 +171,14 @@ def judge(
     if count > 1:
         estimates["own_best"] = _own_best(space, points, own, alive, rng)
     return Judged(table, errors, estimates, ahead)
+
+
+def _row_means(values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean of what is known in each row (R, K), as (R, 1); NaN where nothing is."""
+    known = np.isfinite(values)
+    count = known.sum(1, keepdims=True)
+    total = np.where(known, values, 0).sum(1, keepdims=True, dtype=np.float64)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _clearly_above(difference: Floats, drawn: Floats) -> NDArray[np.bool_]:
