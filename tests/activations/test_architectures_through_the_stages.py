@@ -15,7 +15,7 @@ from cytolens.activations.maps import capture_maps
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.embedding.methods import embed
 from cytolens.features.ascent import Ascent
-from cytolens.features.complexity import complexity_of
+from cytolens.features.complexity import measure_complexity
 from cytolens.features.importance import measure_ablation, measure_contributions
 from cytolens.features.modulation import explain_cell, modulate
 from cytolens.features.optimisation import feature_images
@@ -89,7 +89,8 @@ def test_every_stage_works_on(name: str, cells: Cells, prior: Prior) -> None:
     assert free.activation[0] > free.history[0, 0]
     salient = modulate(images)
     assert salient.gain.shape == (2, SIZE, SIZE)
-    assert all(len(values) == 2 for values in complexity_of(images.images).values())
+    halves = [cells.subset(np.arange(N) % 2 == k) for k in (0, 1)]
+    assert middle.name in measure_complexity(model, *halves, layers=[middle], rng=0).layers
 
     why = explain_cell(model, crops[0], layer=middle, features=images, top=2)
     assert why.saliency.shape == (SIZE, SIZE)

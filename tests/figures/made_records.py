@@ -342,7 +342,7 @@ def make_pairs(
         PropertyShift("area", Estimate(0.05, -0.1, 0.2), None, False),
     )
     return ContrastPairs(
-        Target(name, "class", "logits", np.array([-1.0, 1.0])), np.array([-2.0, 2.0]), 1.5, share,
+        Target(name, "class", "logits", np.array([-1.0, 1.0])), np.array([-2.0, 2.0]), share,
         np.arange(9), np.arange(9, 18), pictures[:9], pictures[9:], np.linspace(0.5, 0.9, 9),
         {kind: dict.fromkeys(displays, share) for kind in ("scattering", "measured properties")},
         200, shifts, edits, pictures[:5] if cells else None, dict.fromkeys(controls, share),

@@ -77,7 +77,6 @@ class ContrastPairs:
 
     target: Target
     goals: NDArray[np.float64]  # (2,), 10th and 90th percentile of the target, training cells
-    deviation: float  # of the target over training cells
     fit: Estimate  # R² of the axis on held-out cells: what can be described of the target
     less_rows: NDArray[np.int64]  # (k,), rows of the data, the clearest pair first
     more_rows: NDArray[np.int64]  # (k,)

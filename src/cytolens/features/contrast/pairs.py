@@ -142,7 +142,6 @@ def _natural(
     return ContrastPairs(
         target=target,
         goals=goals_of(known),
-        deviation=float(known.std()),
         fit=_fit(subject, known, asked, slope, rng),
         less_rows=rows[0][:SHOWN],
         more_rows=rows[1][:SHOWN],

@@ -64,12 +64,12 @@ def _fallen(found: Complexity) -> str:
 def _note(found: Complexity) -> str:
     return (
         "A channel's answer is the mean of its map, over four turns of the cell. It is predicted "
-        f"by ridge regression fitted on {found.known_from:,} training cells; the share is that of "
-        f"the variance of a layer's answers over {found.n:,} held-out cells. Each description "
-        "holds those before it: histogram, mean and spread of the intensities; rings about the "
+        f"by ridge regression fitted on {found.known_from:,} cells; the share is that of "
+        f"the variance of a layer's answers over {found.n:,} cells that had no part in the fit. "
+        "Each description holds those before it: histogram, mean and spread of the intensities; rings about the "
         "cell's centre, its extent and how elongated it is; wavelets of every size (first-order "
         "scattering); the same of what they find (second order). Bands: 95 % intervals over cells "
-        "and channels. The network before training has its batch normalisation from training "
+        "and channels. The network before training has its batch normalisation from these "
         "cells. A random filter is one layer that sees as much as a neuron there. Below: the share "
         "that the answers of an earlier layer explain."
     )

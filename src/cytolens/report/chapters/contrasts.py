@@ -69,10 +69,10 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
         "pairs of a random direction", "untrained", "permuted", "R² of the axis", "questions",
     )  # fmt: skip
     text = (
-        "Share of questions answered (chance 0.5): of two held-out cells of one class that are "
+        "Share of questions answered (chance 0.5): of two further cells of one class that are "
         "near neighbours, which drives the target more? By the direction that a display shows, in "
-        f"{' / '.join(names)}. Regression: on all training cells, about the most that can be had. "
-        "Random, untrained, permuted: pairs made in the same way for a random direction of the "
+        f"{' / '.join(names)}. Regression: on all cells that pairs are drawn from, about the most "
+        "that can be had. Random, untrained, permuted: pairs made in the same way for a random direction of the "
         "layer, for the network before training, and for permuted scores."
     )
     yield ReportTable("How far the pairs can be believed", header, tuple(rows), text, folded=True)
@@ -129,7 +129,7 @@ def answers_sentence(found: Contrasts) -> str:
         for display in ("pairs", "best_and_worst", "best_cells", "axis")
     }
     return (
-        "Asked which of two alike held-out cells of one class drives a target more, nine pairs "
+        "Asked which of two further, alike cells of one class drives a target more, nine pairs "
         f"answer {shares['pairs']} of the questions ({' and '.join(names)}; mean over "
         f"{len(found.pairs)} targets), the nine most and nine least active cells "
         f"{shares['best_and_worst']}, the nine most active {shares['best_cells']}, a regression on "
@@ -155,7 +155,7 @@ def _caption(pairs: ContrastPairs, *, first: bool) -> str:
             "The same for another target. What all pairs have in common is the finding, not what "
             "one of them shows."
         )
-    made = "" if pairs.edits is None else "Then held-out cells, edited both ways. "
+    made = "" if pairs.edits is None else "Then further cells, edited both ways. "
     return (
         "Real cells in columns: the upper has little of the target, the lower much, and they are "
         f"alike otherwise. {made}Look for what all pairs have in common. A single pair differs "
@@ -166,9 +166,9 @@ def _caption(pairs: ContrastPairs, *, first: bool) -> str:
 def _note(pairs: ContrastPairs) -> str:
     few, many = pairs.goals
     text = (
-        f"Less: at most {format_number(few)}, the 10th percentile of training cells; more: at "
-        f"least {format_number(many)}, the 90th. Of all pairs of such cells those are shown whose "
-        "differences together lie most along the axis of the target (cosine "
+        f"Less: at most {format_number(few)}, the 10th percentile of the cells that pairs are "
+        f"drawn from; more: at least {format_number(many)}, the 90th. Of all pairs of such cells "
+        "those are shown whose differences together lie most along the axis of the target (cosine "
         f"{format_number(pairs.along[-1])} for all of them), the slope of a regression on their "
         "texture under random filters. What is shown of the axis is judged by other cells and in "
         "other representations. "
@@ -186,7 +186,7 @@ def _of_ways(edits: Edits | None) -> str:
         for k, side in enumerate(("less", "more"))
     ]
     return (
-        f" Edited were {len(edits.cells)} held-out cells from the middle of the target, "
+        f" Edited were {len(edits.cells)} further cells from the middle of the target, "
         f"{'; '.join(parts)} (medians, in units of the way to the 10th or 90th percentile). "
         "Numbers under the tiles: what the more sceptical of the other networks sees."
     )

@@ -34,7 +34,7 @@ _RIVALS = {
     "driving_cells": "the mean of the driving cells:",
 }
 _TWINS = (
-    "Channels of later layers that rise and fall with one of an earlier layer over held-out cells "
+    "Channels of later layers that rise and fall with one of an earlier layer over cells "
     "(correlation above 0.9) are shown there only, and named."
 )
 _MANY = 12  # images of a layer, more than the gallery by depth can show
@@ -180,7 +180,7 @@ def _on_fields(found: Galleries, shared: Mapping[str, Any]) -> Drawing:
     note = (
         "Layers whose receptive field is smaller than a typical cell. A tile is as wide as the "
         "field. All tiles share one intensity scale. "
-        f"Patches: of {found.fields[0].n:,} held-out cells, one of each cell, the strongest that "
+        f"Patches: of {found.fields[0].n:,} cells, one of each cell, the strongest that "
         "see no border and do not look the same in any of eight orientations. Prior: along the "
         "principal components of patches, within their ellipsoid. r: pixel correlation of each "
         "image with the most similar patch, over eight orientations. +3: three more channels of "
