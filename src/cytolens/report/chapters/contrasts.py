@@ -72,7 +72,8 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
         "Share of questions answered (chance 0.5): of two further cells of one class that are "
         "near neighbours, which drives the target more? By the direction that a display shows, in "
         f"{' / '.join(names)}. Regression: on all cells that pairs are drawn from, about the most "
-        "that can be had. Random, untrained, permuted: pairs made in the same way for a random direction of the "
+        "that can be had. Random, untrained, permuted: pairs made in the same way for a "
+        "random direction of the "
         "layer, for the network before training, and for permuted scores."
     )
     yield ReportTable("How far the pairs can be believed", header, tuple(rows), text, folded=True)
