@@ -38,7 +38,10 @@ def trained(dead=False):
 def dead():
     return trained(dead=True)
 """
-SMALL = ["--gallery", "2", "--cards", "2", "--atlas", "0", "--steps", "4", "--explain", "1"]
+SMALL = [
+    "--gallery", "2", "--cards", "2", "--atlas", "0", "--steps", "4", "--explain", "1",
+    "--pairs", "1",
+]  # fmt: skip
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:

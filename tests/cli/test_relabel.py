@@ -18,8 +18,8 @@ from cytolens.study.finished_run import open_run
 CYTOLENS = [sys.executable, "-m", "cytolens"]
 SMALL = [
     "--quick", "--epochs", "1", "--gallery", "1", "--cards", "1", "--atlas", "0", "--steps", "2",
-    "--explain", "0", "--method", "pca", "--map-cells", "60", "--layers", "conv1", "pre_softmax",
-    "logits",
+    "--explain", "0", "--pairs", "0", "--method", "pca", "--map-cells", "60",
+    "--layers", "conv1", "pre_softmax", "logits",
 ]  # fmt: skip
 Rows = list[dict[str, str]]
 

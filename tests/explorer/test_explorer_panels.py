@@ -65,7 +65,7 @@ def test_a_cell_shows_its_neighbours_its_channels_and_its_path(
 ):
     layer = shown.main_layer
     page = opened(link(address, cell=7, tab="cell", layer=layer))
-    assert page.locator(".cell h2").inner_text() == shown.cells.names[7]
+    page.locator(".cell h2", has_text=str(shown.cells.names[7])).wait_for()
     near = find_neighbours(shown.features(layer), 8).indices[7]
     page.wait_for_selector(".cell .crops .crop")
     titles = [crop.get_attribute("title") for crop in page.locator(".cell .crops .crop").all()]

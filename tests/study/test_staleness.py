@@ -23,7 +23,7 @@ from cytolens.study.study import Study, run
 
 SMALL = StudySettings(
     epochs=1, gallery=1, steps=2, map_cells=60, permutations=20, explain=1, methods=["pca"],
-    halves=2, layers=["input", "conv1", "pre_softmax", "logits"],
+    halves=2, layers=["input", "conv1", "pre_softmax", "logits"], pairs=1, judges=0,
 )  # fmt: skip
 MODEL = """
 from pathlib import Path

@@ -24,6 +24,8 @@ SMALL = StudySettings(
     map_cells=60,
     permutations=20,
     explain=1,
+    pairs=2,
+    judges=1,
     methods=["pca"],
     halves=2,
 )
