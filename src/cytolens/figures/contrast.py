@@ -67,12 +67,13 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
 
 
 def _view(drawn: Display, pairs: ContrastPairs) -> int:
-    """The picture of a crop in which less and more differ most, relative to what is shown."""
+    """The image channel in which less and more differ most, for how much these cells vary in it."""
     if drawn.colour or len(drawn.channel_names) == 1:
         return 0
-    span = drawn.limits[:, 1] - drawn.limits[:, 0]
-    change = np.abs(pairs.more.mean(0) - pairs.less.mean(0)).mean((1, 2))
-    return int((change / np.where(span > 0, span, np.inf)).argmax())
+    span = np.maximum(drawn.limits[:, 1] - drawn.limits[:, 0], 1e-9)[:, None, None]
+    spread = np.concatenate([pairs.less, pairs.more]).std(0)
+    change = np.abs(pairs.more.mean(0) - pairs.less.mean(0)) / (spread + 0.05 * span)
+    return int(change.mean((1, 2)).argmax())
 
 
 def _change(edits: Edits, drawn: Display, view: int) -> Picture:
