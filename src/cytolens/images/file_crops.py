@@ -1,11 +1,12 @@
 """Crops in image files: one to a file, or one to a page of a stack; decoded when asked for."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from cytolens.images.decoded import read_pages, read_picture
 from cytolens.images.image_files import Limits, Picture
 from cytolens.images.isolation import is_isolated
 from cytolens.images.opening import shown
+
+T = TypeVar("T")
 
 THREADS = 4  # decoders and disks leave the interpreter free for so many
 _FEW = 8  # files that are not worth a thread
@@ -95,21 +98,33 @@ def read_pictures(paths: list[Path], *, isolated: bool) -> list[Picture | InputE
 
     Those of the first paths only, at least one, where all would fill the memory.
     """
+    return decode_within(
+        paths, lambda path, limits: read_picture(path, limits, isolated=isolated), few=_FEW
+    )
+
+
+def decode_within(
+    stored: Sequence[T], decode: Callable[[T, Limits], Picture | InputError], *, few: int
+) -> list[Picture | InputError]:
+    """What ``decode`` gives of each, by a few threads, or the InputError that it raises.
+
+    Of the first only, at least one, where all would fill the memory. So many as ``few`` are not
+    worth a thread.
+    """
     allowance = Allowance()
 
-    def read(path: Path, first: bool) -> Picture | InputError | None:
+    def one(item: T, first: bool) -> Picture | InputError | None:
         try:
-            limits = Limits(take=lambda size: allowance.take(size, first=first))
-            return read_picture(path, limits, isolated=isolated)
+            return decode(item, Limits(take=lambda size: allowance.take(size, first=first)))
         except InputError as error:
             return error
         except PostponedError:
             return None
 
-    firsts = [i == 0 for i in range(len(paths))]
-    if len(paths) <= _FEW:
-        pictures = list(map(read, paths, firsts))
+    firsts = [place == 0 for place in range(len(stored))]
+    if len(stored) <= few:
+        found = list(map(one, stored, firsts))
     else:
         with ThreadPoolExecutor(THREADS) as pool:
-            pictures = list(pool.map(read, paths, firsts))
-    return [p for p in takewhile(lambda p: p is not None, pictures) if p is not None]
+            found = list(pool.map(one, stored, firsts))
+    return [each for each in takewhile(lambda each: each is not None, found) if each is not None]

@@ -6,9 +6,7 @@ pyarrow alone, a row group at a time.
 
 import json
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import InputError
-from cytolens.images.allowance import Allowance, PostponedError
 from cytolens.images.cell_files import CellFile
 from cytolens.images.columns import listed
 from cytolens.images.crops import Crop, native
-from cytolens.images.file_crops import THREADS
+from cytolens.images.file_crops import THREADS, decode_within
 from cytolens.images.image_files import (
     Limits,
     Picture,
@@ -173,22 +170,7 @@ class ParquetCrops:
     def pictures(self, positions: NDArray[np.int64]) -> list[Picture | InputError]:
         """The decoded pictures with what they say of themselves; as many as there is room for."""
         stored = [self._stored(int(position)) for position in positions]
-        allowance = Allowance()
-
-        def decode(one: Any, first: bool) -> Picture | InputError | None:
-            try:
-                take = Limits(take=lambda size: allowance.take(size, first=first))
-                return self._decode(one, take)
-            except PostponedError:
-                return None
-
-        firsts = [i == 0 for i in range(len(stored))]
-        if len(stored) <= THREADS:
-            decoded = list(map(decode, stored, firsts))
-        else:
-            with ThreadPoolExecutor(THREADS) as pool:
-                decoded = list(pool.map(decode, stored, firsts))
-        return [p for p in takewhile(lambda p: p is not None, decoded) if p is not None]
+        return decode_within(stored, self._decode, few=THREADS)
 
     def _stored(self, row: int) -> Any:
         group = int(np.searchsorted(self.ends, row, side="right")) - 1

@@ -113,6 +113,11 @@ class Contrasts:
         ]
         return mean_of(values, rng=0)
 
+    def control(self, name: str) -> Estimate:
+        """Share of questions that a control's pairs answer, mean and interval over targets."""
+        shares = [pairs.controls[name].value for pairs in self.pairs if name in pairs.controls]
+        return mean_of(shares, rng=0)
+
     @property
     def accepted(self) -> tuple[int, int]:
         """How many edits are accepted, of how many."""

@@ -322,9 +322,10 @@ def _about_the_network(results: Results) -> list[str]:
     if earned and sum(map(len, earned)) > 2 * sum(int(one.sum()) for one in earned):
         count, total = sum(int(one.sum()) for one in earned), sum(map(len, earned))
         found.append(
-            f"Of {total} feature images of whole cells {count or 'none'} clearly say more of which "
-            "cells drive the channel than both the cell that the image began as and images of "
-            "rotated channels: read the images as such cells, exaggerated."
+            f"Of {total} feature images of whole cells {count or 'none'} clearly "
+            f"{'says' if count == 1 else 'say'} more of which cells drive the channel than both "
+            "the cell that the image began as and images of rotated channels: read the images as "
+            "such cells, exaggerated."
         )
     alike = [layer.name for layer in results.layers if _all_alike(results, layer.name)]
     if alike:

@@ -13,12 +13,12 @@ from cytolens.features.contrast.editing import Filling, Images
 from cytolens.features.contrast.judging import Judge, train_judges
 from cytolens.features.contrast.matching import clearest_pairs, goals_of, turned_like
 from cytolens.features.contrast.naming import name_shifts
-from cytolens.features.contrast.questions import Questions, Rows, ask
+from cytolens.features.contrast.questions import Questions, Rows, ask, mean_over
 from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subject
 from cytolens.features.contrast.targets import class_targets, find_target
 from cytolens.features.priors import fit_prior
 from cytolens.images.preparation import prepared_background
-from cytolens.numerics.estimates import Estimate, bootstrap, generator, mean_of
+from cytolens.numerics.estimates import Estimate, generator, mean_of
 from cytolens.numerics.intervals import AT_MOST_ONE
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Progress, Split
@@ -162,14 +162,7 @@ def _fit(
 ) -> Estimate:
     """R² of the axis on the cells asked."""
     parts = explained(subject.asked_points, asked, slope)
-    return bootstrap(
-        lambda rows: float(parts[rows].mean()),
-        len(parts),
-        groups=subject.groups,
-        within=AT_MOST_ONE,
-        resamples=200,
-        rng=rng,
-    )
+    return mean_over(parts, subject.groups, within=AT_MOST_ONE, rng=rng)
 
 
 def _answers(

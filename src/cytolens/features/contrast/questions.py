@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate, Rng, bootstrap
-from cytolens.numerics.intervals import SHARE
+from cytolens.numerics.intervals import SHARE, Range
 from cytolens.numerics.neighbours import find_neighbours
 
 Floats = NDArray[np.float64]
@@ -45,14 +45,21 @@ class Questions:
         along = points @ direction
         step = along[self.more] - along[self.less]
         right = (step > 0) + 0.5 * (step == 0)
-        return bootstrap(
-            lambda rows: float(right[rows].mean()),
-            len(self),
-            groups=self.groups,
-            within=SHARE,
-            resamples=200,
-            rng=rng,
-        )
+        return mean_over(right, self.groups, within=SHARE, rng=rng)
+
+
+def mean_over(
+    values: Floats, groups: NDArray[np.generic] | None, *, within: Range, rng: Rng = None
+) -> Estimate:
+    """Mean of ``values`` (n,), of cells, with its interval over cells or their groups (n,)."""
+    return bootstrap(
+        lambda rows: float(values[rows].mean()),
+        len(values),
+        groups=groups,
+        within=within,
+        resamples=200,
+        rng=rng,
+    )
 
 
 def near_in_class(points: Floats, labels: NDArray[np.int64]) -> list[Rows]:

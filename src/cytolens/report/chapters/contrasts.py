@@ -129,13 +129,15 @@ def answers_sentence(found: Contrasts) -> str:
         )
         for display in ("pairs", "best_and_worst", "best_cells", "axis")
     }
+    random = format_number(found.control("random_direction").value)
     over = f"; mean over {len(found.pairs)} targets" if len(found.pairs) > 1 else ""
     return (
         "Asked which of two further, alike cells of one class drives a target more, nine pairs "
         f"answer {shares['pairs']} of the questions ({' and '.join(names)}{over}), "
-        f"the nine most and nine least active cells "
+        "the nine most and nine least active cells "
         f"{shares['best_and_worst']}, the nine most active {shares['best_cells']}, a regression on "
-        f"all cells {shares['axis']}; chance is 0.5."
+        f"all cells {shares['axis']}; chance is 0.5. Pairs of random directions answer {random} of "
+        f"the questions about these ({names[0]}): where that is as much, a channel is not special."
     )
 
 
