@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pages import settle
 from PIL import Image
 
 from cytolens.explorer.content import Content, quantised
@@ -29,10 +30,6 @@ def pixels(page: Any, index: int = 0) -> np.ndarray:
 def inked(page: Any, index: int = 0) -> int:
     """Pixels of a map that are not the ground."""
     return int((pixels(page, index)[..., :3] != 255).any(axis=-1).sum())
-
-
-def settle(page: Any, milliseconds: int = 220) -> None:
-    page.wait_for_timeout(milliseconds)
 
 
 def draw(page: Any, index: int = 0, *, share: float = 1.0, keys: tuple[str, ...] = ()) -> None:
