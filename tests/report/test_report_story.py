@@ -47,7 +47,7 @@ from cytolens.report.findings import answer, facts, rise_of_separation, warnings
 from cytolens.report.growth import growth_of_complexity
 from cytolens.report.page import render_report
 from cytolens.report.results import Results
-from cytolens.report.story import draw, find_chapters, tell
+from cytolens.report.story import find_chapters, plots, tell
 
 FIGURES = [
     "cells",
@@ -282,7 +282,7 @@ def test_every_caption_is_short_and_plain(longest: bool) -> None:
 def test_a_study_becomes_a_page_from_end_to_end() -> None:
     maps = {"tsne": dict(list(complete()["maps"]["tsne"].items())[-2:])}
     shown = results(maps=maps)
-    made = draw(shown)
+    made = {name: plot() for name, plot in plots(shown).items()}
     assert [name for name in made if name not in BRIEF] == names(shown)
     assert set(BRIEF) <= set(made)
     pictures = {name: render(figure, dpi=60)[0] for name, figure in made.items()}
@@ -294,7 +294,7 @@ def test_a_study_becomes_a_page_from_end_to_end() -> None:
 
 
 def test_nothing_found_is_still_a_report() -> None:
-    assert draw(Results({})) == {}
+    assert plots(Results({})) == {}
     page = render_report(tell(Results({}), {}))
     assert 'id="cite"' in page
 

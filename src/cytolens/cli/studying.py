@@ -20,6 +20,7 @@ from cytolens.study.settings import (
     IMAGES,
     MACHINE,
     MAPS,
+    REPORT,
     StudySettings,
     of_held_stages,
 )
@@ -47,7 +48,7 @@ VERBS = (
     Verb(
         "run",
         "The whole study: from a folder of crops to report.html.",
-        (CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES),
+        (CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES, REPORT),
         _run,
         trains=True,
     ),
@@ -109,7 +110,7 @@ VERBS = (
     Verb(
         "report",
         "The figures, report.html, summary.json and cells.h5ad.",
-        (IMAGES, MAPS),
+        (REPORT, IMAGES, MAPS),
         _run,
     ),
 )

@@ -1,6 +1,7 @@
 """What the terminal shows: progress with the time left, and results as plain tables."""
 
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from cytolens.records.layers import Layer, Unseen
 from cytolens.records.maps import Embedding, PlacedCells
 from cytolens.records.separation import Onset
 
+_lock = threading.Lock()
+_open: list[Bar] = []  # the same for every stage that is being made
+_shown: Bar
 _WORTH_A_LINE = 0.05  # seconds
 _WIDE = 200  # columns, where the output goes to a file and nothing may be cut
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
@@ -66,24 +70,45 @@ def print_edits(run: Path) -> None:
 def announce(stage: str) -> Generator[Progress]:
     """A progress bar for one stage on standard error; a line with its seconds when it ends."""
     started = time.perf_counter()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Bar(*columns, console=_err, transient=True, disable=not _err.is_terminal) as bar:
-        task = bar.add_task(stage, total=None, note="")
+    with _bars() as bars:
+        task = bars.add_task(stage, total=None, note="")
 
         def progress(done: int, total: int, note: str) -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bars.update(task, completed=done, total=total, note=note)
 
-        yield progress
+        try:
+            yield progress
+        finally:
+            bars.remove_task(task)
     seconds = time.perf_counter() - started
     if seconds >= _WORTH_A_LINE:
         _err.print(f"{stage}: {seconds:.1f} s", markup=False)
+
+
+@contextmanager
+def _bars() -> Generator[Bar]:
+    """The bars of all stages that are made at the time, one line each."""
+    global _shown
+    with _lock:
+        if not _open:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=28),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            _shown = Bar(*columns, console=_err, transient=True, disable=not _err.is_terminal)
+            _shown.start()
+        _open.append(bars := _shown)
+    try:
+        yield bars
+    finally:
+        with _lock:
+            _open.pop()
+            if not _open:
+                bars.stop()
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -1,7 +1,7 @@
 """The whole report: the chapters found in ``chapters``, their figures, and the page."""
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import cache
 from importlib import import_module
@@ -32,21 +32,21 @@ def find_chapters() -> tuple[Chapter, ...]:
     return tuple(sorted(found, key=lambda chapter: (chapter.place, chapter.anchor)))
 
 
-def draw(results: Results) -> "dict[str, Figure]":
-    """Every figure of the report by name, in the order of the story."""
-    drawn: dict[str, Figure] = {}
+def plots(results: Results) -> "dict[str, Callable[[], Figure]]":
+    """What draws each figure of the report, by name, in the order of the story."""
+    found: dict[str, Callable[[], Figure]] = {}
     for chapter in find_chapters():
         for drawing in chapter.figures(results):
-            drawn[drawing.name] = drawing.plot()
+            found[drawing.name] = drawing.plot
             if drawing.front and drawing.brief is not None:
-                drawn[FRONT + drawing.name] = drawing.brief()
-    return drawn
+                found[FRONT + drawing.name] = drawing.brief
+    return found
 
 
 def tell(
     results: Results, pictures: Mapping[str, bytes], *, title: str | None = None
 ) -> ReportContent:
-    """The whole page. ``pictures``: PNG bytes of the figures of `draw`, by name.
+    """The whole page. ``pictures``: PNG bytes of the figures of `plots`, by name.
 
     A figure without a picture, and a chapter with neither figures nor tables, is left out.
     """

@@ -9,7 +9,7 @@ Layout (format 2)::
     classifier/              weights.safetensors, network.json
     activations/<name>.zarr  layers.npz; arrays/<layer>: one array (N, F) per layer, sharded
     stages/<stage>.npz       every other result, without pickles
-    figures/                 each figure as PNG and SVG
+    figures/                 each figure as PNG, on request as SVG
     report.html  summary.json  cells.h5ad
 
 Everything but the last two lines carries checksums. Every file is replaced as a whole, and is on
@@ -17,8 +17,9 @@ the disk before its stage is marked as finished.
 """
 
 import json
+import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,7 @@ _CROPS_PER_CHUNK = 64
 _RECORD = "run.json"
 _ARRAYS = "arrays"
 _KEPT = ("format", "stages")  # entries of run.json that are no notes
+_recording = threading.Lock()  # around what reads run.json and writes it
 
 Sink = Callable[[str, tuple[int, ...], Any], Any]
 
@@ -128,7 +130,8 @@ class RunFolder:
         """Keep entries in run.json; an entry of the same name is replaced."""
         if set(entries) & set(_KEPT):
             raise ValueError(f"{' and '.join(_KEPT)} are no notes")
-        self._write_record({**self._read_record(), **entries})
+        with _recording:
+            self._write_record({**self._read_record(), **entries})
 
     @property
     def timings(self) -> dict[str, float]:
@@ -143,20 +146,33 @@ class RunFolder:
         """The hash of the inputs that a finished stage was made from; None if unfinished."""
         return self._read_record()["stages"].get(stage, {}).get("hash")
 
-    def finish(self, stage: str, hash: str, seconds: float) -> None:
-        """Mark a stage as finished, as the last step: all that was written since belongs to it."""
-        record = self._read_record()
+    def finish(
+        self, stage: str, hash: str, seconds: float, files: Sequence[str] | None = None
+    ) -> None:
+        """Mark a stage as finished, as the last step: all that was written since belongs to it.
+
+        ``files``: those that another process has written (`take_unfinished`) instead.
+        """
+        files = self.take_unfinished() if files is None else files
+        with _recording:
+            record = self._read_record()
+            entry = {"hash": hash, "seconds": round(seconds, 3), "files": list(files)}
+            record["stages"][stage] = entry
+            self._write_record(record)
+
+    def take_unfinished(self) -> list[str]:
+        """The files written for a stage that is not marked yet; they are forgotten here."""
         files = list(self._unfinished)
-        record["stages"][stage] = {"hash": hash, "seconds": round(seconds, 3), "files": files}
-        self._write_record(record)
         self._unfinished.clear()
+        return files
 
     def forget(self, *stages: str) -> None:
         """Mark stages as not finished, before their results are replaced."""
         self._unfinished.clear()
-        record = self._read_record()
-        if [stage for stage in stages if record["stages"].pop(stage, None) is not None]:
-            self._write_record(record)
+        with _recording:
+            record = self._read_record()
+            if [stage for stage in stages if record["stages"].pop(stage, None) is not None]:
+                self._write_record(record)
 
     @contextmanager
     def making(self, stage: str, hash: str, *, outdates: Iterable[str] = ()) -> Generator[None]:

@@ -17,12 +17,13 @@ def _setting(default: Any, panel: str, text: str, **more: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
-CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES, MACHINE = (
+CELLS, CLASSIFIER, DEPTH, MAPS, IMAGES, REPORT, MACHINE = (
     "Cells",
     "Classifier",
     "Activations",
     "Maps, clusters, separation",
     "Feature images",
+    "Report",
     "Machine",
 )
 
@@ -206,11 +207,16 @@ class StudySettings:
         "networks, each trained on another part of the cells, that judge edited cells; 0: real "
         "cells only",
     )
+    # Report
+    svg: bool = _setting(False, REPORT, "write every figure as SVG too, for print and for editing")
     # Machine
     seed: int = _setting(0, MACHINE, "seed of everything random")
     device: str | None = _setting(None, MACHINE, "cpu or cuda; default: the GPU where there is one")
     threads: int | None = _setting(
-        None, MACHINE, "CPU threads; default: one, or all cores where large enough work gains by it"
+        None,
+        MACHINE,
+        "CPU cores to use, by processes side by side, or by threads where crops or network are "
+        "large; default: all",
     )
     batch_size: int = _setting(256, MACHINE, "cells per forward pass")
     isolate: bool = _setting(

@@ -14,7 +14,7 @@ something that its hash does not know of.
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from importlib import import_module
@@ -35,7 +35,7 @@ the study as a whole (settings, versions, timings)."""
 FOR_SPEED = ("device", "batch_size", "threads", "isolate")
 """Settings that change how fast a result is made, not what it is."""
 
-_PROGRESS = "progress"  # handed to every stage that asks for it
+_HANDED = ("progress", "mates")  # to every stage that asks for them: how it goes, who may help
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,23 @@ class Stage:
     def settings(self) -> tuple[str, ...]:
         """The settings that ``make`` is given."""
         named = _parameters(self.make, inspect.Parameter.KEYWORD_ONLY)
-        return tuple(name for name in named if name != _PROGRESS)
+        return tuple(name for name in named if name not in _HANDED)
 
-    def run(self, results: Mapping[str, Any], settings: StudySettings, progress: Progress) -> Any:
-        """The result: ``make`` called with the results of its needs and with its settings."""
+    def run(
+        self,
+        results: Mapping[str, Any],
+        settings: StudySettings,
+        progress: Progress,
+        mates: Sequence[Any] = (),
+    ) -> Any:
+        """The result: ``make`` called with the results of its needs and with its settings.
+
+        ``mates`` are other processes of the study that have nothing to do (`study.team`).
+        """
         named: dict[str, Any] = {name: getattr(settings, name) for name in self.settings}
-        if _PROGRESS in inspect.signature(self.make).parameters:
-            named[_PROGRESS] = progress
+        handed = dict(zip(_HANDED, (progress, tuple(mates)), strict=True))
+        asked = inspect.signature(self.make).parameters
+        named |= {name: value for name, value in handed.items() if name in asked}
         needed = (results,) if self.gathers else (results[name] for name in self.needs)
         return self.make(*needed, **named)
 

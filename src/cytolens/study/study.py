@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import cytolens
 from cytolens.errors import ModelError, RunError, SettingError, choose
-from cytolens.numerics.threads import asked_threads, default_threads, limited_threads
+from cytolens.numerics.threads import (
+    asked_threads,
+    default_threads,
+    limited_threads,
+    thread_count,
+)
 from cytolens.records.cells import Progress
 from cytolens.store.lock import run_lock
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
 from cytolens.study.settings import StudySettings, of_held_stages
-from cytolens.study.stage import SOURCES, Stage, downstream, table
+from cytolens.study.stage import SOURCES, Stage, downstream, table, upstream
+from cytolens.study.team import Teammate, Todo, team, work
 
 if TYPE_CHECKING:
     from cytolens.images.content import Content
@@ -25,6 +31,10 @@ Announce = Callable[[str], AbstractContextManager[Progress]]
 
 _INCOMPLETE = "files are missing; make it again with: cytolens report RUN"
 _MANY_FILES = 2000  # are worth a line of progress
+_FEWEST_SHARED = 4  # stages to be made, for which other processes are started
+HERE = ("classifier", "report")
+"""Stages that are made by the study's own process: a network of the user's is loaded once, and a
+report is made of everything."""
 HELD = ("cells", "classifier")
 """Stages that a finished run keeps as they are, unless new ones are asked for."""
 
@@ -102,6 +112,7 @@ class Study(Mapping[str, Any]):
         self._hashes: dict[str, str | None] = {}
         self._content: Content | None = None
         self._locked = False
+        self._mates: list[Teammate] = []
         if data is not None and not remake:
             self._refuse_other_data()
 
@@ -135,8 +146,47 @@ class Study(Mapping[str, Any]):
                 with self._writing():
                     self.folder.forget(name)
                     self._results.pop(name, None)
-                    self[name]
-            self[name]
+                    self._with_team(name)
+            self._with_team(name)
+
+    def _with_team(self, name: str) -> None:
+        """Make a stage and all that it rests on, with other processes where there are cores."""
+        cores = thread_count(self.settings.threads)
+        if cores > 1 and self._module is None and not self.is_current(name):
+            with self._writing():
+                self._share(name, cores)
+        self[name]
+
+    def _share(self, name: str, cores: int) -> None:
+        needs = {stage: set(upstream(stage)) - {stage} for stage in upstream(name)}
+        cells = self["cells"]
+        todo = {stage: of for stage, of in needs.items() if self._outstanding(stage)}
+        if len(todo) < _FEWEST_SHARED:
+            return
+        with team(
+            self.folder.path, self.settings, cells, cores=cores, trusted=self._trusted
+        ) as mates:
+            self._mates = mates
+            try:
+                if mates:
+                    here, there = self.__getitem__, self._have_made
+                    work(Todo(todo), mates, here=here, there=there, alone=HERE)
+            finally:
+                self._mates = []
+
+    def _outstanding(self, name: str) -> bool:
+        return _stage(name).keep is not None and not self.is_current(name)
+
+    def _have_made(self, mate: Teammate, name: str) -> None:
+        """A stage made by another process."""
+        stage, made_from, later = _stage(name), str(self.hash_of(name)), downstream(name)
+        record = RunFolder(self.folder.path)  # apart from what this process writes meanwhile
+        record.forget(name, *later)
+        for outdated in (name, *later):
+            self._results.pop(outdated, None)
+        with self._announce(stage.title) as progress:
+            files, seconds = mate.make(name, progress)
+        record.finish(name, made_from, seconds, files)
 
     def verify(self, found: Callable[[str, str | None], None]) -> list[str]:
         """Read all that is stored, through its checksums; the names of the damaged stages.
@@ -201,13 +251,17 @@ class Study(Mapping[str, Any]):
             self._results.pop(outdated, None)
         making = self.folder.making(stage.name, made_from, outdates=later)
         with making, self._threads(stage), self._announce(stage.title) as progress:
-            write(self.folder, stage.name, stage.run(self, self.settings, progress), progress)
+            value = stage.run(self, self.settings, progress, self._mates)
+            write(self.folder, stage.name, value, progress)
             self._note(stage.name)
 
     @contextmanager
     def _threads(self, stage: Stage) -> Generator[None]:
-        """As many CPU threads as were asked for; else one, or more where the work is large."""
-        with default_threads(self.settings.threads):
+        """As many CPU threads as were asked for; else one, or more where the work is large.
+
+        One while other processes work on the study, too.
+        """
+        with default_threads(1 if self._mates else self.settings.threads):
             if stage.gathers:  # measures nothing
                 yield
                 return

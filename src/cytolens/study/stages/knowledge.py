@@ -28,6 +28,7 @@ _FEW = 10  # whole numbers of so few values in the table are categories: plates,
 _MOST_LISTED = 100  # suspects in summary.json, of each list
 _MOST_OUTLINED = 16  # odd cells, the first
 _MOST_SHOWN = 8  # equalised crops of each class
+_LEAST_HALVED = 32  # pixels: equalised crops from here on are trained on at half size
 _BATCHES = {
     "plate", "batch", "day", "date", "donor", "patient", "well", "run", "slide", "operator",
     "replicate", "experiment", "instrument",
@@ -142,12 +143,13 @@ def equalised(
     """
     if confounds is None or not confounds.alarms or not equalised:
         return None
+    from cytolens.classifier.augmentation import Augmentation
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
     from cytolens.classifier.splitting import split_cells
     from cytolens.classifier.training import TrainingSettings, train
     from cytolens.images.sources import with_crops
-    from cytolens.properties.equalising import equalise
+    from cytolens.properties.equalising import equalise, halve
 
     if len(np.unique(cells.labels[split.train])) < len(cells.class_names):
         pairs = None if together is None else together.pairs
@@ -155,12 +157,19 @@ def equalised(
     parts = _drawn(split, equalised, seed)
     rows = np.sort(np.concatenate(list(parts.values())))
     chosen = cells.subset(rows)
-    alike = with_crops(chosen, equalise(chosen, rng=seed, progress=progress))
+    settings = TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
+    crops = equalise(chosen, rng=seed, progress=progress)
+    alike = with_crops(chosen, crops)
     places = {name: np.searchsorted(rows, part) for name, part in parts.items()}
+    small = alike  # what the new network sees
+    if min(cells.shape[1:]) >= _LEAST_HALVED:
+        shift = Augmentation(shift=Augmentation().shift / 2)
+        settings = replace(settings, width=2 * settings.width, augmentation=shift)
+        small = with_crops(chosen, halve(crops))
     made = train(
-        alike,
+        small,
         split=Split(**places),
-        settings=TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs),
+        settings=settings,
         rng=seed,
         device=device,
         progress=progress,
@@ -169,7 +178,7 @@ def equalised(
     labels = cells.labels[test]
     groups = None if cells.groups is None else cells.groups[test]
     before = predict(network, cells.subset(test), device=device)
-    anew = predict(made.model, judged, device=device)
+    anew = predict(made.model, small.subset(places["test"]), device=device)
     key = "balanced_accuracy"
     as_it_is, again, trained = (
         evaluate(answers, labels, groups=groups, rng=seed).measures[key]

@@ -12,8 +12,14 @@ from cytolens.store.files import write_bytes, write_json, write_text
 from cytolens.store.run_folder import RunFolder
 from cytolens.study.stage import Keep, Stage, table
 from cytolens.study.stages.knowledge import suspects_table
+from cytolens.study.team import Teammate, Todo, work
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.figure import Figure
+
+    from cytolens.report.results import Results
     from cytolens.store.cell_table import CellTable
 
 _FORMAT = 1  # of summary.json
@@ -23,41 +29,49 @@ _WIDEST = 1024  # features of a layer that the ``cells.h5ad`` of every study tak
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that is written for people to read."""
+    """All that is written for people to read; figures are drawn one by one as they are written."""
 
-    figures: Mapping[str, tuple[bytes, bytes]]  # by name, as PNG and SVG
+    shown: "Results"
+    about: Mapping[str, Any]
+    svg: bool
+    mates: tuple[Teammate, ...]  # who draw figures, too
     table: "CellTable"
     suspects: list[list[Any]]  # rows of suspects.csv
-    summary: Mapping[str, Any]
-    page: str  # HTML
 
 
-def report(results: Mapping[str, Any], *, progress: Progress) -> Report:
-    """The figures, the table of cells, the summary and the page."""
-    from cytolens.figures.style import render
-    from cytolens.report.page import render_report
-    from cytolens.report.results import Results
-    from cytolens.report.story import draw, tell
+def report(results: Mapping[str, Any], *, svg: bool, mates: tuple[Teammate, ...]) -> Report:
+    """What the figures, the table of cells, the summary and the page are made from."""
     from cytolens.study.export import cell_table
 
-    summary = summarise(results)
     about = results["about"]
-    shown = Results(
+    shown = results_shown(results, about, summarise(results))
+    rows = suspects_table(results["suspects"], results["cells"])
+    return Report(shown, about, svg, mates, cell_table(results, widest=_WIDEST), rows)
+
+
+def results_shown(
+    results: Mapping[str, Any], about: Mapping[str, Any], summary: Mapping[str, Any]
+) -> "Results":
+    """The results as chapters read them."""
+    from cytolens.report.results import Results
+
+    return Results(
         results,
         settings=about["settings"],
         versions=about["versions"],
         timings=about["timings"],
         summary=summary,
     )
-    drawn = draw(shown)
-    figures: dict[str, tuple[bytes, bytes]] = {}
-    for done, (name, figure) in enumerate(drawn.items()):
-        progress(done, len(drawn) + 1, name)
-        figures[name] = render(figure)
-    progress(len(drawn), len(drawn) + 1, "report.html")
-    page = render_report(tell(shown, {name: png for name, (png, _) in figures.items()}))
-    rows = suspects_table(results["suspects"], results["cells"])
-    return Report(figures, cell_table(results, widest=_WIDEST), rows, summary, page)
+
+
+def draw_figure(path: Path, plot: "Callable[[], Figure]", *, svg: bool) -> None:
+    """Draw a figure to ``path``, less its ending, as PNG; and as SVG, or with none left."""
+    from cytolens.figures.style import render
+
+    png, vector = render(plot(), svg=svg)
+    write_bytes(path.with_name(f"{path.name}.png"), png)
+    if svg:
+        write_bytes(path.with_name(f"{path.name}.svg"), vector)
 
 
 def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,19 +97,51 @@ def summarise(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> None:
+    from cytolens.report.page import render_report
+    from cytolens.report.story import tell
     from cytolens.study.export import write_cells
 
     path = folder.path
-    for figure, (png, svg) in value.figures.items():
-        write_bytes(path / "figures" / f"{figure}.png", png)
-        write_bytes(path / "figures" / f"{figure}.svg", svg)
-    for stale in (path / "figures").iterdir():
-        if stale.stem not in value.figures:
-            stale.unlink()
+    figures = _draw(path / "figures", value, progress)
+    page = render_report(
+        tell(
+            value.shown,
+            {figure: (path / "figures" / f"{figure}.png").read_bytes() for figure in figures},
+        )
+    )
     write_cells(value.table, path / "cells.h5ad")
     _write_suspects(path, csv_text(value.suspects))
-    write_json(path / "summary.json", value.summary)
-    write_text(path / "report.html", value.page)
+    write_json(path / "summary.json", value.shown.summary)
+    write_text(path / "report.html", page)
+
+
+def _draw(path: Path, value: Report, progress: Progress) -> list[str]:
+    """Draw all figures into the folder ``path``, and remove others from it; their names."""
+    from cytolens.report.story import plots
+
+    found = plots(value.shown)
+    begun = 0
+
+    def begin(figure: str) -> None:
+        nonlocal begun
+        progress(begun, len(found) + 1, figure)
+        begun += 1
+
+    def here(figure: str) -> None:
+        begin(figure)
+        draw_figure(path / figure, found[figure], svg=value.svg)
+
+    def there(mate: Teammate, figure: str) -> None:
+        begin(figure)
+        mate.draw(figure, value.about, svg=value.svg)
+
+    work(Todo({figure: set() for figure in found}), value.mates, here=here, there=there)
+    progress(len(found), len(found) + 1, "report.html")
+    endings = (".png", ".svg") if value.svg else (".png",)
+    for stale in path.iterdir():
+        if stale.stem not in found or stale.suffix not in endings:
+            stale.unlink()
+    return list(found)
 
 
 def _write_suspects(path: Path, text: str) -> None:

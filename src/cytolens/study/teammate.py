@@ -1,0 +1,91 @@
+"""One process of a study's team: it makes the stages that it is asked for, from the run folder.
+
+Asked by lines of JSON on standard input; answers are lines of JSON. It ends when the input does,
+at once: with the study that asked, a stage is no longer wanted.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from queue import SimpleQueue
+from typing import Any
+
+from cytolens.errors import CytolensError
+from cytolens.numerics.threads import limited_threads
+from cytolens.study.finished_run import FinishedRun
+from cytolens.study.settings import StudySettings
+from cytolens.study.stage import table
+
+Message = Mapping[str, Any]
+
+_OFTEN = 0.2  # seconds between two lines of progress
+_plots: dict[str, Any] = {}  # what draws each figure, once one was asked for
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+
+    def answer(message: Message) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    asked: SimpleQueue[Message] = SimpleQueue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            asked.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()
+    first = asked.get()
+    run = FinishedRun(first["run"], trust_model=first["trusted"])
+    run.settings = StudySettings(**first["settings"])
+    with limited_threads(1):
+        while True:
+            request = asked.get()
+            try:
+                made = _make if "make" in request else _draw
+                answer(made(run, request, answer))
+            except CytolensError as error:
+                answer({"error": str(error), "kind": type(error).__name__})
+            except Exception:
+                answer({"error": traceback.format_exc(), "kind": ""})
+
+
+def _make(run: FinishedRun, request: Message, answer: Callable[[Message], None]) -> Message:
+    """Make and store a stage."""
+    stage, last = table()[request["make"]], 0.0
+    assert stage.keep is not None
+    started = time.perf_counter()
+
+    def progress(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > _OFTEN:
+            last = time.monotonic()
+            answer({"progress": [done, total, note]})
+
+    value = stage.run(run, run.settings, progress)
+    stage.keep.write(run.folder, stage.name, value, progress)
+    return {"files": run.folder.take_unfinished(), "seconds": time.perf_counter() - started}
+
+
+def _draw(run: FinishedRun, request: Message, answer: Callable[[Message], None]) -> Message:
+    """Draw a figure of the report."""
+    from cytolens.report.story import plots
+    from cytolens.study.stages.report import draw_figure, results_shown
+
+    if not _plots:
+        _plots.update(plots(results_shown(run, request["about"], {})))
+    name = request["draw"]
+    draw_figure(run.folder.path / "figures" / name, _plots[name], svg=request["svg"])
+    return {}
+
+
+if __name__ == "__main__":
+    main()
