@@ -19,7 +19,7 @@ from cytolens.features.contrast.editing import (
     sparse_edits,
 )
 from cytolens.features.contrast.judging import Judge, Reading, read_target
-from cytolens.features.contrast.matching import goals_of
+from cytolens.features.contrast.matching import goals_of, matched_cells, turned_like
 from cytolens.features.contrast.questions import Rows
 from cytolens.features.contrast.subject import Subject
 from cytolens.features.natural import answers_at
@@ -94,6 +94,9 @@ def edit_cells(
             max(ways, key=lambda way, side=side: _middle(seen[way][:, side, 0])) for side in (0, 1)
         ]
         both = [ways[way][side] for side, way in enumerate(taken)]
+        matched = matched_cells(
+            subject.space.known, known, subject.axes.slope(known), subject.asked_points[chosen]
+        )
         edits = Edits(
             cells=subject.asked[chosen],
             start=start,
@@ -104,6 +107,10 @@ def edit_cells(
             judged=np.stack([seen[way][:, side] for side, way in enumerate(taken)], axis=1),
             common=np.stack([subject.oddness(subject.space(crops)) for crops in both], axis=1),
             changed=np.stack([share_changed(start, crops) for crops in both], axis=1),
+            matched_rows=subject.known[matched],
+            matched=np.stack(
+                [turned_like(subject.prior.crops[rows], start) for rows in matched.T], axis=1
+            ),
         )
         if not series:
             return edits, None

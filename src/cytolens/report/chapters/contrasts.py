@@ -58,7 +58,7 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
                 *shown,
                 *(
                     format_number(pairs.controls[name].value)
-                    for name in ("random_direction", "untrained", "permuted")
+                    for name in ("random_direction", "rotation", "untrained", "permuted")
                 ),
                 format_interval(pairs.fit),
                 str(pairs.questions if np.isfinite(first["pairs"].value) else "too few"),
@@ -66,15 +66,16 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
         )
     header = (
         "target", "pairs", "nine most and nine least", "nine most", "regression",
-        "pairs of a random direction", "untrained", "permuted", "R² of the axis", "questions",
+        "pairs of a random direction", "of a rotated channel", "untrained", "permuted",
+        "R² of the axis", "questions",
     )  # fmt: skip
     text = (
         "Share of questions answered (chance 0.5): of two further cells of one class that are "
         "near neighbours, which drives the target more? By the direction that a display shows, in "
         f"{' / '.join(names)}. Regression: on all cells that pairs are drawn from, about the most "
-        "that can be had. Random, untrained, permuted: pairs made in the same way for a "
-        "random direction of the "
-        "layer, for the network before training, and for permuted scores."
+        "that can be had. Random, rotated, untrained, permuted: pairs made in the same way for a "
+        "random direction of the layer, for a channel after a random rotation of the channels, for "
+        "the network before training, and for permuted scores."
     )
     yield ReportTable("How far the pairs can be believed", header, tuple(rows), text, folded=True)
 
@@ -159,7 +160,12 @@ def _caption(pairs: ContrastPairs, *, first: bool) -> str:
             "The same for another target. What all pairs have in common is the finding, not what "
             "one of them shows."
         )
-    made = "" if pairs.edits is None else "Then further cells, edited both ways. "
+    made = (
+        ""
+        if pairs.edits is None
+        else "Then further cells, edited both ways, each above the real cell with as little or as "
+        "much that is otherwise most like it. "
+    )
     return (
         "Real cells in columns: the upper has little of the target, the lower much, and they are "
         f"alike otherwise. {made}Look for what all pairs have in common. A single pair differs "
