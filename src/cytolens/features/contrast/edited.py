@@ -72,21 +72,24 @@ def edit_cells(
 
     with _differentiable(subject, target) as score:
 
-        def sparse(rows: Rows, goal: float) -> Images:
-            return sparse_edits(
+        def sparse(rows: Rows, levels: Floats) -> list[Images]:
+            """The cells ``rows`` edited to each of the levels, together."""
+            each = np.tile(rows, len(levels))
+            made = sparse_edits(
                 score,
-                start[rows],
-                np.full(len(rows), goal),
-                measured=measured[rows],
+                start[each],
+                np.repeat(levels, len(rows)),
+                measured=measured[each],
                 deviation=deviation,
                 value_range=subject.prior.value_range,
                 seed=seed,
             )
+            return np.split(made, len(levels))
 
         everyone = np.arange(len(start))
 
         ways = {
-            SPARSE: [sparse(everyone, goal) for goal in goals],
+            SPARSE: sparse(everyone, goals),
             FILLED: fill_in(plain, start, goals.tolist(), filling, measured=measured),
         }
         seen = {way: _seen(readings, start, both, distance) for way, both in ways.items()}
@@ -116,8 +119,8 @@ def edit_cells(
             return edits, None
         one = int(edits.accepted.sum(1).argmax())
         alone = everyone[one : one + 1]
-        lower, upper = (sparse(alone, float(goal))[0] for goal in np.quantile(known, _LEVELS))
-    return edits, np.stack([edits.less[one], lower, start[one], upper, edits.more[one]])
+        lower, upper = sparse(alone, np.quantile(known, _LEVELS))
+    return edits, np.stack([edits.less[one], lower[0], start[one], upper[0], edits.more[one]])
 
 
 def _seen(
