@@ -1,6 +1,7 @@
 """The chapter on contrast pairs: cells with less and with more of what the network looks for."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -150,8 +151,22 @@ def _of_edits(found: Contrasts) -> tuple[str, ...]:
     return (
         f"Of {total} edited cells {taken} are accepted: {len(found.judges)} other networks "
         f"(balanced accuracy {judges}) see at least {ACCEPTED:.0%} of the change in each, and it "
-        "is not odder than 99 % of cells. The others are framed with dots.",
+        "is not odder than 99 % of cells. The others are framed with dots. Edits show where in a "
+        f"cell{_of_questions(found)}; real pairs come first, as edits of planted features find "
+        "only part of some.",
     )
+
+
+def _of_questions(found: Contrasts) -> str:
+    """How many of the questions the edits answer, next to the pairs of the same targets."""
+    edited = replace(found, pairs=tuple(one for one in found.pairs if one.edits is not None))
+    name = next(iter(edited.pairs[0].answers))
+    if "edits" not in edited.pairs[0].answers[name]:
+        return ""
+    edits, pairs = (
+        format_number(edited.answered(name, display).value) for display in ("edits", "pairs")
+    )
+    return f", and answer {edits} of the questions ({name}; real pairs {pairs})"
 
 
 def _caption(pairs: ContrastPairs, *, first: bool) -> str:
