@@ -21,7 +21,6 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional
 
-import planted_twins as twins
 from cytolens.activations.layers import find_layers
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.features.contrast.judging import read_target, train_judges
@@ -32,6 +31,7 @@ from cytolens.features.priors import fit_prior
 from cytolens.properties.measurement import measure_cells
 from cytolens.simulation.simulate import Plant
 from cytolens.validation.planting import plant_pairs
+from cytolens.validation.twins import EDITED, against_twins, edit_planted
 
 WIDTH = 16
 BATCH = 16
@@ -152,32 +152,33 @@ def trial(kind: str, seconds: float) -> list[str]:
         return torch.from_numpy(((values - centre) / spread).astype(np.float32))
 
     denoiser, steps = learn(torch.from_numpy((prior.crops - middle) / scale), given(inner), seconds)
-    row = twins.twins(pairs, model.network, subject, judges, seed)
     planted = pairs.planted()
     start, twin = cells.read(planted), cells.read(pairs.plain_of(planted))
     used = (answers(start)[1] > 0) & (answers(twin)[1] < 0)
-    planted, start, twin = (some[used][: twins.EDITED] for some in (planted, start, twin))
+    planted, start, twin = (some[used][:EDITED] for some in (planted, start, twin))
     near = np.stack([ndimage.binary_dilation(m, iterations=2) for m in pairs.masks[planted % n]])
     scores = answers(subject.crops)[1]
     readings = [read_target(judge, subject.asked, margins, scores) for judge in judges]
     own, before = answers(start)
     goals = np.maximum(goals_of(margins)[0], answers(twin)[1])
-    found = dict(row["ways"])
+    found = edit_planted(pairs, planted, model.network, subject, margins, readings, seed)
     for high in (0.3, 0.8, HIGHEST):
         for more in (1, 3):  # times the way to the goal
             other = own + more * (goals - before)[:, None] * along
             x = torch.from_numpy((start - middle) / scale)
-            made = flow(denoiser, x, given(own), given(other), high).numpy() * scale + middle
+            moved, kept = (flow(denoiser, x, given(own), given(g), high) for g in (other, own))
+            made = start + (moved - kept).numpy() * scale  # what the way there and back loses stays
             low, top = prior.value_range.T[..., None, None]
             made = np.clip(made, low, top).astype(np.float32)
-            found[f"denoiser, noise {high:g}, {more} × the way"] = twins.against(
+            found[f"denoiser, noise {high:g}, {more} × the way"] = against_twins(
                 start, twin, made, near, lambda crops: answers(crops)[1], readings
             )
-    return [
-        f"| {kind} | {way} | {f['cosine']:.2f} | {f['inside']:.2f} | {f['L1']:.2f} | "
-        f"{f['own']:.2f} | {f['judges'][0]:.2f} / {f['judges'][1]:.2f} |"
-        for way, f in found.items()
-    ] + [f"| | {steps} steps of training in {seconds:.0f} CPU s | | | | | |"]
+    lines = [f"| | {steps} steps of training in {seconds:.0f} CPU s | | | | | | |"]
+    for way, one in found.items():
+        columns = (one.cosine, one.inside, one.size, one.own, *one.judged.T)
+        numbers = " | ".join(f"{np.median(column):.2f}" for column in columns)
+        lines.append(f"| {kind} | {way} | {numbers} |")
+    return lines
 
 
 def main() -> None:
@@ -186,9 +187,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=200)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "| plant | way | cosine | inside | L1 | network | judges |\n|---|---|---|---|---|---|---|"
-    )
+    print("| plant | way | cosine | inside | L1 | network | chooser | judge |\n" + "|---" * 8 + "|")
     for kind in arguments.kinds:
         print("\n".join(trial(kind, arguments.seconds)), flush=True)
 

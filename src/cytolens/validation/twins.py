@@ -129,7 +129,7 @@ def measure_twins(pairs: Pairs, model: Classifier, *, epochs: int, rng: int = 0)
     used = planted[(with_plant > 0) & (without < 0)][:EDITED]
     ways: dict[str, Recovered] = {}
     if len(used) >= FEWEST:
-        ways = _edit(pairs, used, model.network, subject, known, readings, rng)
+        ways = edit_planted(pairs, used, model.network, subject, known, readings, rng)
     return Twins(
         ways=ways,
         accuracy=float(((with_plant > 0).mean() + (without < 0).mean()) / 2),
@@ -163,7 +163,7 @@ def _margin(network: nn.Module) -> Callable[[Images], Floats]:
     return margin
 
 
-def _edit(
+def edit_planted(
     pairs: Pairs,
     planted: NDArray[np.int64],
     network: nn.Module,
@@ -172,7 +172,10 @@ def _edit(
     readings: list[Reading],
     rng: int,
 ) -> dict[str, Recovered]:
-    """Planted cells, rows of the pairs' cells, edited towards less in both ways."""
+    """Planted cells, rows of the pairs' cells, edited towards less in both ways.
+
+    ``known`` (n,): the network's margin on the prior's cells. ``readings``: of it, by judges.
+    """
     prior, margin = subject.prior, _margin(network)
     start, twin = (pairs.cells.read(rows) for rows in (planted, pairs.plain_of(planted)))
     goals = np.maximum(goals_of(known)[0], margin(twin))  # no further than the truth
