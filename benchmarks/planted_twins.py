@@ -24,6 +24,7 @@ import torch
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.features.contrast.edited import FILLED, SPARSE
 from cytolens.numerics.estimates import bootstrap
+from cytolens.numerics.intervals import ANYTHING, SHARE
 from cytolens.simulation.simulate import Plant
 from cytolens.validation.planting import plant_pairs
 from cytolens.validation.suite import KINDS
@@ -103,7 +104,7 @@ def _line(kind: str, contrast: str, rows: list[Row], *, intervals: bool = False)
     found = [row["ways"].get(row["way"], {}) for row in rows]
     groups = np.array([f"{row['kind']} {row['contrast']} {row['seed']}" for row in rows])
 
-    def mean(values: list[float]) -> str:
+    def mean(values: list[float], *, share: bool = False) -> str:
         array = np.array(values, dtype=np.float64)
         known = np.isfinite(array)
         if not known.any():
@@ -111,7 +112,10 @@ def _line(kind: str, contrast: str, rows: list[Row], *, intervals: bool = False)
         if not intervals:
             return f"{array[known].mean():.2f}"
         some, of = array[known], groups[known]
-        e = bootstrap(lambda k: float(some[k].mean()), len(some), groups=of, resamples=1000, rng=0)
+        e = bootstrap(
+            lambda k: float(some[k].mean()), len(some), groups=of, resamples=1000, rng=0,
+            within=SHARE if share else ANYTHING,
+        )  # fmt: skip
         return f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]"
 
     numbers = [
@@ -123,9 +127,10 @@ def _line(kind: str, contrast: str, rows: list[Row], *, intervals: bool = False)
     way = ", ".join(f"{way} {ways.count(way)}" for way in WAYS if way in ways) or "–"
     truths = [next(iter(row["truth"])) for row in rows]
     cells = [
-        kind, contrast, str(len(rows)), mean([row["accuracy"] for row in rows]), way, *numbers,
-        last, mean([float(row["share of first"] == 1) for row in rows]),
-        mean([float(row["share of first"] >= NEARLY) for row in rows]),
+        kind, contrast, str(len(rows)), mean([row["accuracy"] for row in rows], share=True), way,
+        *numbers, last,
+        mean([float(row["share of first"] == 1) for row in rows], share=True),
+        mean([float(row["share of first"] >= NEARLY) for row in rows], share=True),
         "" if intervals else max(set(truths), key=truths.count).replace("_", " "),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"
