@@ -10,7 +10,6 @@ from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import InputError
 from cytolens.features.complexity import measure_complexity
 from cytolens.features.descriptions import DESCRIPTIONS, describe_simply, random_answers
-from cytolens.features.scattering import scatter, sizes_for
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.records.features import Fall
 
@@ -160,39 +159,6 @@ def test_each_description_holds_those_before_it_and_two_image_channels_count():
     )
     assert np.allclose(other["intensity"], described["intensity"], atol=1e-6)  # blind to place
     assert not np.allclose(other["profile"], described["profile"], atol=1e-2)
-
-
-@pytest.mark.parametrize(("period", "size"), [(2.7, 0), (5.3, 1), (10.7, 2)])
-def test_stripes_are_found_at_their_size_whatever_their_orientation(period: float, size: int):
-    first = scatter(np.concatenate([stripes(period, angle) for angle in (0, 45, 90)])).first
-    assert (first.argmax(axis=1) == size).all()
-    assert first[0] == pytest.approx(first[2], rel=0.02, abs=1e-3)
-
-
-def test_the_second_order_sees_the_period_of_what_the_first_cannot():
-    """Fine noise in wide stripes, and the same noise evenly: as much of it, arranged otherwise."""
-    draw = np.random.default_rng(0)
-    noise = draw.normal(size=(20, 1, 64, 64)).astype(np.float32)
-    gate = (stripes(10.7, 0, size=64) > 0).astype(np.float32)
-    even, striped = scatter(noise), scatter(noise * gate * np.sqrt(2))
-    assert striped.first.mean() == pytest.approx(even.first.mean(), rel=0.1)
-    assert striped.second[:, 4:8].mean() > 1.5 * even.second[:, 4:8].mean()  # of size 0 by size 2
-
-
-def test_a_turned_or_mirrored_crop_has_the_same_scattering():
-    crops = np.asarray(spots(20))
-    plain, turned = scatter(crops), scatter(np.rot90(crops, axes=(2, 3)).copy())
-    for order in ("first", "second"):
-        spread = getattr(plain, order).std(0).mean()
-        assert np.abs(getattr(plain, order) - getattr(turned, order)).mean() < 0.2 * spread
-
-
-def test_scattering_says_what_it_takes():
-    with pytest.raises(InputError, match="at least 8 pixels"):
-        scatter(np.zeros((2, 1, 4, 12), np.float32))
-    oblong = scatter(np.random.default_rng(0).normal(size=(3, 2, 20, 41)).astype(np.float32))
-    assert oblong.first.shape == (3, 2 * sizes_for((20, 41)))
-    assert np.isfinite(oblong.second).all()
 
 
 def test_a_random_filter_of_one_pixel_answers_to_brightness_alone():

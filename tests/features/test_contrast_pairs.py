@@ -8,7 +8,12 @@ from cytolens.classifier.training import TrainingSettings, train
 from cytolens.errors import InputError, SettingError
 from cytolens.features.contrast.axis import Regression, Space, explained
 from cytolens.features.contrast.editing import Filling, fill_in, share_changed, sparse_edits
-from cytolens.features.contrast.matching import clearest_pairs, goals_of, turned_like
+from cytolens.features.contrast.matching import (
+    clearest_pairs,
+    goals_of,
+    matched_cells,
+    turned_like,
+)
 from cytolens.features.contrast.naming import name_shifts, standardised
 from cytolens.features.contrast.pairs import contrast_pairs
 from cytolens.features.contrast.questions import Questions, ask, near_in_class
@@ -54,6 +59,18 @@ def test_without_an_axis_there_are_no_pairs() -> None:
     points = _draw().standard_normal((50, 3))
     less, more, along = clearest_pairs(points, np.ones(50), np.zeros(3), most=5, rng=_draw())
     assert len(less) == len(more) == len(along) == 0
+
+
+def test_matched_cells_differ_from_the_cell_along_the_axis_and_in_little_else() -> None:
+    points = _draw().standard_normal((500, 4))
+    start = _draw(1).standard_normal((6, 4)) * 0.5
+    rows = matched_cells(points, points[:, 0], np.array([2.0, 0, 0, 0]), start)
+    assert (points[rows[:, 0], 0] < -1).all()
+    assert (points[rows[:, 1], 0] > 1).all()
+    apart = np.linalg.norm(points[rows] - start[:, None], axis=2, ord=2)
+    beside = np.linalg.norm((points[rows] - start[:, None])[..., 1:], axis=2)
+    assert (beside < apart).all()
+    assert beside.mean() < 0.7
 
 
 def test_a_picture_is_turned_as_its_other_lies() -> None:
@@ -185,7 +202,7 @@ def test_pairs_of_a_planted_class_differ_in_the_plant_and_edits_are_judged_by_ot
     carries = pairs.more_rows >= n, pairs.less_rows >= n
     assert carries[0].mean() > carries[1].mean()
     assert set(pairs.answers) == {"scattering", "measured properties"}
-    assert {"permuted", "untrained", "random_direction"} == set(pairs.controls)
+    assert {"permuted", "untrained", "random_direction", "rotation"} == set(pairs.controls)
     assert pairs.edits is not None
     assert pairs.series is not None
     assert pairs.edits.own.shape == (len(pairs.edits.cells), 2)

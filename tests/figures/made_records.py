@@ -327,7 +327,7 @@ def make_pairs(
     pictures = blobs(18, channels, side, rng).astype(np.float32)
     share = Estimate(0.8, 0.7, 0.9)
     displays = ("pairs", "best_cells", "best_and_worst", "best_cell", "axis")
-    controls = ("permuted", "untrained", "random_direction")
+    controls = ("permuted", "untrained", "random_direction", "rotation")
     edits = None
     if cells:
         judged = np.full((cells, 2, 2), 0.9)
@@ -335,7 +335,8 @@ def make_pairs(
         edits = Edits(
             np.arange(cells), *(blobs(cells, channels, side, rng).astype(np.float32),) * 3,
             ("sparse edit", "region filled in"), np.full((cells, 2), 0.95), judged,
-            np.full((cells, 2), 0.4), np.full((cells, 2), 0.1),
+            np.full((cells, 2), 0.4), np.full((cells, 2), 0.1), np.arange(2 * cells).reshape(-1, 2),
+            blobs(2 * cells, channels, side, rng).reshape(-1, 2, channels, side, side),
         )  # fmt: skip
     shifts = (
         PropertyShift("focus", Estimate(1.3, 0.9, 1.7), Estimate(1.0, NAN, NAN), True),

@@ -1,7 +1,7 @@
 """The suite as a user runs it, small: settings, answers, the page."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,9 +72,10 @@ def test_every_method_has_every_measure_and_examples(easy: KnownAnswer):
 
 def test_a_classifier_that_does_not_use_the_plant_is_not_judged():
     unseen = Plant(kind="granule", contrast=1e-6)
-    found = find_known_answer(Case("default", unseen), cells=100, epochs=1, rng=0)
+    found = find_known_answer(Case("default", unseen), cells=100, epochs=1, twins=True, rng=0)
     assert found.n < 10
-    assert "pointing" not in found.measures
+    assert {"pointing", "pairs_cosine"}.isdisjoint(found.measures)
+    assert found.measures["pairs_named_first"].value in (0, 1)
     assert verdict(found) == {}
     entry = summary_of([found], {})["validation"]["granule"]
     assert set(entry) == {"grid"}
@@ -112,6 +113,11 @@ def test_settings_say_what_is_planted():
 
 
 def test_the_page_and_the_summary_hold_what_was_found(easy: KnownAnswer, tmp_path: Path):
+    edited = {
+        "pairs_cosine": Estimate(0.83, 0.8, 0.9),
+        "pairs_named_first": Estimate(1.0, 1.0, 1.0),
+    }
+    easy = replace(easy, measures={**easy.measures, **edited})
     page = write_page(tmp_path, [easy], asdict(ValidationSettings(kinds=("granule",))))
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     granule = summary["validation"]["granule"]
@@ -122,6 +128,7 @@ def test_the_page_and_the_summary_hold_what_was_found(easy: KnownAnswer, tmp_pat
     assert granule["grid"][0]["setting"] == "default"
     assert set(granule["grid"][0]["verdict"]) == {*RIVALS, *PLAIN}
     assert "difference of Gaussians" in page.read_text()
+    assert "Edits against the truth" in page.read_text()
     assert 'src="http' not in page.read_text()
     assert {file.name for file in (tmp_path / "figures").iterdir()} == {
         f"{name}.{kind}" for name in ("pointing", "granule-default") for kind in ("png", "svg")

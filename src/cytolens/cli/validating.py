@@ -27,6 +27,9 @@ def validate(
     model: str = typer.Option(
         None, help="an architecture of your own: file.py:function", metavar="FACTORY"
     ),
+    twins: bool = typer.Option(
+        False, "--twins", help="also edit planted cells, and compare them with their plain twins"
+    ),
     quick: bool = typer.Option(False, help="default contrast and size only, fewer cells"),
     device: str = typer.Option(None, help="where to train: cpu, cuda; default: a GPU if seen"),
 ) -> None:
@@ -35,6 +38,6 @@ def validate(
     from cytolens.validation.suite import validate as run
 
     chosen: ValidationSettings = settings_for(
-        kinds=kinds, cells=cells, seed=seed, model=model, quick=quick, device=device
+        kinds=kinds, cells=cells, seed=seed, model=model, quick=quick, twins=twins, device=device
     )
     terminal.print_line(str(run(out, chosen, announce=terminal.announce)))

@@ -4,7 +4,7 @@ Cells and images are compared in two representations that the explained network 
 One is the texture statistics of another, wider set of random filters than those of the prior, which
 were never trained on anything, averaged over all eight orientations; as the prior holds images by
 filters of this kind, it is not quite a stranger to them. The other is: scattering coefficients
-(see `wavelets`). Similarity is the cosine of the angle, seen from the mean cell: which way from
+(see `scattering`). Similarity is the cosine of the angle, seen from the mean cell: which way from
 the average a cell departs, not how far.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.features.priors import Prior, unit
+from cytolens.features.scattering import scatter
 from cytolens.features.texture import RandomFilters, describe
-from cytolens.features.wavelets import scatter
 from cytolens.numerics.auc import area_under_curve, weighted_areas
 
 TOP, LOWER = 0.9, 0.5
@@ -48,7 +48,7 @@ def prepare_comparison(
     prior: Prior, representation: str = "filters"
 ) -> tuple[Comparison, NDArray[np.float32]]:
     """One of `REPRESENTATIONS`, and the prior's own cells in it (n, F)."""
-    seen = scatter
+    seen = _scattered
     if representation == "filters":
         filters = RandomFilters(
             prior.crops.shape[1], widths=(32, 64, 64, 128), seed=0, pooling="largest"
@@ -61,6 +61,10 @@ def prepare_comparison(
         deviation = found.std(0) + 1e-9
     made = Comparison(seen, prior.value_range, prior.background, mean, deviation)
     return made, (found - mean) / deviation
+
+
+def _scattered(images: NDArray[np.float32]) -> NDArray[np.float32]:
+    return scatter(images).rows
 
 
 def measure_predictivity(

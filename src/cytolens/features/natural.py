@@ -90,7 +90,11 @@ def answers_at(
     score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
-    with torch.no_grad(), evaluating(model), capture(model, places_of(layers)) as values:
+    with (
+        torch.no_grad(),
+        evaluating(model),
+        capture(model, places_of(layers), stop_at_last=True) as values,
+    ):
         for start in range(0, len(images), batch):
             model(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like))
             for layer in layers:

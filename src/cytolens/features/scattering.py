@@ -1,14 +1,15 @@
 """Wavelet scattering: how much structure of every size a crop has, and how it is arranged.
 
-First order: the mean of |x * psi| over a crop for a Morlet wavelet psi of each size, that is edges,
-spots and grain. Second order: the same of |x * psi| itself, that is how edges and grain are
-arranged. Both know nothing of a network. Source: Bruna & Mallat 2013, Invariant scattering
-convolution networks, IEEE TPAMI 35.
+First order: moduli of oriented wavelets of each size, that is edges, spots and grain. Second order:
+the same of these moduli, that is how edges and grain are arranged (Bruna & Mallat 2013,
+arXiv:1203.1513, section 2; Sifre & Mallat 2013 for the angles). Nothing is learnt, and nothing is
+random; an image and its quarter turns have the same, to 1 %.
+Written out here since kymatio, the library for it, has not been kept up since its 0.3.0 of 2022.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from itertools import product
 
 import numpy as np
 import torch
@@ -17,139 +18,126 @@ from torch import Tensor
 
 from cytolens.errors import InputError
 
-ORIENTATIONS = 4  # over half a turn
-MOST_SIZES = 4  # octaves: wavelengths of about 3, 5, 11 and 21 pixels
-_SLANT = 0.5  # width of a wavelet across its stripes relative to along them
-_BATCH = 2**21  # numbers of a batch of padded images
+_TURNS = 4  # orientations, an eighth of a circle apart
+_CENTRE, _WIDTH, _SLANT = 0.375, 0.11, 0.6  # cycles per pixel of the finest wavelet; its angle
+_KEPT = 1.3  # of the spectrum, over 2^scale: beyond it a wavelet is below 0.05 of its peak
+_AT_ONCE = 2**19  # pixels
 
 
 @dataclass(frozen=True)
 class Scattering:
-    """Coefficients of crops, by order, averaged over orientations; one row a crop."""
+    """Coefficients of crops by order, one row a crop, image channel by image channel."""
 
-    first: NDArray[np.float32]  # (N, C · sizes)
-    second: NDArray[np.float32]  # (N, C · pairs of sizes · angles between them), smaller size first
+    levels: NDArray[np.float32]  # (N, C · 2), mean and s.d.
+    first: NDArray[np.float32]  # (N, C · sizes · 3), the finest first
+    second: NDArray[np.float32]  # (N, C · pairs of sizes · 3), by the angle between the two
+
+    @property
+    def rows(self) -> NDArray[np.float32]:
+        """All of them, (N, F)."""
+        return np.concatenate([self.levels, self.first, self.second], axis=1)
 
 
 def scatter(crops: NDArray[np.float32]) -> Scattering:
-    """First- and second-order scattering of crops (N, C, H, W): means over positions and turns.
+    """Scattering of crops (N, C, H, W), zero where there is nothing.
 
-    There are as many sizes as fit (`sizes_for`) and four orientations. How a cell lies says
-    nothing: the first order is the mean over orientations, the second keeps the angle between the
-    two wavelets only. Crops are continued by reflection; means are over the crop alone. Raises
-    InputError for crops below 8 pixels.
+    ``first``: of the modulus at each size, from 2 pixels to about a quarter of the crop, mean, root
+    mean square and s.d. over angles. ``second``: of each pair of sizes the mean of the coarser
+    wavelet of the finer modulus, by the angle between the two. How a cell lies says nothing.
+    Raises InputError for crops below 8 pixels.
 
-    >>> stripes = np.tile(np.float32([1, 1, -1, -1]), (1, 1, 32, 8))  # a period of 4 pixels
-    >>> int(scatter(stripes).first[0].argmax())  # the smallest size
-    0
+    >>> crops = np.random.default_rng(0).random((3, 1, 16, 16)).astype(np.float32)
+    >>> turned = scatter(np.rot90(crops, axes=(2, 3)).copy())
+    >>> bool(np.allclose(scatter(crops).rows, turned.rows, rtol=0.02))
+    True
     """
     if crops.ndim != 4 or min(crops.shape[2:]) < 8:
         raise InputError(
             f"crops of shape {crops.shape} came; scattering takes (cell, channel, height, width) "
             "of at least 8 pixels"
         )
-    n, channels, height, width = crops.shape
-    sizes = sizes_for((height, width))
-    margin = 2**sizes // 2
-    padded = (_divisible(height + 2 * margin, sizes), _divisible(width + 2 * margin, sizes))
-    wavelets = _wavelets(padded, sizes)  # (size, orientation, *padded), in frequency
-    batch = max(1, _BATCH // (padded[0] * padded[1] * ORIENTATIONS))
-    flat = crops.reshape(n * channels, height, width)
-    inner = (slice(margin, margin + height), slice(margin, margin + width))
-    found: list[tuple[Tensor, Tensor]] = []
+    step = max(1, _AT_ONCE // max(int(np.prod(crops.shape[1:])), 1))
+    orders: tuple[list[Tensor], ...] = ([], [], [])
     with torch.inference_mode():
-        for start in range(0, len(flat), batch):
-            images = torch.from_numpy(np.ascontiguousarray(flat[start : start + batch]))
-            found.append(_paths(_reflected(images, padded, margin), wavelets, inner))
-    first, second = (torch.cat(part).reshape(n, -1).numpy() for part in zip(*found, strict=True))
-    return Scattering(first, second)
+        for start in range(0, len(crops), step):
+            part = torch.from_numpy(np.ascontiguousarray(crops[start : start + step]))
+            found: tuple[list[Tensor], ...] = ([], [], [])
+            for order, values in _coefficients(part.flatten(0, 1)):
+                found[order].append(values)
+            for order, columns in zip(orders, found, strict=True):
+                order.append(torch.stack(columns, 1).reshape(len(part), -1).float())
+    return Scattering(*(torch.cat(parts).numpy() for parts in orders))
 
 
 def sizes_for(size: tuple[int, int]) -> int:
-    """How many sizes (octaves) of wavelets fit crops of ``size`` (height, width) pixels, 2 to 4."""
-    return int(np.clip(np.log2(min(size) / 4), 2, MOST_SIZES))
+    """How many sizes (octaves) of wavelets are used on crops of ``size`` (height, width)."""
+    return max(2, round(math.log2(min(size))) - 1)
 
 
-def _paths(images: Tensor, wavelets: Tensor, inner: tuple[slice, slice]) -> tuple[Tensor, Tensor]:
-    """Means over the ``inner`` crop of first and second paths, (n, paths) each."""
-    spectrum = torch.fft.fft2(images)
-    first: list[Tensor] = []
-    second: list[Tensor] = []
-    for size in range(len(wavelets)):
-        step = 2**size
-        modulus = torch.fft.ifft2(_every(spectrum[:, None] * wavelets[size], step)).abs()
-        first.append(_mean_inside(modulus, inner, step).mean(1))
-        again = torch.fft.fft2(modulus)  # (n, orientation, h / step, w / step)
-        for larger in range(size + 1, len(wavelets)):
-            following = _every(wavelets[larger], step) * step**2  # its frequencies at that rate
-            both = _every(again[:, :, None] * following, 2**larger // step)
-            means = _mean_inside(torch.fft.ifft2(both).abs(), inner, 2**larger)
-            second.append(_by_angle(means))
-    return torch.stack(first, 1), torch.cat([images.new_zeros(len(images), 0), *second], 1)
+def _coefficients(x: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Order, and one number (n,) per image (n, H, W), one after another."""
+    size = (x.shape[1], x.shape[2])
+    scales = sizes_for(size)
+    yield 0, x.mean((1, 2))
+    yield 0, x.flatten(1).std(1)
+    spectrum = torch.fft.fft2(x)
+    for fine in range(scales):
+        small = _size(size, fine)
+        first = _modulus(_low(spectrum, small)[:, None], _wavelets(size, small, fine))
+        yield 1, first.mean((1, 2, 3))
+        yield 1, first.square().mean((1, 2, 3)).sqrt()
+        yield 1, first.mean((2, 3)).std(1)
+        again = torch.fft.fft2(first)  # (n, turn, h, w)
+        for coarse in range(fine + 1, scales):
+            smaller = _size(size, coarse)
+            bank = _wavelets(size, smaller, coarse)
+            seen = _low(again, smaller)
+            for between in range(_TURNS // 2 + 1):
+                both = [bank.roll(-side * between, 0) for side in (1, -1)[: 1 + (between > 0)]]
+                found = [_modulus(seen, turned).mean((1, 2, 3)) for turned in both]
+                yield 2, torch.stack(found).mean(0)
 
 
-def _by_angle(means: Tensor) -> Tensor:
-    """Means (n, first orientation, second) as (n, angle between the two)."""
-    turns = torch.arange(ORIENTATIONS)
-    between = (turns[None] + turns[:, None]) % ORIENTATIONS  # (first, angle) -> second
-    return means.gather(2, between.expand(len(means), -1, -1)).mean(1)
+def _modulus(spectrum: Tensor, bank: Tensor) -> Tensor:
+    return torch.fft.ifft2(spectrum * bank).abs()
 
 
-def _every(spectra: Tensor, step: int) -> Tensor:
-    """Spectra (…, h, w) of what is left when every ``step``-th pixel is taken along each axis.
-
-    The pixels that are left are exact, so means of their moduli are those of a sample.
-    """
-    if step == 1:
-        return spectra
-    height, width = spectra.shape[-2:]
-    parts = spectra.reshape(*spectra.shape[:-2], step, height // step, step, width // step)
-    return parts.mean((-4, -2))
+def _size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Samples along each side that a scale needs."""
+    share = min(1.0, _KEPT / 2**scale)
+    rows, columns = (min(n, max(4, 2 * math.ceil(share * n / 2))) for n in size)
+    return rows, columns
 
 
-def _mean_inside(maps: Tensor, inner: tuple[slice, slice], step: int) -> Tensor:
-    rows, columns = (slice(-(-s.start // step), -(-s.stop // step)) for s in inner)
-    return maps[..., rows, columns].mean((-2, -1))
+def _kept(n: int, kept: int) -> Tensor:
+    """The lowest ``kept`` of ``n`` frequencies, in the order of the transform."""
+    positive = (kept + 1) // 2
+    return torch.cat([torch.arange(positive), torch.arange(n - (kept - positive), n)])
 
 
-def _reflected(images: Tensor, padded: tuple[int, int], margin: int) -> Tensor:
-    """Images (n, H, W), about their own mean, continued by reflection to the ``padded`` size."""
-    below, right = (
-        whole - length - margin for whole, length in zip(padded, images.shape[1:], strict=True)
-    )
-    centred = images - images.mean((1, 2), keepdim=True)
-    mode = "reflect" if max(margin, below, right) < min(images.shape[1:]) else "replicate"
-    return torch.nn.functional.pad(centred[:, None], (margin, right, margin, below), mode=mode)[
-        :, 0
-    ]
+def _low(spectrum: Tensor, size: tuple[int, int]) -> Tensor:
+    """The spectrum (…, H, W) of the same image sampled at ``size``."""
+    height, width = spectrum.shape[-2:]
+    if (height, width) == size:
+        return spectrum
+    rows, columns = _kept(height, size[0]), _kept(width, size[1])
+    share = size[0] * size[1] / (height * width)
+    return spectrum[..., rows, :][..., columns] * share
 
 
-def _divisible(length: int, sizes: int) -> int:
-    """The next length of which every pixel that is taken at the largest size has its place."""
-    step = 2 ** (sizes - 1)
-    return -(-length // step) * step
-
-
-@cache
-@torch.inference_mode(False)
-def _wavelets(padded: tuple[int, int], sizes: int) -> Tensor:
-    """Morlet wavelets in frequency, (size, orientation, h, w): centre 3π/4 · 2^-size.
-
-    Each has no mean, and a largest value of one.
-    """
-    axes = [2 * np.pi * np.fft.fftfreq(length) for length in padded]
-    wraps = [2 * np.pi * turn for turn in (-1, 0, 1)]  # periodic in frequency, as pixels are
-    made = np.zeros((sizes, ORIENTATIONS, *padded))
-    for size in range(sizes):
-        centre, sigma = 0.75 * np.pi / 2**size, 0.8 * 2**size
-        balance = np.exp(-((centre * sigma) ** 2) / 2)
-        for turn, wrap_y, wrap_x in product(range(ORIENTATIONS), wraps, wraps):
-            angle = np.pi * turn / ORIENTATIONS
-            y, x = axes[0][:, None] + wrap_y, axes[1] + wrap_x
-            along = x * np.cos(angle) + y * np.sin(angle)
-            beside = ((y * np.cos(angle) - x * np.sin(angle)) / _SLANT) ** 2
-            made[size, turn] += np.exp(-((along - centre) ** 2 + beside) * sigma**2 / 2)
-            made[size, turn] -= balance * np.exp(-(along**2 + beside) * sigma**2 / 2)
-    made -= made[..., :1, :1]
-    made /= np.abs(made).max((2, 3), keepdims=True)
-    return torch.from_numpy(made.astype(np.float32))
+def _wavelets(size: tuple[int, int], kept: tuple[int, int], scale: int) -> Tensor:
+    """One scale of wavelets in all orientations (turn, h, w), on the lowest frequencies kept."""
+    down = torch.fft.fftfreq(size[0])[_kept(size[0], kept[0])][:, None]
+    across = torch.fft.fftfreq(size[1])[_kept(size[1], kept[1])][None]
+    centre, width = _CENTRE / 2**scale, _WIDTH / 2**scale
+    turned: list[Tensor] = []
+    for turn in range(_TURNS):
+        c, s = math.cos(math.pi * turn / _TURNS), math.sin(math.pi * turn / _TURNS)
+        u, v = across * c + down * s, down * c - across * s
+        turned.append(torch.exp(-((u - centre) ** 2 + _SLANT * v**2) / (2 * width**2)))
+    bank = torch.stack(turned)
+    if kept[0] % 2 == 0:  # the fastest wave has no mirror image, and turned ones would differ
+        bank[:, kept[0] // 2] = 0
+    if kept[1] % 2 == 0:
+        bank[:, :, kept[1] // 2] = 0
+    return bank

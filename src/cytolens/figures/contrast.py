@@ -44,7 +44,7 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
     blocks = 0 if edits is None else -(-len(edits.cells) // _MOST_PER_ROW)
     foot = 0.24
     tall = 0.1 + foot + 2 * (row + 0.07) + 0.5
-    tall += blocks * (row + 0.36) + (0.25 if blocks else 0)
+    tall += blocks * _block(row) + (0.25 if blocks else 0)
     tall += 0 if pairs.series is None else row + 0.3
     figure, axes = canvas(WIDTH, tall)
     y, span = 0.1, 0.0
@@ -64,6 +64,11 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
     if edits is not None and x < WIDTH - 1.9:
         put_scale(axes, x + 0.25, y + foot / 2, (-span, span), label="more - less", cmap=_DIVERGING)
     return figure
+
+
+def _block(row: float) -> float:
+    """Height of an edited cell, what is said of it, and the real cells beneath, inches."""
+    return 2 * row + 0.42
 
 
 def _view(drawn: Display, pairs: ContrastPairs) -> int:
@@ -96,14 +101,20 @@ def _put_edits(
     axes.text(0.05, y + row / 2, "one cell,\nedited", va="center", size=SMALL + 0.5, weight="bold")
     for cell in range(len(edits.cells)):
         line, place = divmod(cell, _MOST_PER_ROW)
-        left, top = _LEFT + 4 * place * _STEP, y + line * (row + 0.36)
+        left, top = _LEFT + 4 * place * _STEP, y + line * _block(row)
         for column, images in enumerate((edits.less, edits.start, edits.more)):
             put(axes, drawn.show(images[cell], view), left + column * _STEP, top, _SIDE)
         picture = ramp(0.5 + 0.5 * change[cell] / span)[..., :3]
         put(axes, picture, left + 3 * _STEP, top, _SIDE, frame="#BBBBBB")
         for side, column in ((0, 0), (1, 2)):
-            _put_verdict(axes, edits, cell, side, left + column * _STEP, top, row)
-    return y + -(-len(edits.cells) // _MOST_PER_ROW) * (row + 0.36) + 0.08
+            x = left + column * _STEP
+            _put_verdict(axes, edits, cell, side, x, top, row)
+            put(axes, drawn.show(edits.matched[cell, side], view), x, top + row + 0.3, _SIDE)
+        axes.text(
+            left + _STEP + _SIDE / 2, top + 1.5 * row + 0.3, "matched\nreal cells",
+            ha="center", va="center", size=SMALL - 0.5,
+        )  # fmt: skip
+    return y + -(-len(edits.cells) // _MOST_PER_ROW) * _block(row) + 0.08
 
 
 def _put_verdict(

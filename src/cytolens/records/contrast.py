@@ -52,6 +52,8 @@ class Edits:
     judged: NDArray[np.float64]  # (m, 2, J), share that each judge sees; the first chose the way
     common: NDArray[np.float64]  # (m, 2), share of held-out cells that are as odd
     changed: NDArray[np.float64]  # (m, 2), share of the pixels that hold 90 % of the change
+    matched_rows: NDArray[np.int64]  # (m, 2), rows of the data: real cells, alike but for the axis
+    matched: NDArray[np.float32]  # (m, 2, C, H, W), these, turned like the cell
 
     @property
     def accepted(self) -> NDArray[np.bool_]:

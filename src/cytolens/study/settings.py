@@ -202,10 +202,10 @@ class StudySettings:
         "targets (classes, channels) of which cells with less and with more are paired; 0 for none",
     )
     judges: int = _setting(
-        2,
+        0,
         IMAGES,
-        "networks, each trained on another part of the cells, that judge edited cells; 0: real "
-        "cells only",
+        "also edit cells, judged by so many networks (2) that are trained on other parts of the "
+        "cells; 0: real cells only",
     )
     # Report
     svg: bool = _setting(False, REPORT, "write every figure as SVG too, for print and for editing")
@@ -327,5 +327,4 @@ _QUICK: dict[str, Any] = {
     "steps": 24,
     "explain": 1,
     "pairs": 3,
-    "judges": 0,
 }

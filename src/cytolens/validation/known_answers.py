@@ -24,6 +24,7 @@ from cytolens.simulation.simulate import Plant
 from cytolens.validation.baselines import NETWORK_FREE, gradcam, integrated_gradients
 from cytolens.validation.measures import chance_of, overlap, points_at
 from cytolens.validation.planting import CLASS_NAMES, plant_pairs
+from cytolens.validation.twins import measure_twins
 
 PLANTED = CLASS_NAMES.index("planted")
 EXAMPLES = 4  # cells that are shown, the first of these
@@ -47,6 +48,7 @@ def find_known_answer(
     cells: int,
     epochs: int,
     most: int = 60,
+    twins: bool = False,
     architecture: nn.Module | None = None,
     rng: int = 0,
     device: str | None = None,
@@ -67,6 +69,13 @@ def find_known_answer(
     place, and of maps that know of no network (`baselines.NETWORK_FREE`). ``ahead``: ours minus
     each of these, cell by cell. Intervals: bootstrap over cells, for this one network. With fewer
     than ten such cells only the first three are measured.
+
+    With ``twins`` planted cells are also edited until the network sees no more of the plant than in
+    the twin (`twins.measure_twins`): ``pairs_cosine`` of the edit with the true change, its sum of
+    absolute values over the true one's (``pairs_l1``), the shares of the true effect that the
+    network sees (``pairs_own``) and a judge that had no part in it (``pairs_transfer``), medians
+    over cells; and ``pairs_named_first``, 1 where the property that real pairs name first is the
+    one that the plant shifts most.
 
     ``device``: where the network is trained. Raises ModelError for an architecture without
     positions, MissingExtra without captum.
@@ -106,9 +115,9 @@ def find_known_answer(
         background = prepared_background(pairs.cells.preparation).tolist()
         others = pairs.cells.read(np.random.default_rng(rng).permutation(pairs.split.train)[:256])
         maps = _saliencies(model, images, layer, last, background, others, rng)
-        twins = pairs.cells.read(pairs.plain_of(shown))
+        plain = pairs.cells.read(pairs.plain_of(shown))
         by_cell = {
-            name: _by_cell(saliency, images, twins, masks, _evidence(model.network))
+            name: _by_cell(saliency, images, plain, masks, _evidence(model.network))
             for name, saliency in maps.items()
         }
         found["chance"] = mean(chance_of(masks, pairs.of(shown, pairs.cell_masks)))
@@ -118,6 +127,11 @@ def find_known_answer(
                 found[key] = mean(values)
                 if name != OURS:
                     ahead[key] = mean(by_cell[OURS][quantity] - values)
+    if twins:
+        report(epochs + 1, epochs + 2, "editing cells")
+        found |= measure_twins(pairs, model, epochs=epochs, rng=rng).measures(
+            resamples=RESAMPLES, rng=rng
+        )
     return KnownAnswer(
         kind=case.plant.kind,
         setting=case.setting,

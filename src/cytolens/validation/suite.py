@@ -39,6 +39,7 @@ class ValidationSettings:
     epochs: int = 16
     explained: int = 60  # held-out cells, at most
     grid: bool = True  # also at low contrast and small
+    twins: bool = False  # also edit planted cells, and compare with the cells without the plant
     seed: int = 0
     model: str | None = None  # "file.py:function", an architecture of your own
     device: str | None = None
@@ -71,6 +72,7 @@ def settings_for(
     seed: int = 0,
     model: str | None = None,
     quick: bool = False,
+    twins: bool = False,
     device: str | None = None,
 ) -> ValidationSettings:
     """Settings from what the command line was given; ``quick`` is a first look in a minute."""
@@ -81,6 +83,7 @@ def settings_for(
         cells=plain.cells if cells is None else cells,
         seed=seed,
         model=model,
+        twins=twins,
         device=device,
     )
 
@@ -114,6 +117,7 @@ def _validate(folder: RunFolder, settings: ValidationSettings, announce: Announc
                     cells=settings.cells,
                     epochs=settings.epochs,
                     most=settings.explained,
+                    twins=settings.twins,
                     architecture=architecture,
                     rng=settings.seed,
                     device=settings.device,

@@ -19,7 +19,7 @@ from cytolens.features.contrast.editing import (
     sparse_edits,
 )
 from cytolens.features.contrast.judging import Judge, Reading, read_target
-from cytolens.features.contrast.matching import goals_of
+from cytolens.features.contrast.matching import goals_of, matched_cells, turned_like
 from cytolens.features.contrast.questions import Rows
 from cytolens.features.contrast.subject import Subject
 from cytolens.features.natural import answers_at
@@ -72,21 +72,24 @@ def edit_cells(
 
     with _differentiable(subject, target) as score:
 
-        def sparse(rows: Rows, goal: float) -> Images:
-            return sparse_edits(
+        def sparse(rows: Rows, levels: Floats) -> list[Images]:
+            """The cells ``rows`` edited to each of the levels, together."""
+            each = np.tile(rows, len(levels))
+            made = sparse_edits(
                 score,
-                start[rows],
-                np.full(len(rows), goal),
-                measured=measured[rows],
+                start[each],
+                np.repeat(levels, len(rows)),
+                measured=measured[each],
                 deviation=deviation,
                 value_range=subject.prior.value_range,
                 seed=seed,
             )
+            return np.split(made, len(levels))
 
         everyone = np.arange(len(start))
 
         ways = {
-            SPARSE: [sparse(everyone, goal) for goal in goals],
+            SPARSE: sparse(everyone, goals),
             FILLED: fill_in(plain, start, goals.tolist(), filling, measured=measured),
         }
         seen = {way: _seen(readings, start, both, distance) for way, both in ways.items()}
@@ -94,6 +97,9 @@ def edit_cells(
             max(ways, key=lambda way, side=side: _middle(seen[way][:, side, 0])) for side in (0, 1)
         ]
         both = [ways[way][side] for side, way in enumerate(taken)]
+        matched = matched_cells(
+            subject.space.known, known, subject.axes.slope(known), subject.asked_points[chosen]
+        )
         edits = Edits(
             cells=subject.asked[chosen],
             start=start,
@@ -104,13 +110,17 @@ def edit_cells(
             judged=np.stack([seen[way][:, side] for side, way in enumerate(taken)], axis=1),
             common=np.stack([subject.oddness(subject.space(crops)) for crops in both], axis=1),
             changed=np.stack([share_changed(start, crops) for crops in both], axis=1),
+            matched_rows=subject.known[matched],
+            matched=np.stack(
+                [turned_like(subject.prior.crops[rows], start) for rows in matched.T], axis=1
+            ),
         )
         if not series:
             return edits, None
         one = int(edits.accepted.sum(1).argmax())
         alone = everyone[one : one + 1]
-        lower, upper = (sparse(alone, float(goal))[0] for goal in np.quantile(known, _LEVELS))
-    return edits, np.stack([edits.less[one], lower, start[one], upper, edits.more[one]])
+        lower, upper = sparse(alone, np.quantile(known, _LEVELS))
+    return edits, np.stack([edits.less[one], lower[0], start[one], upper[0], edits.more[one]])
 
 
 def _seen(

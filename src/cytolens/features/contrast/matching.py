@@ -57,6 +57,23 @@ def clearest_pairs(
     return less[second], more[first], np.array(cosines)
 
 
+def matched_cells(
+    points: Floats, scores: Floats, slope: Floats, start: Floats
+) -> NDArray[np.int64]:
+    """For each of ``start`` (m, F), a row of less and a row of more, (m, 2).
+
+    Of the lowest and of the highest decile of ``scores`` (n,), the cell whose ``points`` (n, F)
+    differ from the start least but along ``slope`` (F,).
+    """
+    axis = slope / max(float(np.linalg.norm(slope)), 1e-300)
+    low, high = goals_of(scores)
+    found: list[Rows] = []
+    for rows in (np.flatnonzero(scores <= low), np.flatnonzero(scores >= high)):
+        apart = points[rows] - start[:, None]  # (m, rows, F)
+        found.append(rows[((apart**2).sum(2) - (apart @ axis) ** 2).argmin(1)])
+    return np.stack(found, axis=1)
+
+
 def _some(rows: Rows, rng: np.random.Generator) -> Rows:
     if len(rows) <= _MOST_IN_TAIL:
         return rows

@@ -26,7 +26,7 @@ from cytolens.records.contrast import ContrastPairs, Contrasts, Edits, Target
 
 SHOWN = 9  # pairs of real cells, as many as best cells that they are compared with
 _NAMED_FROM = 40  # pairs that shifts of properties are measured in, at most
-_DRAWS = 10  # of permuted scores, and of random directions
+_DRAWS = 10  # of permuted scores, of random directions and of rotations
 _KNOWN = 1000  # training cells that pairs are drawn from
 _SERIES = 3  # targets, the first, that get a series
 
@@ -208,21 +208,23 @@ def _controls(
 
     ``permuted``: of this target, by pairs that were chosen for permuted scores. ``untrained``: of
     the same direction in the network before training. ``random_direction``: of a random direction
-    of the same layer, its channels in s.d.; pairs of it may be as good: then a channel is nothing
-    special. Of ten permutations and ten directions the mean is given.
+    of the same layer, its channels in s.d.; ``rotation``: of a channel after a random rotation of
+    the channels as they are. Pairs of these may be as good: then a channel is nothing special. Of
+    ten permutations, directions and rotations each the mean is given.
     """
     channels = subject.answers[target.layer]
     spread = np.maximum(channels[0].std(0, dtype=np.float64), 1e-12)
 
-    def random() -> tuple[Floats, Floats]:
-        weights = rng.standard_normal(len(spread)) / spread
+    def random(scale: Floats) -> tuple[Floats, Floats]:
+        weights = rng.standard_normal(len(spread)) / scale
         return channels[0] @ weights, channels[1] @ weights
 
     asked = subject.scores(target)[1]
     cases = {
         "permuted": [(rng.permutation(known), asked) for _ in range(_DRAWS)],
         "untrained": [subject.scores(target, control=True)],
-        "random_direction": [random() for _ in range(_DRAWS)],
+        "random_direction": [random(spread) for _ in range(_DRAWS)],
+        "rotation": [random(np.ones_like(spread)) for _ in range(_DRAWS)],
     }
     points = subject.known_as[SCATTERING]
     found: dict[str, Estimate] = {}

@@ -185,8 +185,7 @@ def _scattering(prior: Prior) -> tuple[Callable[[NDArray[np.float32]], Floats], 
     def rows(crops: NDArray[np.float32]) -> Floats:
         found = scatter(crops)
         both = np.concatenate([found.first, found.second], axis=1).astype(np.float64)
-        levels = np.concatenate([crops.mean((2, 3)), crops.std((2, 3))], axis=1)
-        return np.concatenate([np.log(both + 1e-6), levels], axis=1)
+        return np.concatenate([np.log(both + 1e-6), found.levels.astype(np.float64)], axis=1)
 
     known = rows(prior.crops)
     mean, deviation = known.mean(0), np.maximum(known.std(0), 1e-9)

@@ -9,6 +9,7 @@ import numpy as np
 from cytolens.figures.atlas import plot_atlas
 from cytolens.figures.channels import plot_channel_cards
 from cytolens.figures.labels import format_interval, format_number
+from cytolens.figures.origins import plot_from_cells
 from cytolens.records.features import Atlas, ChannelContext, ChannelRanking
 from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.page import ReportTable
@@ -29,6 +30,22 @@ def figures(results: Results) -> Iterator[Drawing]:
         )
         title, plot = f"Activation atlas of {atlas.layer}", partial(plot_atlas, atlas, cells)
         yield Drawing("atlas", title, caption, plot, _atlas_note(atlas))
+        if atlas.images.starts is not None:
+            places = tuple(name.removeprefix("tile ") for name in atlas.images.targets)
+            yield Drawing(
+                "atlas_starts",
+                f"The cells that images of the atlas of {atlas.layer} began as",
+                "Each column: a real cell that drives the direction of a tile (row, column), the "
+                "image made from it, and what was changed. r: likeness to the nearest real cell. "
+                "What is not in the change is the cell's.",
+                partial(
+                    plot_from_cells,
+                    [replace(atlas.images, targets=places)],
+                    channel_names=cells.channel_names,
+                    pixel_size=cells.pixel_size,
+                ),
+                fold="Where the images of the atlas began",
+            )
     first = True
     for name, contexts in _described(results):
         drawing = _cards(results, name, contexts, first=first)
@@ -121,6 +138,8 @@ def _cards(
             "explains the numbers."
         )
     note = _cards_note(contexts[0].n, results.test_cells) if first else ""
+    if first and images.starts is not None:
+        note += " The cell that an image began as, and the change: in What each layer looks for."
     if on_field is not None:
         size = on_field.made.images.shape[-1]
         note = f"{note} The image is of the {size} pixels that a neuron sees, enlarged.".strip()

@@ -1,6 +1,7 @@
 """The chapter on contrast pairs: cells with less and with more of what the network looks for."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -58,7 +59,7 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
                 *shown,
                 *(
                     format_number(pairs.controls[name].value)
-                    for name in ("random_direction", "untrained", "permuted")
+                    for name in ("random_direction", "rotation", "untrained", "permuted")
                 ),
                 format_interval(pairs.fit),
                 str(pairs.questions if np.isfinite(first["pairs"].value) else "too few"),
@@ -66,15 +67,16 @@ def tables(results: Results) -> Iterable[ReportTable | None]:
         )
     header = (
         "target", "pairs", "nine most and nine least", "nine most", "regression",
-        "pairs of a random direction", "untrained", "permuted", "R² of the axis", "questions",
+        "pairs of a random direction", "of a rotated channel", "untrained", "permuted",
+        "R² of the axis", "questions",
     )  # fmt: skip
     text = (
         "Share of questions answered (chance 0.5): of two further cells of one class that are "
         "near neighbours, which drives the target more? By the direction that a display shows, in "
         f"{' / '.join(names)}. Regression: on all cells that pairs are drawn from, about the most "
-        "that can be had. Random, untrained, permuted: pairs made in the same way for a "
-        "random direction of the "
-        "layer, for the network before training, and for permuted scores."
+        "that can be had. Random, rotated, untrained, permuted: pairs made in the same way for a "
+        "random direction of the layer, for a channel after a random rotation of the channels, for "
+        "the network before training, and for permuted scores."
     )
     yield ReportTable("How far the pairs can be believed", header, tuple(rows), text, folded=True)
 
@@ -149,8 +151,22 @@ def _of_edits(found: Contrasts) -> tuple[str, ...]:
     return (
         f"Of {total} edited cells {taken} are accepted: {len(found.judges)} other networks "
         f"(balanced accuracy {judges}) see at least {ACCEPTED:.0%} of the change in each, and it "
-        "is not odder than 99 % of cells. The others are framed with dots.",
+        "is not odder than 99 % of cells. The others are framed with dots. Edits show where in a "
+        f"cell{_of_questions(found)}; real pairs come first, as edits of planted features find "
+        "only part of some.",
     )
+
+
+def _of_questions(found: Contrasts) -> str:
+    """How many of the questions the edits answer, next to the pairs of the same targets."""
+    edited = replace(found, pairs=tuple(one for one in found.pairs if one.edits is not None))
+    name = next(iter(edited.pairs[0].answers))
+    if "edits" not in edited.pairs[0].answers[name]:
+        return ""
+    edits, pairs = (
+        format_number(edited.answered(name, display).value) for display in ("edits", "pairs")
+    )
+    return f", and answer {edits} of the questions ({name}; real pairs {pairs})"
 
 
 def _caption(pairs: ContrastPairs, *, first: bool) -> str:
@@ -159,7 +175,12 @@ def _caption(pairs: ContrastPairs, *, first: bool) -> str:
             "The same for another target. What all pairs have in common is the finding, not what "
             "one of them shows."
         )
-    made = "" if pairs.edits is None else "Then further cells, edited both ways. "
+    made = (
+        ""
+        if pairs.edits is None
+        else "Then further cells, edited both ways, each above the real cell with as little or as "
+        "much that is otherwise most like it. "
+    )
     return (
         "Real cells in columns: the upper has little of the target, the lower much, and they are "
         f"alike otherwise. {made}Look for what all pairs have in common. A single pair differs "

@@ -16,6 +16,11 @@ from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.page import first_sentence
 from cytolens.report.results import Results
 
+_BEGAN_AS = (
+    " Images of the gallery stand with the cells that they began as in What each layer looks for; "
+    "others are made in the same way for the cells explained."
+)
+
 
 def figures(results: Results) -> Iterator[Drawing]:
     """Cells explained; then modulated images, the deepest layer, which explains them, first."""
@@ -40,7 +45,8 @@ def figures(results: Results) -> Iterator[Drawing]:
                 crop_size=None if cells is None else tuple(cells.original_sizes[shown.cell]),
                 **crops,
             ),
-            _explanation_note(shown),
+            _explanation_note(shown)
+            + ("" if images is None or images.starts is None else _BEGAN_AS),
             fold="" if place == 0 else "More cells explained",
         )
     for place, modulated in enumerate(reversed(found.galleries)):

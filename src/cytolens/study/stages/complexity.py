@@ -81,4 +81,4 @@ def _summary(complexity: Complexity | None, layers: Layers) -> Summary:
     )  # fmt: skip
 
 
-COMPLEXITY = Stage("complexity", "measuring complexity", complexity, version=2, summary=_summary)
+COMPLEXITY = Stage("complexity", "measuring complexity", complexity, version=3, summary=_summary)

@@ -186,4 +186,6 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
     }
 
 
-CONTRASTS = Stage("contrasts", "pairing cells with less and with more", contrasts, summary=_summary)
+CONTRASTS = Stage(
+    "contrasts", "pairing cells with less and with more", contrasts, version=2, summary=_summary
+)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cytolens.features.wavelets import scatter
+from cytolens.errors import InputError
+from cytolens.features.scattering import scatter, sizes_for
 
 
 def waves(length: float, angle: float = 0.0, side: int = 48) -> NDArray[np.float32]:
@@ -12,42 +13,39 @@ def waves(length: float, angle: float = 0.0, side: int = 48) -> NDArray[np.float
     return np.sin(2 * np.pi * along / length)[None, None].astype(np.float32)
 
 
-def first_order(images: NDArray[np.float32], scales: int = 5) -> NDArray[np.float32]:
-    """Mean modulus by scale, the finest first: after the mean and s.d. there are three a scale."""
-    found, at = [], 2
-    row = scatter(images)[0]
-    for fine in range(scales):
-        found.append(row[at])
-        at += 3 + 3 * (scales - 1 - fine)
-    return np.array(found)
-
-
 @pytest.mark.parametrize(("length", "scale"), [(2.67, 0), (5.33, 1), (10.67, 2), (21.3, 3)])
 def test_a_grating_is_seen_at_the_scale_of_its_wavelength(length: float, scale: int) -> None:
     for angle in (0.0, 45.0, 90.0):
-        assert first_order(waves(length, angle)).argmax() == scale
+        means = scatter(waves(length, angle)).first[0, ::3]  # there are three a size
+        assert means.argmax() == scale
 
 
 def test_a_shift_a_quarter_turn_and_a_mirror_image_change_next_to_nothing() -> None:
     cells = np.random.default_rng(0).random((4, 2, 24, 24)).astype(np.float32)
-    found = scatter(cells)
+    found = scatter(cells).rows
     for view in (np.roll(cells, 5, 3), np.rot90(cells, 1, (2, 3)), cells[..., ::-1]):
-        assert np.abs(scatter(view.copy()) / found - 1).max() < 0.03
+        assert np.abs(scatter(view.copy()).rows / found - 1).max() < 0.03
 
 
 def test_each_image_is_described_by_itself_and_channel_by_channel() -> None:
     cells = np.random.default_rng(0).random((300, 2, 48, 48)).astype(np.float32)
-    together = scatter(cells)
-    assert np.allclose(scatter(cells[250:251]), together[250:251], atol=1e-5)
-    one = scatter(cells[:2, :1])
+    together = scatter(cells).first
+    assert np.allclose(scatter(cells[250:251]).first, together[250:251], atol=1e-5)
+    one = scatter(cells[:2, :1]).first
     assert np.allclose(together[:2, : one.shape[1]], one, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (17, 23), (9, 40)])
 def test_small_odd_and_oblong_crops_are_described(size: tuple[int, int]) -> None:
-    found = scatter(np.random.default_rng(0).random((3, 1, *size)).astype(np.float32))
-    assert np.isfinite(found).all()
-    assert (found.std(0) > 0).any()
+    found = scatter(np.random.default_rng(0).random((3, 2, *size)).astype(np.float32))
+    assert found.first.shape == (3, 2 * 3 * sizes_for(size))
+    assert np.isfinite(found.rows).all()
+    assert (found.rows.std(0) > 0).any()
+
+
+def test_scattering_says_what_it_takes() -> None:
+    with pytest.raises(InputError, match="at least 8 pixels"):
+        scatter(np.zeros((2, 1, 4, 12), np.float32))
 
 
 def test_the_second_order_tells_modulated_noise_from_even_noise() -> None:
@@ -56,7 +54,7 @@ def test_the_second_order_tells_modulated_noise_from_even_noise() -> None:
     noise = draw.standard_normal((8, 1, 48, 48)).astype(np.float32)
     slow = 1 + 0.9 * waves(16)
     patchy = noise * slow / np.sqrt((slow**2).mean())
-    even, uneven = scatter(noise).mean(0), scatter(patchy.astype(np.float32)).mean(0)
-    ratio = np.abs(uneven / even - 1)
-    assert ratio[2] < 0.2  # the finest scale, first order
-    assert ratio[5:17].max() > 0.4  # the finest modulus, seen by coarser wavelets
+    even, uneven = scatter(noise), scatter(patchy.astype(np.float32))
+    assert abs(uneven.first[:, 0].mean() / even.first[:, 0].mean() - 1) < 0.2
+    ratio = np.abs(uneven.second.mean(0) / even.second.mean(0) - 1)
+    assert ratio[:12].max() > 0.4  # the finest modulus, seen by coarser wavelets
