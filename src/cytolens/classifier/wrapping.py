@@ -185,7 +185,7 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
     try:
         with evaluating(module), torch.inference_mode(), unchanged_globals([]):
             logits = module(blank)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"the module cannot take crops of (channel, height, width) {shape}: {reason[0]}"
@@ -237,7 +237,7 @@ def _make(factory: str) -> nn.Module:
             module = make()
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it would end us with its own code
         raise ModelError(
             f"factory '{factory}' failed with {type(error).__name__}: {error}"
         ) from error
