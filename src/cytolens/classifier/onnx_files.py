@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cytolens.activations.capture import evaluating
+from cytolens.activations.capture import evaluating, every_module_called
 from cytolens.errors import MissingExtra, ModelError
 
 _TOLERANCE = 1e-4  # of the largest logit; float32 in another order of sums stays below 1e-6
@@ -34,7 +34,7 @@ def onnx_bytes(module: nn.Module, crops: NDArray[np.float32]) -> bytes:
         raise MissingExtra("a network as ONNX", "onnx") from None
     alone = deepcopy(module).cpu()
     given = torch.from_numpy(np.ascontiguousarray(crops, dtype=np.float32))
-    with evaluating(alone), torch.no_grad():
+    with evaluating(alone), torch.no_grad(), every_module_called():  # ONNX has no fused ones
         own = alone(given).float().numpy()
         program = _exported(alone, given[:2])
     content = io.BytesIO()
@@ -63,7 +63,8 @@ def _exported(module: nn.Module, crops: torch.Tensor) -> Any:
                 verbose=False,
             )
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        cause = error.__cause__ or error  # the error itself is advice to developers
+        reason = str(cause).strip().splitlines() or [type(cause).__name__]
         raise ModelError(f"the network cannot be written as ONNX: {reason[0]}") from error
 
 
