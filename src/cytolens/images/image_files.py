@@ -74,13 +74,17 @@ class Picture:
 
 
 def read_picture(path: Path, limits: Limits = CROP) -> Picture:
-    """The crop that a file holds; pages of a TIFF are its channels.
+    """The crop that a file holds; pages of a TIFF are its channels. A folder is OME-Zarr.
 
     The format is recognised by the content, not by the name. Raises InputError if the file is
     empty, damaged, far too large or no image; the message leaves the file's name to the caller.
     ``limits.take`` is asked for room before anything is decoded, and may raise PostponedError.
     """
     try:
+        if path.is_dir():
+            from cytolens.images.zarr_fields import read_zarr_picture  # which takes from here
+
+            return read_zarr_picture(path, limits)
         size = check_file(path)
         with path.open("rb") as file:
             start = file.read(26)

@@ -11,13 +11,14 @@ from cytolens.images.assembly import Choices, Found, make_cells
 from cytolens.images.cell_files import OPENERS, find_in_cell_file, is_cell_file
 from cytolens.images.field_crops import Cutting
 from cytolens.images.field_tables import find_in_field_table, is_field_table
-from cytolens.images.folders import find_in_folder
+from cytolens.images.folders import find_in_fields, find_in_folder
 from cytolens.images.huggingface import find_in_dataset, find_in_metadata, metadata_files
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.opening import check_file
 from cytolens.images.tables import ENDINGS as TABLE_ENDINGS
 from cytolens.images.tables import SQLITE_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
+from cytolens.images.zarr_fields import label_fields
 from cytolens.records.cells import Cells, Progress
 
 
@@ -125,6 +126,11 @@ def find_cells(
     if kind == "metadata":
         return find_in_metadata(place, labels, skip_bad=skip_bad)
     if kind == "cells":
+        pairs = label_fields(place.parent, [place.name])
+        if pairs:
+            return find_in_fields(
+                place.parent, [place.name], pairs, labels, cutting, skip_bad=skip_bad
+            )
         return find_in_cell_file(place, labels)
     raise InputError(f"{path} is one image; give the folder that holds a folder per class")
 
