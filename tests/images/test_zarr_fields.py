@@ -34,7 +34,7 @@ def write_ome_field(path: Path, one: Field, version: str, *, planes: int = 1) ->
     group.create_array("0", data=image, chunks=(1, 1, 64, 64))
     listed = group.create_group("labels")
     listed.attrs.update({"labels": ["nuclei", "cells"]})
-    for name, labels in (("nuclei", np.zeros_like(one.labels)), ("cells", one.labels)):
+    for name, labels in (("nuclei", one.labels // 3), ("cells", one.labels)):
         label = listed.create_group(name)
         describe(label, spatial, [2, 0.5, 0.5])
         label.create_array("0", data=np.repeat(labels[None], planes, axis=0))
