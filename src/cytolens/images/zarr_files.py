@@ -252,7 +252,7 @@ def axes_of(group: Any) -> tuple[dict[str, Any], Any, list[str]]:
     try:
         first = ome["multiscales"][0]
         axes = [str(a["name"] if isinstance(a, dict) else a).lower() for a in first["axes"]]
-        array = _member(group, str(first["datasets"][0]["path"]))
+        array = member(group, str(first["datasets"][0]["path"]))
         fits = len(axes) == len(array.shape) and {"y", "x"} <= set(axes)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise InputError(f"is OME-Zarr with damaged 'multiscales' ({error!r})") from None
@@ -261,7 +261,7 @@ def axes_of(group: Any) -> tuple[dict[str, Any], Any, list[str]]:
     return ome, array, axes
 
 
-def _member(group: Any, path: str) -> Any:
+def member(group: Any, path: str) -> Any:
     """An array below the group; a path cannot lead out of it."""
     parts = [part for part in path.split("/") if part]
     if not parts or any(part in (".", "..") for part in parts):

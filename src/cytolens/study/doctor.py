@@ -172,6 +172,7 @@ def explain(path: Path) -> list[tuple[str, str, str]]:
 
 _KINDS = {
     "folder": "a folder of images",
+    "bsccm": "the data of Berkeley Single Cell Computational Microscopy",
     "fields": "a table of cells in field images",
     "manifest": "a table of crops",
     "stack": "a stack of TIFF pages",
