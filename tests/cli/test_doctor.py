@@ -1,5 +1,6 @@
 """``cytolens doctor``: what is there, and why data are not read."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,12 @@ def test_versions_machine_and_extras_are_said(capsys: pytest.CaptureFixture[str]
     said = say(capsys)
     for what in ("cytolens", "Python", "torch", "cores", "memory", "GPU", "bf16", "extra umap"):
         assert f"\n{what}" in f"\n{said}"
+
+
+def test_every_extra_is_looked_for():
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    extras = set(tomllib.loads(file.read_text())["project"]["optional-dependencies"])
+    assert set(doctor.EXTRAS) == extras - {"dev"}
 
 
 def test_a_version_outside_of_what_is_allowed_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -17,6 +17,14 @@ EXTRAS = {
     "pacmap": ("pacmap", "maps by PaCMAP"),
     "captum": ("captum", "cytolens validate: baselines"),
     "dask": ("distributed", "the units of a study over a cluster"),
+    "yaml": ("yaml", "model cards in YAML, rdf.yaml of bioimage.io"),
+    "timm": ("timm", "--model timm:NAME"),
+    "hf": ("transformers", "--model hf:REPO"),
+    "onnx": ("onnxscript", "export --to onnx"),
+    "bioimageio": ("onnxscript", "export --to bioimageio"),
+    "fcs": ("flowio", "features of CIF cells in FCS files"),
+    "napari": ("napari", "runs in napari"),
+    "notebook": ("anywidget", "the explorer as a widget"),
 }
 """Optional libraries: the module that shows them, and what needs them."""
 
