@@ -6,6 +6,7 @@ Nothing is run and nothing is fetched when it is read.
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def card_of_description(path: Path, entries: Mapping[str, Any]) -> ModelCard:
     """
     try:
         return _card(path, entries)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             f"'{path}' is no model description of bioimage.io 0.4 or 0.5 as cytolens reads it: "
             f"{type(error).__name__} {error}"
@@ -162,7 +163,10 @@ def _of_each_crop(path: Path, name: str, options: Mapping[str, Any]) -> CropNorm
 
 
 def _numbers(value: Any) -> list[float]:
-    return [float(v) for v in (value if isinstance(value, list) else [value])]
+    numbers = [float(v) for v in (value if isinstance(value, list) else [value])]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{numbers} in the preprocessing")
+    return numbers
 
 
 def _as_long(*lists: list[float]) -> tuple[list[float], ...]:
