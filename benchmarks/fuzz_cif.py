@@ -184,7 +184,8 @@ def main() -> None:
             return mutated(content, source)[:most]
         return atheris.Mutate(content, most)
 
-    arguments = [sys.argv[0], str(corpus), "-max_len=20000", "-rss_limit_mb=2048", "-timeout=20"]
+    limits = ["-max_len=20000", "-rss_limit_mb=4096", "-timeout=3600"]  # by the clock, which stops
+    arguments = [sys.argv[0], str(corpus), f"-artifact_prefix={chosen.out}/", *limits]
     atheris.Setup(arguments, one, custom_mutator=mutate)
     atheris.Fuzz()
 

@@ -46,7 +46,12 @@ def _libraries() -> list[tuple[str, str, str]]:
         ("cytolens", f"{cytolens.__version__} in {Path(cytolens.__path__[0])}", ""),
         ("Python", f"{platform.python_version()} in {sys.executable}", ""),
     ]
-    for wanted in requires("cytolens") or []:
+    try:
+        needed = requires("cytolens") or []
+    except PackageNotFoundError:  # run from its source
+        lines.append(("packages", "not known", "pip install cytolens, or pip install -e ."))
+        needed = []
+    for wanted in needed:
         name = wanted.split(";")[0]
         if "extra ==" in wanted:
             continue
