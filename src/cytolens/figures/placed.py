@@ -208,7 +208,8 @@ def _draw(
 
 def _handles(placed: PlacedCells) -> list[Line2D]:
     names, tints = placed.class_names, colours(len(placed.class_names))
-    bright = [_spot(f"new, {name}", color=colour) for name, colour in zip(names, tints)]
+    new = "new," if placed.probabilities is not None else "new, next to"
+    bright = [_spot(f"{new} {name}", color=colour) for name, colour in zip(names, tints)]
     pale = [_spot(f"run, {name}", color=_pale(colour)) for name, colour in zip(names, tints)]
     ring = _spot("odd at this depth", ms=7, markerfacecolor="none", markeredgecolor=INK)
     return [*bright, *pale, ring]
