@@ -5,6 +5,7 @@ The decoders are slow to load, so they are loaded when the first file is read.
 
 import io
 import logging
+import os
 import re
 import struct
 import zlib
@@ -81,10 +82,12 @@ def read_picture(path: Path, limits: Limits = CROP) -> Picture:
     ``limits.take`` is asked for room before anything is decoded, and may raise PostponedError.
     """
     try:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
             from cytolens.images.zarr_fields import read_zarr_picture  # which takes from here
+            from cytolens.images.zarr_files import is_zarr
 
-            return read_zarr_picture(path, limits)
+            if is_zarr(path):
+                return read_zarr_picture(path, limits)
         size = check_file(path)
         with path.open("rb") as file:
             start = file.read(26)
