@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -237,6 +237,56 @@ def ome_tiff(source: Source, root: Path) -> Path:
     return root / "data"
 
 
+def _fields(source: Source) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Four fields of each class: a path, the image (C, H, W) of tiles, the number of each tile."""
+    for label in np.unique(source.labels).tolist():
+        rows = np.flatnonzero(source.labels == label)
+        for number in range(4):
+            tiles = source.stack[rows[number::4]]
+            count, across = len(tiles), 4
+            image = np.zeros((tiles.shape[1], -(-count // across) * SIDE, across * SIDE), np.uint16)
+            numbers = np.zeros(image.shape[1:], np.uint16)
+            for i, tile in enumerate(tiles):
+                y, x = (i // across) * SIDE, (i % across) * SIDE
+                image[:, y : y + SIDE, x : x + SIDE] = tile
+                numbers[y : y + SIDE, x : x + SIDE] = i + 1
+            yield f"{label}/{number}", image, numbers
+
+
+def tiff_fields(source: Source, root: Path) -> Path:
+    import tifffile
+
+    for name, image, numbers in _fields(source):
+        path = root / "data" / f"{name}.ome.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"axes": "CYX", "Channel": {"Name": list(source.channels)}}
+        about |= {"PhysicalSizeX": source.pixel_size, "PhysicalSizeY": source.pixel_size}
+        tifffile.imwrite(path, image, metadata=about, photometric="minisblack")
+        tifffile.imwrite(path.with_name(f"{path.name[0]}_cp_masks.tif"), numbers)
+    return root / "data"
+
+
+def ome_zarr_fields(source: Source, root: Path) -> Path:
+    import zarr
+
+    for name, image, numbers in _fields(source):
+        group = zarr.open_group(root / "data" / f"{name}.ome.zarr", mode="w", zarr_format=2)
+        scale = [source.pixel_size, source.pixel_size]
+        axes = [{"name": n, "type": "space", "unit": "micrometer"} for n in "yx"]
+        channel = {"name": "c", "type": "channel"}
+        for place, data, kept, sizes in (
+            (group, image, [channel, *axes], [1, *scale]),
+            (group.create_group("labels/cells"), numbers, axes, scale),
+        ):
+            moved = [{"type": "scale", "scale": sizes}]
+            levels = [{"path": "0", "coordinateTransformations": moved}]
+            named = {"channels": [{"label": name} for name in source.channels]}
+            about = {"multiscales": [{"axes": kept, "datasets": levels}], "omero": named}
+            place.attrs.update(about)
+            place.create_array("0", data=data)
+    return root / "data"
+
+
 def npz(source: Source, root: Path) -> Path:
     np.savez_compressed(
         root / "x.npz", images=source.stack, labels=source.labels, channel_names=source.channels,
@@ -262,6 +312,8 @@ FORMATS: dict[str, Maker] = {
     "Parquet with pictures": parquet_pictures,
     "image folder with `metadata.csv`": image_folder,
     "NumPy `.npz`": npz,
+    "OME-TIFF fields, label images next to them": tiff_fields,
+    "OME-Zarr fields with `labels/cells`": ome_zarr_fields,
 }
 
 

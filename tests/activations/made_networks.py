@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from architectures import BasicBlock
 from cytolens.records.cells import Cells, Preparation
 
 
@@ -51,26 +52,6 @@ def vgg_like() -> nn.Module:
     )
 
 
-class Block(nn.Module):
-    def __init__(self, width: int, channels: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, channels, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = None
-        if stride > 1:
-            conv = nn.Conv2d(width, channels, 1, stride)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
-        out += identity
-        return self.relu(out)
-
-
 class ResNetLike(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -78,8 +59,8 @@ class ResNetLike(nn.Module):
         self.bn1 = nn.BatchNorm2d(4)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = nn.Sequential(Block(4, 4), Block(4, 4))
-        self.layer2 = nn.Sequential(Block(4, 6, 2))
+        self.layer1 = nn.Sequential(BasicBlock(4, 4), BasicBlock(4, 4))
+        self.layer2 = nn.Sequential(BasicBlock(4, 6, 2))
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(6, 5)
 

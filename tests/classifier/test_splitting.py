@@ -76,6 +76,16 @@ def test_a_class_that_lives_in_one_group_only_is_refused():
         split_cells(plain(labels, np.repeat(list("abcd"), 10)), rng=0)
 
 
+@pytest.mark.parametrize("fields", [3, 4, 7])
+def test_groups_of_one_class_each_are_held_out_from_every_class(fields):
+    labels = np.repeat(np.arange(2), 15 * fields)
+    groups = np.arange(len(labels)) // 15
+    cells = make_cells(np.zeros((len(labels), 1, 4, 4)), labels, groups=groups)
+    split = split_cells(cells, rng=0)
+    for part in (split.train, split.validation, split.test):
+        assert set(labels[part]) == {0, 1}
+
+
 @pytest.mark.parametrize("shares", [(0.0, 0.2), (0.5, 0.5), (0.2, -0.1)])
 def test_shares_out_of_range_are_refused(shares):
     with pytest.raises(SettingError, match="together below 1"):

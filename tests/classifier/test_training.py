@@ -85,6 +85,13 @@ def test_the_trained_network_is_ready_to_be_looked_at(trained):
     assert trained.model.preparation is not None
 
 
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_a_cycle_of_any_length_is_trained(steps, spots):
+    settings = replace(SMALL, epochs=1, batch_size=8, epoch_cells=8 * steps)
+    history = train(spots, settings=settings, rng=0).history
+    assert np.isfinite(history[0]["training_loss"])
+
+
 def test_crops_that_do_not_fit_into_memory_are_read_batch_by_batch(spots, trained, monkeypatch):
     monkeypatch.setattr(loop, "IN_MEMORY", 0)
     spots.images.reads = 0

@@ -20,6 +20,14 @@ def broken():
 
 def number():
     return 3
+
+def leaving():
+    import sys
+    sys.exit(7)
+
+class Leaving(nn.Module):
+    def forward(self, x):
+        leaving()
 """
 
 
@@ -78,6 +86,11 @@ def test_a_module_that_does_not_fit_is_refused_in_one_line(module, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_module_that_leaves_the_program_is_refused(factory):
+    with pytest.raises(ModelError, match="cannot take crops"):
+        abc(load_module(factory.removesuffix("make") + "Leaving"))
+
+
 def test_broken_weights_and_odd_names_are_refused():
     module = linear()
     nn.init.constant_(module[1].bias, float("nan"))
@@ -111,6 +124,7 @@ def test_a_whole_pickled_module_is_refused_unless_allowed(factory, tmp_path):
     [
         ("broken", "no such thing"),
         ("number", "gave a int"),
+        ("leaving", "failed with SystemExit: 7"),
         ("absent", "no function"),
         ("", "no fa"),
     ],

@@ -1,5 +1,7 @@
 """``cytolens doctor``: what is there, and why data are not read."""
 
+import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,12 @@ def test_versions_machine_and_extras_are_said(capsys: pytest.CaptureFixture[str]
         assert f"\n{what}" in f"\n{said}"
 
 
+def test_every_extra_is_looked_for():
+    file = Path(__file__).parents[2] / "pyproject.toml"
+    extras = set(tomllib.loads(file.read_text())["project"]["optional-dependencies"])
+    assert set(doctor.EXTRAS) == extras - {"dev"}
+
+
 def test_a_version_outside_of_what_is_allowed_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         doctor, "requires", lambda name: ["numpy<1.0", "no-such-library>=2", "x; extra == 'dev'"]
@@ -30,6 +38,14 @@ def test_a_version_outside_of_what_is_allowed_is_named(monkeypatch: pytest.Monke
     assert lines["numpy"] == "cytolens is made for numpy<1.0: pip install 'numpy<1.0'"
     assert lines["no-such-library"] == "pip install 'no-such-library>=2'"
     assert "x" not in lines
+
+
+def test_a_cytolens_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch):
+    def absent(name: str):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", absent)
+    assert ("packages", "not known") in [line[:2] for line in doctor.examine()]
 
 
 def test_data_that_are_read_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -37,6 +37,18 @@ def trained(dead=False):
 
 def dead():
     return trained(dead=True)
+
+def leaving():
+    raise SystemExit(7)
+
+class LeavingLater(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = trained()
+    def forward(self, x):
+        if x.shape[0] > 2:
+            raise SystemExit(7)
+        return self.network(x)
 """
 SMALL = [
     "--gallery", "2", "--cards", "2", "--atlas", "0", "--steps", "4", "--explain", "1",
@@ -73,6 +85,17 @@ def test_random_weights_are_asked_about(
     studied = run("train", data, "--model", f"{code}:{function}", *meant)
     assert studied.returncode == 0, studied.stderr
     assert "its weights are random" in studied.stderr
+
+
+@pytest.mark.parametrize("function", ["leaving", "LeavingLater"])
+def test_code_that_leaves_the_program_is_told_in_a_line(
+    function: str, data: Path, code: Path, tmp_path: Path
+) -> None:
+    refused = run("train", data, "--model", f"{code}:{function}", "--out", tmp_path / "run")
+    assert refused.returncode == 2
+    last = refused.stderr.strip().splitlines()[-1]
+    assert last.startswith("cytolens: ")
+    assert "SystemExit: 7" in last or "sys.exit" in last
 
 
 def test_what_is_not_known_is_not_said(data: Path, code: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "images"))
 
+from made_bsccm import write_bsccm
 from made_cif import write_cif
 
 from cytolens import open_run
@@ -75,6 +76,17 @@ def test_paper_setting(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     cells = open_run(run).cells
     assert cells.class_names == ("granulocyte", "lymphocyte")
     assert cells.shape == (1, 28, 28)
+
+
+def test_paper_setting_without_a_stain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a folder laid out like BSCCMNIST, as it is fetched."""
+    write_bsccm(tmp_path / "bsccmnist" / "BSCCMNIST", 150)
+    run = runpy.run_path(str(EXAMPLES / "paper_setting.py"))["main"](
+        tmp_path / "bsccmnist", tmp_path, upto="classifier", quick=True, epochs=2
+    )
+    assert "lymphocyte" in capsys.readouterr().out
+    cells = open_run(run).cells
+    assert (cells.class_names, cells.shape) == (("granulocyte", "lymphocyte"), (1, 28, 28))
 
 
 def test_from_cif(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

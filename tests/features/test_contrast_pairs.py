@@ -1,5 +1,7 @@
 """Contrast pairs: known answers of every part, and a small network from end to end."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,14 @@ def test_a_regression_finds_the_slope_of_each_target_and_none_of_a_constant() ->
     np.testing.assert_allclose(found.slope(points @ slope + 3), slope, rtol=0.02, atol=0.02)
     assert not found.slope(np.full(300, 7.0)).any()
     assert explained(points, points @ slope, slope).mean() == pytest.approx(1)
+
+
+def test_a_single_value_is_a_target_and_an_output_is_no_class() -> None:
+    logits = _layer("logits", 1)
+    found = find_target("size", [logits], ("size",), classes=False)
+    assert (found.name, found.kind, found.weights.tolist()) == ("size", "output", [1.0])
+    with pytest.raises(SettingError, match=r"give an output \(size\)"):
+        find_target("age", [logits], ("size",), classes=False)
 
 
 def test_the_pairs_differ_along_the_axis_and_what_goes_with_it_cancels() -> None:
@@ -211,6 +221,10 @@ def test_pairs_of_a_planted_class_differ_in_the_plant_and_edits_are_judged_by_ot
     again = contrast_pairs(made.model, planted.cells, ["planted"], split=made.split, rng=0)
     np.testing.assert_array_equal(again.pairs[0].more_rows, pairs.more_rows)
     assert again.pairs[0].edits is None
+    values = replace(made.model, outputs="values", class_names=("size", "age"))
+    judged = contrast_pairs(values, planted.cells, ["age"], split=made.split, judges=1, rng=0)
+    assert [one.target.kind for one in judged.pairs] == ["output"]
+    assert judged.pairs[0].edits is not None  # judges see the cells' classes, whatever is judged
 
 
 def test_too_few_cells_are_refused() -> None:

@@ -6,7 +6,7 @@ from made_records import make_cells, make_embedding
 
 from cytolens.figures.style import render
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.maps import NovelCells, PlacedCells
+from cytolens.records.maps import Answered, NovelCells, PlacedCells
 from cytolens.report.chapter import MOST_WORDS
 from cytolens.report.page import render_report
 from cytolens.report.placed import (
@@ -34,8 +34,13 @@ def placed(*, odd: int = 2) -> PlacedCells:
     share, clean = Estimate(odd / 6, odd / 6 - 0.05, odd / 6 + 0.05), Estimate(0.02, 0.0, 0.05)
     return PlacedCells(
         names=CELLS.names,
-        class_names=CELLS.class_names,
-        probabilities=np.array([[0.9, 0.1]] * 4 + [[0.2, 0.8]] * 2),
+        answered=Answered(
+            CELLS.class_names,
+            np.array([[0.9, 0.1]] * 4 + [[0.2, 0.8]] * 2),
+            {},
+            np.array(["a"] * 6),
+            np.zeros(6, np.int64),
+        ),
         places={"tsne": {name: rng.normal(size=(6, 2)).astype(np.float32) for name in LAYERS}},
         kept={"tsne": dict.fromkeys(LAYERS, Estimate(0.4, 0.3, 0.5))},
         schemes={"tsne": dict.fromkeys(LAYERS, "t-SNE")},

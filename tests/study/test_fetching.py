@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import sys
+import tarfile
 import threading
 import zipfile
 from collections.abc import Generator
@@ -11,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "images"))
+
+from made_bsccm import write_bsccm
 
 from cytolens.cli.main import main
 from cytolens.errors import InputError, SettingError
@@ -153,7 +159,15 @@ def test_servers_that_fail_are_named(server: Server, tmp_path: Path):
 
 
 def test_files_of_dryad_are_found_by_its_interface(server: Server, tmp_path: Path):
-    digest = hashlib.sha256(CONTENT).hexdigest()
+    write_bsccm(tmp_path / "made", 60)
+    archive = packed(
+        {
+            file.relative_to(tmp_path / "made").as_posix(): file.read_bytes()
+            for file in (tmp_path / "made").rglob("*")
+            if file.is_file()
+        }
+    )
+    digest = hashlib.sha256(archive).hexdigest()
     listed = [
         {
             "path": name,
@@ -161,20 +175,23 @@ def test_files_of_dryad_are_found_by_its_interface(server: Server, tmp_path: Pat
             "digestType": "sha-256",
             "_links": {"stash:download": {"href": f"/api/v2/files/{i}/download"}},
         }
-        for i, name in enumerate(("README.md", "BSCCMNIST.tar.gz"))
+        for i, name in enumerate(("README.md", "BSCCMNIST.tar.gz", "BSCCMNIST-tiny.tar.gz"))
     ]
     version = {"_links": {"stash:version": {"href": "/api/v2/versions/7"}}}
     server.files |= {
         "/api/v2/datasets/doi%3A10.5061%2Fdryad.sxksn038s": json.dumps(version).encode(),
         "/api/v2/versions/7/files": json.dumps({"_embedded": {"stash:files": listed}}).encode(),
-        "/api/v2/files/1/download": CONTENT,
+        "/api/v2/files/1/download": archive,
     }
-    fetched = fetch("bsccmnist", out=tmp_path, dryad=server.address)
+    out = tmp_path / "fetched"
+    fetched = fetch("bsccmnist", out=out, dryad=server.address)
+    cells = read_cells(out, classes=["lymphocyte", "granulocyte"], channels="Brightfield")
+    assert cells.shape == (1, 32, 32)  # 28 px, in a size of multiples of 8
     assert [file.name for file in fetched.files] == ["BSCCMNIST.tar.gz"]
     assert fetched.unchecked == ()
     server.files["/api/v2/versions/7/files"] = b"[]"
     with pytest.raises(InputError, match="in a way that is not known"):
-        fetch("bsccmnist", out=tmp_path, dryad=server.address)
+        fetch("bsccmnist", out=out, dryad=server.address)
 
 
 def archive(**members: bytes) -> bytes:
@@ -265,3 +282,38 @@ def test_the_classes_of_bloodmnist_have_names(tmp_path: Path):
     cells = read_cells(tmp_path / "bloodmnist.npz", classes=["lymphocyte", "neutrophil"])
     assert cells.class_names == ("lymphocyte", "neutrophil")
     assert len(cells) == 60
+
+
+def packed(files: dict[str, bytes], *, link: str = "") -> bytes:
+    """A .tar.gz of these files, and a link that leads elsewhere."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        if link:
+            entry = tarfile.TarInfo("link")
+            entry.type, entry.linkname = tarfile.SYMTYPE, link
+            archive.addfile(entry)
+    return content.getvalue()
+
+
+def test_tar_archives_are_unpacked_into_a_folder_of_their_own(tmp_path: Path) -> None:
+    archive = tmp_path / "BSCCMNIST.tar.gz"
+    archive.write_bytes(packed({"a.txt": b"1", "b/c.txt": b"2"}))
+    unpack(archive, tmp_path)
+    assert (tmp_path / "BSCCMNIST" / "b" / "c.txt").read_bytes() == b"2"
+    unpack(archive, tmp_path)  # a second time nothing is done
+    for name, content in {
+        "up.tgz": packed({"../up.txt": b"1"}),
+        "link.tgz": packed({}, link="/etc/passwd"),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="leads elsewhere"):
+            unpack(tmp_path / name, tmp_path)
+    (tmp_path / "cut.tgz").write_bytes(archive.read_bytes()[:-20])
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        unpack(tmp_path / "cut.tgz", tmp_path)
+    assert not (tmp_path.parent / "up.txt").exists()
+    assert not (tmp_path / "cut").exists()

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -34,13 +36,13 @@ def network(outputs: int) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    seen = simulate(60, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=0)
+    seen = simulate(120, size=32, difficulty=0.0, optics=Optics(pixel_size_um=0.5), rng=0)
     return write_simulation(tmp_path_factory.mktemp("none") / "cells", seen)
 
 
 def test_a_study_of_labels_has_no_class_parts_and_says_so(data: Path, tmp_path: Path) -> None:
     names = ["nucleus", "granules", "rim"]
-    settings = StudySettings(**TINY, outputs="labels", output_names=names)
+    settings = StudySettings(**TINY, outputs="labels", output_names=names, pairs=1)
     study = Study(tmp_path / "run", data, settings, module=network(3))
     page = study["report"].read_text()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -57,8 +59,23 @@ def test_a_study_of_labels_has_no_class_parts_and_says_so(data: Path, tmp_path: 
     shown = {layer["name"]: layer for layer in summary["layers"]}
     assert shown["0"]["separation"]["probe_accuracy"]["value"] > 0
     assert shown["0"]["knows"]
-    with pytest.raises(ModelError, match="gives labels, not classes"):
-        place(data, on=tmp_path / "run", module=network(3))
+    targets = {pairs.target.name: pairs.target.kind for pairs in study["contrasts"].pairs}
+    assert targets == {"nucleus": "output"}
+    study.make("maps")
+    placed = place(data, on=tmp_path / "run", module=network(3), out=tmp_path / "placed")
+    assert placed.probabilities is None
+    assert not placed.overall.with_energy
+    table = pd.read_csv(tmp_path / "placed" / "placed.csv")
+    assert "prediction" not in table
+    outputs = study["activations"]["logits"]  # the same cells in the same order
+    given = table[[f"output_{name}" for name in names]].to_numpy()
+    np.testing.assert_allclose(given, outputs, atol=1e-4)
+    inside = study["split"].train
+    own = [f"{name}" == near for name, near in zip(table["name"], table["nearest"])]
+    assert np.mean(np.array(own)[inside]) > 0.9  # but for duplicates
+    text = (tmp_path / "placed" / "placed.html").read_text()
+    assert "The network gives no classes" in text
+    assert "Predicted" not in text
 
 
 @pytest.mark.parametrize("outputs", ["values", "embedding"])
@@ -70,6 +87,9 @@ def test_values_and_embeddings_go_through_the_images(
     images = study["features"].classes
     assert (images is None) == (outputs == "embedding")
     assert study["network"].outputs == outputs
+    study.make("maps")
+    placed = place(data, on=tmp_path / "run", module=network(len(study["network"].class_names)))
+    assert len(placed.answered.outputs) == len(study["network"].class_names)
     with pytest.raises(ModelError, match="nothing to predict"):
         predict(study["network"], study["cells"])
 

@@ -7,10 +7,12 @@
       "class_names": ["G1", "G2"],       in the order of the outputs
       "size": 64,                        side of the crops in pixels
       "channels": ["DNA"],               image channels by name, in the network's order
-      "normalisation": {"scale": 255, "mean": [0.5], "std": [0.2]}
+      "normalisation": {"scale": 255, "mean": [0.5], "std": [0.2]},
+      "arguments": {"width": 32}         what the function is called with
     }
 
-What is not known is null. Nothing is run when a card is read, and torch is not needed.
+What is not known is null. A description of bioimage.io (``rdf.yaml``) is read as a card, too.
+Nothing is run when a card is read, and torch is not needed.
 """
 
 import json
@@ -42,6 +44,20 @@ class Normalisation:
 
 
 @record
+class CropNormalisation:
+    """What the network is given in place of the intensities of a crop, by that crop alone.
+
+    (x - low) / (high - low + eps), where low and high are two ``percentiles`` of the crop; where
+    these are None (x - mean) / (std + eps). ``each_channel``: of each image channel by itself.
+    """
+
+    percentiles: tuple[float, float] | None
+    eps: float = 1e-6
+    each_channel: bool = True
+    of: str = "crop"  # what tells it from the other kind in a file
+
+
+@record
 class ModelCard:
     """Where a network is, and what it takes and gives; None: not said."""
 
@@ -51,7 +67,8 @@ class ModelCard:
     class_names: tuple[str, ...] | None = None
     size: int | None = None  # pixels
     channels: tuple[str, ...] | None = None
-    normalisation: Normalisation | None = None
+    normalisation: Normalisation | CropNormalisation | None = None
+    arguments: Mapping[str, Any] | None = None  # of the function that makes the network
 
 
 def read_card(path: Path) -> ModelCard:
@@ -60,6 +77,10 @@ def read_card(path: Path) -> ModelCard:
     Raises ModelError for a file that is no card, naming the entry that is wrong.
     """
     entries = _read(path)
+    from cytolens.classifier.bioimageio import card_of_description, is_description
+
+    if is_description(entries):
+        return card_of_description(path, entries)
     known = [field.name for field in fields(ModelCard)]
     for name in entries:
         if name not in known:
@@ -89,12 +110,16 @@ def read_card(path: Path) -> ModelCard:
         ):
             raise wrong(name, "a list of names, or null")
         names[name] = None if value is None else tuple(value)
+    arguments = entries.get("arguments")
+    if arguments is not None and not isinstance(arguments, dict):
+        raise wrong("arguments", "names and values, or null")
     return ModelCard(
         model=_beside(path, model),
         weights=None if weights is None else str((path.parent / weights).resolve()),
         outputs=choose("outputs", outputs, OUTPUTS),
         size=size,
         normalisation=_normalisation(path, entries.get("normalisation")),
+        arguments=arguments or None,
         **names,
     )
 
@@ -140,9 +165,11 @@ def _read(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def _normalisation(path: Path, entry: Any) -> Normalisation | None:
+def _normalisation(path: Path, entry: Any) -> Normalisation | CropNormalisation | None:
     if entry is None:
         return None
+    if isinstance(entry, dict) and entry.get("of") == "crop":
+        return _of_each_crop(path, entry)
     try:
         mean, std = (tuple(float(n) for n in entry[name]) for name in ("mean", "std"))
         scale = float(entry.get("scale") or 1)
@@ -156,6 +183,25 @@ def _normalisation(path: Path, entry: Any) -> Normalisation | None:
             "number for each image channel, std above 0, and scale, a number above 0"
         ) from error
     return Normalisation(mean, std, scale)
+
+
+def _of_each_crop(path: Path, entry: Mapping[str, Any]) -> CropNormalisation:
+    try:
+        ends, eps = entry.get("percentiles"), float(entry.get("eps", 1e-6))
+        each = entry.get("each_channel", True)
+        if set(entry) - {"of", "percentiles", "eps", "each_channel"} or eps < 0:
+            raise ValueError
+        if ends is not None:
+            low, high = map(float, ends)
+            if not 0 <= low < high <= 100:
+                raise ValueError
+            ends = (low, high)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"model card '{path}': normalisation is {entry!r}; of a crop it has percentiles, two "
+            "numbers from 0 to 100 or null for mean and std, eps, and each_channel"
+        ) from error
+    return CropNormalisation(ends, eps, bool(each))
 
 
 def _beside(path: Path, model: str) -> str:

@@ -78,7 +78,8 @@ def factory_parts(factory: str) -> tuple[str, str]:
     if not colon or not name.isidentifier() or not (place.endswith(".py") or dotted):
         raise ModelError(
             f"'{factory}' is no factory; give path/to/file.py:function, package.module:function, "
-            "timm:NAME, hf:REPO, or a model card (.json, .yaml)"
+            "timm:NAME, hf:REPO, or a model card (.json, .yaml; of bioimage.io the rdf.yaml in an "
+            "unpacked package)"
         )
     return place, name
 

@@ -57,6 +57,22 @@ def predict(
         raise ModelError(
             f"the network gives {classifier.outputs}, not classes: there is nothing to predict"
         )
+    return _answers(classifier, cells, batch_size, device, probabilities=True)
+
+
+def outputs_of(
+    classifier: Classifier, cells: Cells, *, batch_size: int = 256, device: Device = None
+) -> NDArray[np.float32]:
+    """What the network itself gives (N, output), float32: logits, values, an embedding.
+
+    As `predict`; raises ModelError if the crops do not fit the network.
+    """
+    return _answers(classifier, cells, batch_size, device, probabilities=False)
+
+
+def _answers(
+    classifier: Classifier, cells: Cells, batch_size: int, device: Device, *, probabilities: bool
+) -> NDArray[np.float32]:
     if cells.shape != classifier.input_shape:
         raise ModelError(
             f"the classifier takes crops of (channel, height, width) {classifier.input_shape}, "
@@ -64,12 +80,12 @@ def predict(
         )
     network = classifier.network
     chosen = device_of(network) if device is None else torch.device(device)
-    probabilities = np.empty((len(cells), len(classifier.class_names)), dtype=np.float32)
+    answers = np.empty((len(cells), len(classifier.class_names)), dtype=np.float32)
     with on_device(network, chosen), evaluating(network), torch.inference_mode():
         for rows, crops in cells.batches(batch_size):
-            logits = network(torch.from_numpy(crops).to(chosen))
-            probabilities[rows] = logits.float().softmax(1).cpu().numpy()
-    return probabilities
+            given = network(torch.from_numpy(crops).to(chosen)).float()
+            answers[rows] = (given.softmax(1) if probabilities else given).cpu().numpy()
+    return answers
 
 
 def untrained(

@@ -212,9 +212,29 @@ def _whole_groups(
             "without cutting one; give at least three, or read the cells with group='none'"
         )
     count = min(max(1, round(share * len(present))), len(present) - leave)
+    best = None
+    while best is None and count <= len(present) - leave:  # groups of one class: more are needed
+        best = _best_groups(table, count, share, leave, draw)
+        count += 1
+    if best is None:
+        raise SettingError(
+            f"no choice of whole groups ({noun}) gives every class to both the {part} cells and "
+            "the rest; leave the rare class out, or read the cells with group='none'"
+        )
+    return among[np.isin(groups[among], present[list(best)])]
+
+
+def _best_groups(
+    table: Indices, count: int, share: float, leave: int, draw: np.random.Generator
+) -> tuple[int, ...] | None:
+    """Of the choices of ``count`` groups the one nearest to the share and to the whole's classes.
+
+    ``table`` (group, class) are numbers of cells. None where no choice gives every class to both
+    parts.
+    """
     whole = table.sum(0)
     best, least = None, np.inf
-    for choice in _choices(len(present), count, draw):
+    for choice in _choices(len(table), count, draw):
         held = table[list(choice)].sum(0)
         # The rest must still be able to give every class to each of its `leave` parts.
         spread = (np.delete(table, list(choice), axis=0) > 0).sum(0)
@@ -226,12 +246,7 @@ def _whole_groups(
         cost += np.abs(of_rest - wanted).sum()
         if cost < least - 1e-12:
             best, least = choice, cost
-    if best is None:
-        raise SettingError(
-            f"no choice of whole groups ({noun}) gives every class to both the {part} cells and "
-            "the rest; leave the rare class out, or read the cells with group='none'"
-        )
-    return among[np.isin(groups[among], present[list(best)])]
+    return best
 
 
 def _choices(n: int, count: int, draw: np.random.Generator) -> list[tuple[int, ...]]:

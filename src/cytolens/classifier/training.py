@@ -107,8 +107,9 @@ def train(
     optimiser = torch.optim.AdamW(
         _parameter_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
     )
+    cycle = max(settings.epochs * steps, 6)  # OneCycleLR divides by zero at five
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=0.2
+        optimiser, settings.learning_rate, total_steps=cycle, pct_start=0.2
     )
     history: list[dict[str, float]] = []
     best, started = _Best(), time.monotonic()

@@ -18,6 +18,7 @@ from cytolens.classifier.card import OUTPUTS, ModelCard, Normalisation, card_of
 from cytolens.classifier.factories import factory_parts, of_package
 from cytolens.classifier.model import Classifier
 from cytolens.classifier.networks import seeded
+from cytolens.classifier.normalising import Normalise
 from cytolens.classifier.packages import make_of_package
 from cytolens.classifier.trial import unchanged_globals
 from cytolens.classifier.weights import load_weights, read_weights, tensors_in
@@ -104,7 +105,8 @@ def load_module(
     ``factory``: ``"file.py:function"``, or ``"package.module:function"`` of a module that Python
     can import. **Its code is run**, so it must be one that you trust. Also ``"timm:NAME"`` and
     ``"hf:REPO"`` where the package is installed, and a model card (see ``card``), which names one
-    of these with its weights, and how crops are normalised, which is then part of the module.
+    of these with its weights, and how crops are normalised, which is then part of the module; or
+    the description (``rdf.yaml``) of a model of bioimage.io.
 
     Weights: ``.safetensors``, or a PyTorch state dict, wherever in the file (`load_weights`). Files
     that can run code when read, as whole pickled modules, are refused unless ``allow_pickle=True``
@@ -122,32 +124,15 @@ def load_module(
     return module
 
 
-class Normalise:
-    """The start of a forward pass of a network that takes normalised crops: a hook."""
-
-    def __init__(self, how: Normalisation) -> None:
-        self.mean, self.std = (torch.tensor(part)[:, None, None] for part in (how.mean, how.std))
-        self.scale = how.scale
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Crops (n, C, h, w) as the network takes them; one image channel as each of several."""
-        crops = args[0]
-        if crops.shape[1] not in (1, len(self.mean)):
-            raise ValueError(
-                f"{crops.shape[1]} image channels came; the card normalises {len(self.mean)}"
-            )
-        return ((crops / self.scale - self.mean.to(crops)) / self.std.to(crops), *args[1:])
-
-
 def _made(card: ModelCard, weights: Mapping[str, Tensor]) -> nn.Module:
-    named = of_package(card.model)
+    named, how = of_package(card.model), card.normalisation
     if named is None:
-        return _make(card.model)
+        return _make(card.model, card.arguments or {})
     return make_of_package(
         *named,
         weights,
         n_outputs=None if card.class_names is None else len(card.class_names),
-        n_channels=None if card.normalisation is None else len(card.normalisation.mean),
+        n_channels=len(how.mean) if isinstance(how, Normalisation) else None,
     )
 
 
@@ -185,7 +170,7 @@ def _check_forward(module: nn.Module, shape: tuple[int, int, int], n_classes: in
     try:
         with evaluating(module), torch.inference_mode(), unchanged_globals([]):
             logits = module(blank)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(
             f"the module cannot take crops of (channel, height, width) {shape}: {reason[0]}"
@@ -223,7 +208,7 @@ def _required(module: nn.Module) -> list[str]:
     return [p.name for p in given if p.default is p.empty and p.kind in kinds]
 
 
-def _make(factory: str) -> nn.Module:
+def _make(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
     place, name = factory_parts(factory)
     file = Path(place).expanduser().resolve() if place.endswith(".py") else None
     if file is not None and not file.is_file():
@@ -234,10 +219,10 @@ def _make(factory: str) -> nn.Module:
             make = getattr(home, name, None)
             if not callable(make):
                 raise ModelError(f"'{place}' has no function '{name}'")
-            module = make()
+            module = make(**arguments)
     except ModelError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it would end us with its own code
         raise ModelError(
             f"factory '{factory}' failed with {type(error).__name__}: {error}"
         ) from error

@@ -28,9 +28,22 @@ def explore(
         "--trust-model",
         help="run the Python file that this run names as its network, when the network is asked",
     ),
+    isolate: bool = typer.Option(
+        True,
+        help="decode what the run stores in a process of its own: a run may come from anyone",
+    ),
     browser: bool = typer.Option(True, help="open the browser"),
 ) -> None:
     """Look around in a run: its maps, cells and channels, in the browser."""
+    from cytolens.images.isolation import isolated
+
+    with isolated(isolate):
+        _explore(run, export, port, host, trust_model=trust_model, browser=browser)
+
+
+def _explore(
+    run: Path, export: Path | None, port: int, host: str, *, trust_model: bool, browser: bool
+) -> None:
     from cytolens.explorer.of_run import RunContent
     from cytolens.study.finished_run import open_run
 

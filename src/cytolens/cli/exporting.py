@@ -16,7 +16,8 @@ def export(
     run: Path = typer.Argument(help="the folder of a run", metavar="RUN"),
     to: str = typer.Option(
         help="h5ad or zarr (scanpy, cellxgene), h5sc (scPortrait: with the crops), parquet, csv, "
-        "embedding-atlas, tensorboard, or tiff (feature images for ImageJ)"
+        "embedding-atlas, tensorboard, tiff (feature images for ImageJ), or the network as onnx or "
+        "bioimageio"
     ),
     out: Path = typer.Option(
         None, help="the file or folder to write; default: in RUN/exports", metavar="PATH"
@@ -27,13 +28,12 @@ def export(
         help="run the Python file that this run names as its network",
     ),
 ) -> None:
-    """The cells on the maps, or the feature images, for other tools."""
+    """The cells on the maps, the feature images, or the network, for other tools."""
     from cytolens.errors import choose
-    from cytolens.store.exports import FORMATS
     from cytolens.store.run_folder import open_run
-    from cytolens.study.export import export_study
+    from cytolens.study.export import EXPORTS, export_study
     from cytolens.study.study import Study
 
-    name = choose("format", to, list(FORMATS))
+    name = choose("format", to, EXPORTS)
     study = Study(open_run(run).path, trust_model=trust_model, announce=terminal.announce)
     terminal.print_line(str(export_study(study, name, out=out)))

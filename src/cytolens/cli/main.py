@@ -89,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CytolensError as error:
         typer.echo(f"cytolens: {one_line(str(error))}", err=True)
         code = 2
+    except SystemExit:  # no verb of ours does this
+        typer.echo("cytolens: the network's code ended the program (sys.exit)", err=True)
+        code = 2
     except MemoryError:
         typer.echo("cytolens: there is not enough memory for this", err=True)
         code = 2

@@ -144,21 +144,22 @@ class Answering:
         check()
         say(note="running the network")
         maps = OldMaps(self.run)
-        features, probabilities = maps.features(cells)
+        features, outputs = maps.features(cells)
 
         def progress(done: int, total: int, note: str) -> None:
             say(note=f"placing at {note} ({done + 1} of {total})")
             check()
 
-        placed = maps.place(cells, features, probabilities, progress=progress)
+        placed = maps.place(cells, features, outputs, progress=progress)
+        sure = placed.probabilities
         crops = as_bytes(cells.read(slice(None)), self.drawn)
         say(
             state="done",
             note="",
             content={
                 "names": [Path(name).name for name in placed.names.tolist()],
-                "predicted": probabilities.argmax(axis=1).tolist(),
-                "confidence": np.round(probabilities.max(axis=1), 4).tolist(),
+                "predicted": placed.answered.likely.tolist(),
+                "confidence": None if sure is None else np.round(sure.max(axis=1), 4).tolist(),
                 "odd": placed.overall.odd.tolist(),
                 "depths_odd": placed.depths_odd.tolist(),
                 "places": {

@@ -42,7 +42,8 @@ def plot_placed(
 ) -> Figure:
     """New cells over one map of the run, whose cells (N,) are pale in the colour of their class.
 
-    New cells have the colour of their prediction; those that are odd at this depth are ringed.
+    New cells have the colour of their prediction, or of the nearest cell's class; those that are
+    odd at this depth are ringed.
     Of more than ``limit`` cells of the run evenly spaced ones are drawn.
     """
     figure = Figure(figsize=(5.6, 4.6), layout="constrained")
@@ -137,7 +138,7 @@ def plot_odd_cells(cells: Cells, placed: PlacedCells) -> Figure:
     step = side * height / width + 0.34
     figure, axes = canvas(WIDTH, rows * step + 0.05)
     depths = placed.depths_odd
-    best = placed.probabilities.argmax(axis=1)
+    best = placed.answered.likely
     for place, cell in enumerate(chosen.tolist()):
         x, y = (place % columns) * tile + 0.03, (place // columns) * step + 0.04
         image = cells.read(np.array([cell], dtype=np.int64))[0]
@@ -171,7 +172,7 @@ def _draw(
     odd = placed.odd[embedding.layer]
     palette = np.array([to_rgb(colour) for colour in colours(len(placed.class_names))])
     pale = np.array([_pale(colour) for colour in colours(len(placed.class_names))])
-    best = palette[placed.probabilities.argmax(axis=1)]
+    best = palette[placed.answered.likely]
     bare(axes)
     axes.set_aspect("equal")
     low, high = np.percentile(old, [0.25, 99.75], axis=0)
@@ -207,7 +208,8 @@ def _draw(
 
 def _handles(placed: PlacedCells) -> list[Line2D]:
     names, tints = placed.class_names, colours(len(placed.class_names))
-    bright = [_spot(f"new, {name}", color=colour) for name, colour in zip(names, tints)]
+    new = "new," if placed.probabilities is not None else "new, next to"
+    bright = [_spot(f"{new} {name}", color=colour) for name, colour in zip(names, tints)]
     pale = [_spot(f"run, {name}", color=_pale(colour)) for name, colour in zip(names, tints)]
     ring = _spot("odd at this depth", ms=7, markerfacecolor="none", markeredgecolor=INK)
     return [*bright, *pale, ring]

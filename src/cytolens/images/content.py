@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cytolens.images.array_files import sidecar_of
+from cytolens.images.bsccm import files_of_bsccm
 from cytolens.images.cell_files import files_of_cell_file
 from cytolens.images.columns import NO_LABELS
 from cytolens.images.decoded import files_of_ome
@@ -42,6 +43,7 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
       with an OME-TIFF, the further files that it names as its own parts;
     - table of cells in field images: it, that of images, and all images and label images;
     - file of many cells: it, and the tables next to it; of a folder of such files, each;
+    - BSCCM: its tables, not its pictures, which are millions of files;
     - manifest: the table and each image that it names, existing or not.
 
     Hidden files and files of other kinds are not among them. Images of classes that are not
@@ -54,6 +56,8 @@ def data_files(data: str | Path, *, labels: str | None = None) -> list[Path]:
             return [place / name for name in images]
         packed = list_cell_files(place)
         return [file for name in packed for file in files_of_cell_file(place / name)]
+    if kind == "bsccm":
+        return files_of_bsccm(place)
     if kind == "fields":
         return files_of_field_table(place)
     if kind == "metadata":

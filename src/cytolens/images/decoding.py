@@ -112,6 +112,18 @@ def _crops(path: Path, ending: str, positions: list[int], masks: bool) -> Answer
     return errors, [one for one in found if not isinstance(one, InputError)]
 
 
+def _rows(path: Path, index: list[Any]) -> Answer:
+    from cytolens.images.zarr_files import check_array, open_group
+
+    array = open_group(path)
+    check_array(array)
+    chosen = tuple(
+        slice(*part) if isinstance(part, list) else part["at"] if isinstance(part, dict) else part
+        for part in index
+    )
+    return [], [np.asarray(array.oindex[chosen])]
+
+
 def _has_pictures(path: Path) -> Answer:
     from cytolens.images.parquet_files import has_pictures
 
@@ -128,6 +140,7 @@ REQUESTS: dict[str, Callable[..., Answer]] = {
     "cells": _cells,
     "crops": _crops,
     "pictures": _has_pictures,
+    "rows": _rows,
 }
 
 

@@ -20,6 +20,7 @@ from cytolens.images.reading import find_cells, locate
 _LOOKED_AT = 64  # crops, evenly spaced
 _KINDS = {
     "folder": "a folder of files",
+    "bsccm": "the data of Berkeley Single Cell Computational Microscopy",
     "metadata": "an image folder with metadata",
     "npz": "NumPy arrays (.npz)",
     "npy": "a NumPy array (.npy)",

@@ -32,6 +32,7 @@ from cytolens.images.isolation import is_isolated
 from cytolens.images.label_pairs import pair_up
 from cytolens.images.opening import shown
 from cytolens.images.tiff_stacks import are_stacks, expand_pages
+from cytolens.images.zarr_fields import label_fields
 from cytolens.records.cells import Skipped
 
 _SYSTEM = ("/proc", "/sys", "/dev")
@@ -64,38 +65,57 @@ def find_in_folder(
     """
     files, others = list_images(root)
     if not files and others and (packed := list_cell_files(root)):
+        pairs = label_fields(root, packed)
+        if pairs:
+            return find_in_fields(root, packed, pairs, labels, cutting, skip_bad=skip_bad)
         return _in_cell_files(root, packed, labels, skip_bad=skip_bad)
     if not files:
         seen = f"; {others} files of other kinds are there" if others else " and is empty"
         raise InputError(f"{root} holds no images ({', '.join(ENDINGS)}){seen}")
-    pattern = compile_labels(labels) if labels is not None else None
+    other = (f"{others} files of other kinds left out",) if others else ()
     pairs = pair_up(files)
+    if pairs:
+        return find_in_fields(root, files, pairs, labels, cutting, skip_bad=skip_bad, said=other)
+    pattern = compile_labels(labels) if labels is not None else None
     groups = group_channels(files)
     if groups is not None:
         files = groups.cells
     if pattern is not None:
         listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
-    elif pairs and labels == NO_LABELS:
-        listing = Listing(np.array(files), np.full(len(files), NO_LABELS), {}, None, ("no labels",))
-    elif all("/" not in file for file in files) and not pairs:
+    elif all("/" not in file for file in files):
         listing = _by_stack(root, files)
     else:
         listing = _by_folder(root, files, labels)
-    if others:
-        listing = replace(
-            listing, remarks=(*listing.remarks, f"{others} files of other kinds left out")
-        )
-    if pairs:
-        from cytolens.images.label_images import find_in_label_images, without_label_images
-
-        listing, lone = without_label_images(listing, pairs)
-        if lone:
-            said = f"warning: {lone} images without a label image were left out"
-            listing = replace(listing, remarks=(*listing.remarks, said))
-        return find_in_label_images(root, listing, pairs, cutting or Cutting(), skip_bad=skip_bad)
+    listing = replace(listing, remarks=(*listing.remarks, *other))
     if groups is not None:
         return found_in_channels(root, listing, groups)
     return found_in_files(root, listing, skip_bad=skip_bad)
+
+
+def find_in_fields(
+    root: Path,
+    files: list[str],
+    pairs: dict[str, str],
+    labels: str | None,
+    cutting: Cutting | None,
+    *,
+    skip_bad: bool,
+    said: tuple[str, ...] = (),
+) -> Found:
+    """Cells cut from fields by the label images that ``pairs`` names; see `find_in_folder`."""
+    from cytolens.images.label_images import find_in_label_images, without_label_images
+
+    pattern = compile_labels(labels) if labels is not None else None
+    if pattern is not None:
+        listing = _by_pattern(root, files, pattern, skip_bad=skip_bad)
+    elif labels == NO_LABELS:
+        listing = Listing(np.array(files), np.full(len(files), NO_LABELS), {}, None, ("no labels",))
+    else:
+        listing = _by_folder(root, files, labels)
+    listing, lone = without_label_images(listing, pairs)
+    lost = (f"warning: {lone} images without a label image were left out",) if lone else ()
+    listing = replace(listing, remarks=(*listing.remarks, *said, *lost))
+    return find_in_label_images(root, listing, pairs, cutting or Cutting(), skip_bad=skip_bad)
 
 
 def found_in_channels(root: Path, listing: Listing, groups: ChannelGroups) -> Found:

@@ -5,6 +5,7 @@ The decoders are slow to load, so they are loaded when the first file is read.
 
 import io
 import logging
+import os
 import re
 import struct
 import zlib
@@ -74,13 +75,19 @@ class Picture:
 
 
 def read_picture(path: Path, limits: Limits = CROP) -> Picture:
-    """The crop that a file holds; pages of a TIFF are its channels.
+    """The crop that a file holds; pages of a TIFF are its channels. A folder is OME-Zarr.
 
     The format is recognised by the content, not by the name. Raises InputError if the file is
     empty, damaged, far too large or no image; the message leaves the file's name to the caller.
     ``limits.take`` is asked for room before anything is decoded, and may raise PostponedError.
     """
     try:
+        if os.path.isdir(path):  # noqa: PTH112, Path.is_dir raises for a name that is too long
+            from cytolens.images.zarr_fields import read_zarr_picture  # which takes from here
+            from cytolens.images.zarr_files import is_zarr
+
+            if is_zarr(path):
+                return read_zarr_picture(path, limits)
         size = check_file(path)
         with path.open("rb") as file:
             start = file.read(26)

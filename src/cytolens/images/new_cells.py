@@ -86,7 +86,7 @@ def _find(path: Path, labels: str | None, cutting: Cutting) -> Found:
     if labels is None and locate(path)[0] == "folder":
         files, others = list_images(path)
         if not files and list_cell_files(path):
-            return find_cells(path, NO_LABELS)
+            return find_cells(path, NO_LABELS, cutting=cutting)
         if not files:
             seen = f"; {others} files of other kinds are there" if others else " and is empty"
             raise InputError(f"{path} holds no images ({', '.join(ENDINGS)}){seen}")

@@ -8,16 +8,18 @@ from cytolens.errors import InputError
 from cytolens.images import manifest
 from cytolens.images.array_files import find_in_npy, find_in_npz
 from cytolens.images.assembly import Choices, Found, make_cells
+from cytolens.images.bsccm import find_in_bsccm, folder_of_bsccm
 from cytolens.images.cell_files import OPENERS, find_in_cell_file, is_cell_file
 from cytolens.images.field_crops import Cutting
 from cytolens.images.field_tables import find_in_field_table, is_field_table
-from cytolens.images.folders import find_in_folder
+from cytolens.images.folders import find_in_fields, find_in_folder
 from cytolens.images.huggingface import find_in_dataset, find_in_metadata, metadata_files
 from cytolens.images.image_files import ENDINGS, TIFF_ENDINGS
 from cytolens.images.opening import check_file
 from cytolens.images.tables import ENDINGS as TABLE_ENDINGS
 from cytolens.images.tables import SQLITE_ENDINGS
 from cytolens.images.tiff_stacks import find_in_stack
+from cytolens.images.zarr_fields import label_fields
 from cytolens.records.cells import Cells, Progress
 
 
@@ -122,9 +124,16 @@ def find_cells(
         return manifest.find_in_manifest(place, labels, skip_bad=skip_bad)
     if kind == "stack":
         return find_in_stack(place, labels)
+    if kind == "bsccm":
+        return find_in_bsccm(place, labels)
     if kind == "metadata":
         return find_in_metadata(place, labels, skip_bad=skip_bad)
     if kind == "cells":
+        pairs = label_fields(place.parent, [place.name])
+        if pairs:
+            return find_in_fields(
+                place.parent, [place.name], pairs, labels, cutting, skip_bad=skip_bad
+            )
         return find_in_cell_file(place, labels)
     raise InputError(f"{path} is one image; give the folder that holds a folder per class")
 
@@ -133,8 +142,8 @@ def locate(path: Path) -> tuple[str, Path]:
     """The kind of the data at ``path``, and the file or folder that is read.
 
     The kind is "folder", "npz", "npy", "manifest", "fields" (a table of cells in field images),
-    "stack" (any TIFF file), "image", "cells" (another file of many cells, see `cell_files`) or
-    "metadata" (see `huggingface`).
+    "stack" (any TIFF file), "image", "cells" (another file of many cells, see `cell_files`),
+    "metadata" (see `huggingface`) or "bsccm" (see `bsccm`).
     Raises InputError if there is nothing, or nothing that can be read.
     """
     ending = path.suffix.lower()
@@ -148,6 +157,9 @@ def locate(path: Path) -> tuple[str, Path]:
     if is_cell_file(path):
         return "cells", path
     if path.is_dir():
+        berkeley = folder_of_bsccm(path)
+        if berkeley is not None:
+            return "bsccm", berkeley
         packed = path / "cells.npz"
         if packed.is_file():
             return "npz", packed

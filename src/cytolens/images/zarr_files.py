@@ -50,7 +50,7 @@ def open_zarr(path: Path) -> CellFile:
     """
     if not is_zarr(path):
         raise InputError(f"is no Zarr folder; it has none of {', '.join(ZARR_MARKS)}")
-    _check_files(path)
+    check_files(path)
     group = open_group(path)
     if hasattr(group, "shape"):
         return _in_arrays(path, {"images": group}, dict(group.attrs))
@@ -67,7 +67,7 @@ def open_zarr(path: Path) -> CellFile:
     return _in_arrays(path, arrays, attributes)
 
 
-def _check_files(path: Path) -> None:
+def check_files(path: Path) -> None:
     """Refuses a folder with pipes or devices among its files."""
     for folder, _, names in os.walk(path):
         for name in names:
@@ -129,8 +129,8 @@ class ZarrRows:
         if array.dtype.kind not in "uifb":
             raise InputError(f"holds {array.dtype} in '{array.path or array.name}', not numbers")
         self._array = array
-        self._order = order or tuple(range(len(array.shape)))  # axes to keep, cells first
-        self.shape: tuple[int, ...] = tuple(int(array.shape[i]) for i in self._order)
+        self.order = order or tuple(range(len(array.shape)))  # axes to keep, cells first
+        self.shape: tuple[int, ...] = tuple(int(array.shape[i]) for i in self.order)
         self.dtype: np.dtype[Any] = array.dtype
 
     def __len__(self) -> int:
@@ -138,12 +138,12 @@ class ZarrRows:
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         index: list[Any] = [0] * len(self._array.shape)
-        for axis in self._order:
+        for axis in self.order:
             index[axis] = slice(None)
-        index[self._order[0]] = rows
-        kept = sorted(self._order)
+        index[self.order[0]] = rows
+        kept = sorted(self.order)
         block = np.asarray(self._array[tuple(index)])
-        return block.transpose([kept.index(axis) for axis in self._order])
+        return block.transpose([kept.index(axis) for axis in self.order])
 
 
 def _anndata(path: Path, group: Any, label: str) -> CellFile:
@@ -215,21 +215,15 @@ def _column(array: Any) -> NDArray[Any]:
 
 def _ome(path: Path, group: Any, ome: dict[str, Any]) -> CellFile:
     """OME-Zarr 0.4 and 0.5. Source: https://ngff.openmicroscopy.org, sections 3.3 to 3.5."""
-    scales: Any = ome["multiscales"]
-    try:
-        first = scales[0]
-        axes = [str(a["name"] if isinstance(a, dict) else a).lower() for a in first["axes"]]
-        level = first["datasets"][0]
-        array = _member(group, str(level["path"]))
-    except (KeyError, IndexError, TypeError) as error:
-        raise InputError(f"is OME-Zarr with damaged 'multiscales' ({error!r})") from None
+    _, array, axes = axes_of(group)
+    first: Any = ome["multiscales"][0]
     order, has_channels = _order(axes, array.shape)
     rows = ZarrRows(array, order)
     check_extent((*rows.shape[1:-2], *rows.shape[-2:]), rows.dtype.itemsize)
     stack_axis = axes[order[0]]
     mask_rows, mask_name = _ome_labels(group, axes, rows)
     stack = StackCrops((rows,), path.name, 1 if has_channels else None, mask_rows=mask_rows)
-    names = _ome_channels(ome, rows.shape[1] if has_channels else 1)
+    names = channels_of(ome, rows.shape[1] if has_channels else 1)
     said = [f"cell = place along axis '{stack_axis}' of OME-Zarr: {len(rows)}"]
     if mask_name:
         said.append(f"masks = labels/{mask_name}")
@@ -243,12 +237,31 @@ def _ome(path: Path, group: Any, ome: dict[str, Any]) -> CellFile:
         names=np.array([stack.name(i) for i in range(len(stack))], dtype=np.str_),
         table=table,
         channel_names=names,
-        pixel_size=_ome_pixel(first, level, axes),
+        pixel_size=pixel_of(first, first["datasets"][0], axes),
         remarks=tuple(said),
     )
 
 
-def _member(group: Any, path: str) -> Any:
+def axes_of(group: Any) -> tuple[dict[str, Any], Any, list[str]]:
+    """What an OME-Zarr group says of itself, its array of full resolution, and the axes of that.
+
+    Raises InputError where it says nothing of the kind.
+    """
+    attributes = dict(group.attrs)
+    ome: Any = attributes.get("ome", attributes)
+    try:
+        first = ome["multiscales"][0]
+        axes = [str(a["name"] if isinstance(a, dict) else a).lower() for a in first["axes"]]
+        array = member(group, str(first["datasets"][0]["path"]))
+        fits = len(axes) == len(array.shape) and {"y", "x"} <= set(axes)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise InputError(f"is OME-Zarr with damaged 'multiscales' ({error!r})") from None
+    if not fits:
+        raise InputError(f"is OME-Zarr with axes {', '.join(axes)} for an array of {array.shape}")
+    return ome, array, axes
+
+
+def member(group: Any, path: str) -> Any:
     """An array below the group; a path cannot lead out of it."""
     parts = [part for part in path.split("/") if part]
     if not parts or any(part in (".", "..") for part in parts):
@@ -258,14 +271,12 @@ def _member(group: Any, path: str) -> Any:
 
 def _order(axes: list[str], shape: tuple[int, ...]) -> tuple[tuple[int, ...], bool]:
     """Axes to keep, cells first, then channels, y, x; and whether there are channels."""
-    if len(axes) != len(shape) or not {"y", "x"} <= set(axes):
-        raise InputError(f"is OME-Zarr with axes {', '.join(axes)} for an array of {shape}")
     stacked = [i for i, axis in enumerate(axes) if axis not in "cyx" and shape[i] > 1]
     if not stacked:
         raise InputError(
             "is OME-Zarr with one picture only (axes "
             f"{', '.join(f'{a} {n}' for a, n in zip(axes, shape))}); a stack has its cells "
-            "along t, z or another axis"
+            "along t, z or another axis, a field has label images in 'labels'"
         )
     if len(stacked) > 1:
         raise InputError(
@@ -283,22 +294,31 @@ def _ome_labels(group: Any, axes: list[str], rows: ZarrRows) -> tuple[ZarrRows |
         return None, ""
     for name in group["labels"]:
         label = group["labels"][name]
-        attributes = dict(label.attrs)
-        about: Any = attributes.get("ome", attributes)
         try:
-            first = about["multiscales"][0]
-            named = [str(a["name"] if isinstance(a, dict) else a).lower() for a in first["axes"]]
-            array = _member(label, str(first["datasets"][0]["path"]))
+            _, array, named = axes_of(label)
             order, _ = _order(named, array.shape)
-        except (KeyError, IndexError, TypeError):
+        except InputError:
             continue
         found = ZarrRows(array, order)
         if found.shape[0] == rows.shape[0] and found.shape[-2:] == rows.shape[-2:]:
+            _check_flat(found, axes[rows.order[0]], str(name))
             return found, str(name)
     return None, ""
 
 
-def _ome_channels(ome: dict[str, Any], n: int) -> tuple[str, ...]:
+def _check_flat(labels: ZarrRows, axis: str, name: str) -> None:
+    """Refuses a field in three dimensions, which is no stack of cells: its planes hold several."""
+    middle = len(labels) // 2
+    plane = labels[middle : middle + 1]
+    if axis == "z" and len(np.unique(plane[plane > 0])) > 1:
+        raise InputError(
+            f"is OME-Zarr in three dimensions, with several cells in one plane of labels/{name}; "
+            "cells are cut from flat fields: write a projection along z"
+        )
+
+
+def channels_of(ome: dict[str, Any], n: int) -> tuple[str, ...]:
+    """The names of ``n`` image channels; none where they are not all named apart."""
     try:
         names = [str(channel["label"]) for channel in ome["omero"]["channels"]]
     except (KeyError, TypeError):
@@ -306,7 +326,7 @@ def _ome_channels(ome: dict[str, Any], n: int) -> tuple[str, ...]:
     return tuple(names) if len(names) == n and len(set(names)) == n else ()
 
 
-def _ome_pixel(first: dict[str, Any], level: dict[str, Any], axes: list[str]) -> float | None:
+def pixel_of(first: dict[str, Any], level: dict[str, Any], axes: list[str]) -> float | None:
     """Width of a pixel (µm), where its unit is known and it is as wide as high."""
     scale = [1.0] * len(axes)
     try:

@@ -20,7 +20,7 @@ class Target:
     """What cells have less or more of: a direction in the space of a layer's channels."""
 
     name: str  # as people read it, "G2 rather than S" or "conv5_2, channel 12"
-    kind: str  # "class", "cluster" or "channel"
+    kind: str  # "class", "output", "cluster" or "channel"
     layer: str
     weights: NDArray[np.float64]  # (C,), of the channels' mean activations
 

@@ -35,12 +35,29 @@ class NovelCells:
 
 
 @record
+class Answered:
+    """What the network of a run, and the cell of the run nearest to each, say of new cells."""
+
+    class_names: tuple[str, ...]  # of the run's cells
+    probabilities: NDArray[np.float64] | None  # (n, class); None where the network gives no classes
+    outputs: Mapping[str, NDArray[np.float64]]  # by name, (n,), of a network that gives none
+    nearest: NDArray[np.str_]  # (n,), of the training cells, in the features of the main layer
+    nearest_class: NDArray[np.int64]  # (n,), its class
+
+    @property
+    def likely(self) -> NDArray[np.int64]:
+        """The predicted class of each cell (n,); without predictions that of the nearest cell."""
+        if self.probabilities is None:
+            return self.nearest_class
+        return self.probabilities.argmax(axis=1)
+
+
+@record
 class PlacedCells:
     """New cells on the maps of a run, each placed and judged as if it were alone."""
 
     names: NDArray[np.str_]  # (n,)
-    class_names: tuple[str, ...]
-    probabilities: NDArray[np.float64]  # (n, class)
+    answered: Answered
     places: Mapping[str, Mapping[str, NDArray[np.float32]]]  # [method][layer], (n, 2)
     kept: Mapping[str, Mapping[str, Estimate]]  # [method][layer], recall@10 of the placed cells
     schemes: Mapping[str, Mapping[str, str]]  # [method][layer], how places were found
@@ -52,6 +69,16 @@ class PlacedCells:
     expected: float  # share of odd cells at a depth that the thresholds are set for
     calibrated_on: tuple[int, int, int]  # training, threshold-setting and clean cells
     overall: "NovelCells"  # by one number over all depths
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the run."""
+        return self.answered.class_names
+
+    @property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """Of the classes, (n, class); None where the network gives no classes."""
+        return self.answered.probabilities
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -40,6 +40,10 @@ _SCHEMES = {
     "projection": "Each new cell is projected onto the run's components",
     "mean of neighbours": "Each new cell is at the mean of its nearest cells' places",
 }
+_NO_CLASSES = (
+    "The network gives no classes: its outputs for each cell are in the table, and cells have the "
+    "colour of the training cell nearest to them before the logits."
+)
 _ON_TOP = ("accuracy", "balanced_accuracy", "auc")
 
 
@@ -61,21 +65,26 @@ def placed_table(placed: PlacedCells, cells: Cells) -> "pd.DataFrame":
     """A row per new cell.
 
     ``name``, ``label`` (where there are any), ``prediction``, ``probability`` (of it),
-    ``probability_<class>``, ``novel`` (odd by one number over all depths), ``novelty`` (this
+    ``probability_<class>`` (without classes ``output_<name>``), ``nearest`` (training cell before
+    the logits), ``nearest_class``, ``novel`` (odd by one number over all depths), ``novelty`` (this
     number), ``novelty_p`` (its p-value), ``depths_odd``, and by layer ``odd_…``, ``distance_…`` (to
     the tenth nearest training cell), ``percentile_…`` (of it), and by map ``x_<method>_<layer>``
     and ``y_<method>_<layer>``.
     """
     import pandas as pd
 
-    best = placed.probabilities.argmax(axis=1)
+    said, names = placed.answered, np.array(placed.class_names)
     columns: dict[str, Any] = {"name": placed.names}
     if "label" in cells.covariates:
         columns["label"] = cells.covariates["label"]
-    columns["prediction"] = np.array(placed.class_names)[best]
-    columns["probability"] = placed.probabilities.max(axis=1)
-    for k, name in enumerate(placed.class_names):
-        columns[f"probability_{name}"] = placed.probabilities[:, k]
+    if said.probabilities is not None:
+        columns["prediction"] = names[said.likely]
+        columns["probability"] = said.probabilities.max(axis=1)
+        for k, name in enumerate(placed.class_names):
+            columns[f"probability_{name}"] = said.probabilities[:, k]
+    for name, values in said.outputs.items():
+        columns[f"output_{name}"] = values
+    columns["nearest"], columns["nearest_class"] = said.nearest, names[said.nearest_class]
     columns["novel"] = placed.overall.odd
     columns["novelty"] = placed.overall.scores
     columns["novelty_p"] = placed.overall.p_values
@@ -150,9 +159,9 @@ def placed_drawings(placed: PlacedCells, cells: Cells, on: PlacedOn) -> tuple[Dr
     if on.main_layer in main_maps:
         embedding = main_maps[on.main_layer]
         caption = (
-            "Pale: the cells of the run; bright: the new cells, in the colour of their prediction. "
-            "Ringed cells are odd at this depth. Their place and prediction mean little: a map has "
-            "no place for what it has not seen."
+            "Pale: the cells of the run; bright: the new cells, in the colour of "
+            f"{_coloured(placed)}. Ringed cells are odd at this depth. {_mean_little(placed)}: a "
+            "map has no place for what it has not seen."
         )
         plot = partial(plot_placed, embedding, on.labels, placed)
         title = f"New cells on the map of {on.main_layer}"
@@ -184,8 +193,8 @@ def placed_drawings(placed: PlacedCells, cells: Cells, on: PlacedOn) -> tuple[Dr
     if len(oddest(placed)):
         caption = (
             "The least like cells of the run first, by one number over all depths, framed in the "
-            "colour of their prediction. Below each: the share of held-out cells of the run that "
-            "are as unlike the rest (p), and at how many depths it is odd."
+            f"colour of {_coloured(placed)}. Below each: the share of held-out cells of the run "
+            "that are as unlike the rest (p), and at how many depths it is odd."
         )
         plot = partial(plot_odd_cells, cells, placed)
         drawings.append(Drawing("odd_cells", "The oddest new cells", caption, plot))
@@ -203,6 +212,7 @@ def placed_page(
     """The page. ``pictures``: PNG bytes of `placed_drawings` by name; others are left out."""
     overall = placed.overall
     predicted = ", ".join(f"{count:,} {name}" for name, count in _predicted(placed).items())
+    told = f"Predicted: {predicted}." if predicted else _NO_CLASSES
     fitted = shrink_to_fit(pictures)
     shown = tuple(
         ReportFigure(one.name, fitted[one.name], one.title, one.caption, one.note, one.half)
@@ -215,7 +225,7 @@ def placed_page(
         question=f"Where do the cells of {cells.source} lie among those of the run, "
         "and which are unlike any of them?",
         answer=(
-            f"Predicted: {predicted}.",
+            told,
             "Unlike the cells of the run by one number over all depths, in percent: "
             f"{format_interval(_in_percent(overall.share), 1)}; of test cells of the run "
             f"{100 * overall.clean.value:.1f} % are.",
@@ -241,10 +251,20 @@ def placed_page(
 
 
 def _predicted(placed: PlacedCells) -> dict[str, int]:
-    """Number of new cells by predicted class."""
-    best = placed.probabilities.argmax(axis=1)
-    counts = np.bincount(best, minlength=len(placed.class_names)).tolist()
+    """Number of new cells by predicted class; nothing where the network gives no classes."""
+    if placed.probabilities is None:
+        return {}
+    counts = np.bincount(placed.answered.likely, minlength=len(placed.class_names)).tolist()
     return dict(zip(placed.class_names, counts, strict=True))
+
+
+def _coloured(placed: PlacedCells) -> str:
+    return "their prediction" if placed.probabilities is not None else "the training cell nearest"
+
+
+def _mean_little(placed: PlacedCells) -> str:
+    what = "place and prediction mean" if placed.probabilities is not None else "place means"
+    return f"Their {what} little"
 
 
 def _odd(placed: PlacedCells, layer: str) -> dict[str, Any]:

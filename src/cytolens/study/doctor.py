@@ -17,6 +17,14 @@ EXTRAS = {
     "pacmap": ("pacmap", "maps by PaCMAP"),
     "captum": ("captum", "cytolens validate: baselines"),
     "dask": ("distributed", "the units of a study over a cluster"),
+    "yaml": ("yaml", "model cards in YAML, rdf.yaml of bioimage.io"),
+    "timm": ("timm", "--model timm:NAME"),
+    "hf": ("transformers", "--model hf:REPO"),
+    "onnx": ("onnxscript", "export --to onnx"),
+    "bioimageio": ("onnxscript", "export --to bioimageio"),
+    "fcs": ("flowio", "features of CIF cells in FCS files"),
+    "napari": ("napari", "runs in napari"),
+    "notebook": ("anywidget", "the explorer as a widget"),
 }
 """Optional libraries: the module that shows them, and what needs them."""
 
@@ -38,7 +46,12 @@ def _libraries() -> list[tuple[str, str, str]]:
         ("cytolens", f"{cytolens.__version__} in {Path(cytolens.__path__[0])}", ""),
         ("Python", f"{platform.python_version()} in {sys.executable}", ""),
     ]
-    for wanted in requires("cytolens") or []:
+    try:
+        needed = requires("cytolens") or []
+    except PackageNotFoundError:  # run from its source
+        lines.append(("packages", "not known", "pip install cytolens, or pip install -e ."))
+        needed = []
+    for wanted in needed:
         name = wanted.split(";")[0]
         if "extra ==" in wanted:
             continue
@@ -172,6 +185,7 @@ def explain(path: Path) -> list[tuple[str, str, str]]:
 
 _KINDS = {
     "folder": "a folder of images",
+    "bsccm": "the data of Berkeley Single Cell Computational Microscopy",
     "fields": "a table of cells in field images",
     "manifest": "a table of crops",
     "stack": "a stack of TIFF pages",

@@ -14,8 +14,12 @@ from cytolens.records.cells import Cells, Split
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad
 from cytolens.store.image_stacks import write_image_stacks
+from cytolens.study.network_export import NETWORKS, write_network
 from cytolens.study.stages.cells import properties_at
 from cytolens.study.study import Study
+
+EXPORTS = (*FORMATS, *NETWORKS)
+"""What a run can be exported as."""
 
 IN_EXPORT = 1_000_000_000
 """Bytes that a layer's features may take in an export that was asked for."""
@@ -28,7 +32,8 @@ def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) 
     """The mapped cells of a run for another tool; gives the path of what was written.
 
     ``to``: h5ad or zarr (scanpy, cellxgene), h5sc (scPortrait, with the crops), parquet, csv,
-    embedding-atlas, tensorboard, or tiff (the feature and modulated images as ImageJ stacks).
+    embedding-atlas, tensorboard, tiff (the feature and modulated images as ImageJ stacks), or the
+    network itself as onnx or bioimageio (see `network_export.write_network`).
     ``out`` defaults to a name in ``RUN/exports``. Stages of the run that are not finished are made
     first; its cells and its classifier are taken as they are. Raises RunError where there is no
     run, SettingError for an unknown format and for a folder that holds other things.
@@ -38,8 +43,17 @@ def export(run: str | Path, to: str = "h5ad", *, out: str | Path | None = None) 
 
 def export_study(study: Study, to: str, *, out: Path | None = None) -> Path:
     """The same of a study that is open."""
-    name = choose("format", to, list(FORMATS))
+    name = choose("format", to, EXPORTS)
     exports = study.folder.path / "exports"
+    if name in NETWORKS:
+        cells, held_out = study["cells"], study["held_out"]
+        return write_network(
+            study["network"],
+            cells.subset(held_out) if len(held_out) else cells,
+            name,
+            out or exports / NETWORKS[name],
+            model=study.settings.model,
+        )
     if name == "tiff":
         cells = study["cells"]
         return write_image_stacks(

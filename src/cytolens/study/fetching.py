@@ -1,14 +1,17 @@
 """Fetching public data: resumed where it stopped, checked, kept, with its licence and citation."""
 
+import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
+import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ _SECONDS = 60  # without a byte, after which a server is given up
 _TRIES = 3
 _MOST_JSON = 16 << 20
 _MOST_UNPACKED = 1 << 40
+_TAR = (".tar.gz", ".tgz", ".tar")
 _DRYAD = "https://datadryad.org"
 _RECORD = "fetched.json"
 
@@ -226,6 +230,7 @@ def _files_of_dryad(server: str, about: PublicData) -> tuple[Remote, ...]:
                 f"{entry['digestType'].replace('-', '')}:{entry['digest']}"
                 if entry.get("digest") and entry.get("digestType") in ("md5", "sha-256", "sha256")
                 else None,
+                unpack=_is_packed(entry["path"]),
             )
             for entry in listed
             if re.search(about.pattern, entry["path"])
@@ -247,11 +252,19 @@ def _json(url: str) -> Any:
         raise InputError(f"{url} cannot be fetched ({error})") from None
 
 
+def _is_packed(name: str) -> bool:
+    return name.lower().endswith((".zip", *_TAR))
+
+
 def unpack(archive: Path, folder: Path, *, once: Callable[[Path], bool] = Path.is_file) -> None:
     """The files of a ZIP archive in ``folder``, archives in it too; those that are there stay.
 
-    Raises InputError for an archive that is damaged, and for names that lead elsewhere.
+    Those of a TAR archive are put into a folder of its name there. Raises InputError for an archive
+    that is damaged, and for names that lead elsewhere.
     """
+    if archive.name.lower().endswith(_TAR):
+        _unpack_tar(archive, folder / archive.name.split(".")[0])
+        return
     inner: list[Path] = []
     try:
         with zipfile.ZipFile(archive) as packed:
@@ -277,3 +290,26 @@ def unpack(archive: Path, folder: Path, *, once: Callable[[Path], bool] = Path.i
         raise InputError(f"{archive} cannot be unpacked ({error})") from None
     for place in inner:
         unpack(place, place.parent)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    """The files of a TAR archive in ``folder``, which is there only when all of them are."""
+    if folder.is_dir():
+        return
+    partial = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    left = _MOST_UNPACKED
+    try:
+        with tarfile.open(archive) as packed:
+            for entry in packed:
+                left -= entry.size
+                if left < 0:
+                    raise InputError(f"{archive} unpacks to more than {_MOST_UNPACKED >> 30} GiB")
+                packed.extract(entry, partial, filter="data")  # refuses what leads elsewhere
+    except tarfile.FilterError as error:
+        raise InputError(f"{archive} holds what leads elsewhere ({error})") from None
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{archive} cannot be unpacked ({reason})") from None
+    partial.mkdir(exist_ok=True)
+    partial.replace(folder)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.activations.extraction import extract
-from cytolens.classifier.model import Classifier, predict
+from cytolens.classifier.model import Classifier, outputs_of
 from cytolens.embedding.novelty import (
     Judged,
     Novelty,
@@ -30,13 +30,12 @@ from cytolens.embedding.novelty import (
 )
 from cytolens.embedding.placing import placed_recall, placer
 from cytolens.embedding.reference import Reference
-from cytolens.errors import ModelError
 from cytolens.images.field_crops import Cutting
 from cytolens.images.new_cells import read_alike
 from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.layers import Activations
-from cytolens.records.maps import Embedding, NovelCells, PlacedCells
+from cytolens.records.maps import Answered, Embedding, NovelCells, PlacedCells
 from cytolens.study.finished_run import FinishedRun
 from cytolens.study.study import Announce
 
@@ -84,9 +83,9 @@ def place(
                 progress=progress,
             )
     with show("running the network") as progress:
-        features, probabilities = run.features(cells, device=device, progress=progress)
+        features, outputs = run.features(cells, device=device, progress=progress)
     with show("placing the new cells") as progress:
-        placed = run.place(cells, features, probabilities, progress=progress)
+        placed = run.place(cells, features, outputs, progress=progress)
     if out is not None:
         from cytolens.study.placed_page import write_placed
 
@@ -126,16 +125,11 @@ class OldMaps:
         self.mapped: NDArray[np.int64] = run["mapped"]
         self.main_layer: str = run["main_layer"]
         self.model: Classifier = run["network"]
-        if not self.model.gives_classes:
-            raise ModelError(
-                f"the network of this run gives {self.model.outputs}, not classes; new cells are "
-                "placed on the maps of networks that give classes only"
-            )
 
     def features(
         self, cells: Cells, *, device: str | None = None, progress: Progress | None = None
     ) -> tuple[Activations, NDArray[np.float64]]:
-        """Features at every depth of the run, and probabilities (n, class), of new cells.
+        """Features at every depth of the run, and the network's outputs (n, output), of new cells.
 
         In batches of 64 whatever the number of cells, as rounding depends on the batch's size.
         Whether it depends on the place in the batch, too, is tried on cells of the run; then
@@ -154,11 +148,9 @@ class OldMaps:
         padded = cells.subset(filled)
         found = self._forward(padded, size, device=device, progress=progress)
         if "logits" in found.features:
-            logits = found["logits"][:n].astype(np.float64)
-            shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return found, shares / shares.sum(axis=1, keepdims=True)
-        answers = predict(self.model, padded, batch_size=size, device=device)
-        return found, answers[:n].astype(np.float64)
+            return found, found["logits"][:n].astype(np.float64)
+        outputs = outputs_of(self.model, padded, batch_size=size, device=device)
+        return found, outputs[:n].astype(np.float64)
 
     def _forward(
         self, cells: Cells, size: int, *, device: str | None, progress: Progress | None = None
@@ -178,11 +170,11 @@ class OldMaps:
         self,
         cells: Cells,
         features: Activations,
-        probabilities: NDArray[np.float64],
+        outputs: NDArray[np.float64],
         *,
         progress: Progress,
     ) -> PlacedCells:
-        """Places, distances and flags of new cells at every depth."""
+        """Places, distances and flags of new cells at every depth, of what `features` gives."""
         n, layers = len(cells), tuple(self.activations)
         places: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in self.maps}
         kept: dict[str, dict[str, Estimate]] = {name: {} for name in self.maps}
@@ -212,8 +204,7 @@ class OldMaps:
         training, calibration, test = (len(part) for part in self._judges(1))
         return PlacedCells(
             names=cells.names,
-            class_names=self.cells.class_names,
-            probabilities=probabilities,
+            answered=self._answered(features, outputs),
             places=places,
             kept=kept,
             schemes=schemes,
@@ -227,6 +218,22 @@ class OldMaps:
             overall=self._overall(judges, judged, features),
         )
 
+    def _answered(self, features: Activations, outputs: NDArray[np.float64]) -> Answered:
+        """Predictions, or the outputs as they are; and the nearest training cells."""
+        layer, n = self.main_layer, len(outputs)
+        known = self._judges(self.activations.features[layer].shape[1])[0]
+        new = np.asarray(features.features[layer][:n], dtype=np.float32)
+        nearest = known[Reference(self.activations.rows(layer, known)).nearest(new, 1)[0][:, 0]]
+        shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        by_name = {} if self.model.gives_classes else dict(zip(self.model.class_names, outputs.T))
+        return Answered(
+            class_names=self.cells.class_names,
+            probabilities=None if by_name else shares / shares.sum(axis=1, keepdims=True),
+            outputs=by_name,
+            nearest=self.cells.names[nearest],
+            nearest_class=self.cells.labels[nearest],
+        )
+
     def _overall(
         self, judges: Mapping[str, Novelty], judged: Mapping[str, Judged], features: Activations
     ) -> NovelCells:
@@ -234,7 +241,7 @@ class OldMaps:
         _, calibration, clean = self._judges(1)
         n = len(next(iter(judged.values())).odd)
         old = new = None
-        if "logits" in judges:
+        if "logits" in judges and self.model.gives_classes:
             old = (
                 energy(self.activations.rows("logits", calibration)),
                 energy(self.activations.rows("logits", clean)),

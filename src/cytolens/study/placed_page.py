@@ -64,6 +64,6 @@ def write_placed(
 def _measures(placed: PlacedCells, cells: Cells, seed: int) -> Mapping[str, Estimate]:
     """How well the network does on those of the new cells that have labels."""
     known = cells.labels >= 0
-    if not known.any():
+    if placed.probabilities is None or not known.any():
         return {}
     return evaluate(placed.probabilities[known], cells.labels[known], rng=seed).measures

@@ -18,7 +18,7 @@ class Remote:
     name: str  # of the file here
     url: str
     checksum: str | None = None  # "md5:…" or "sha256:…", as its publisher gives it
-    unpack: bool = False  # a ZIP archive that is unpacked beside it
+    unpack: bool = False  # a ZIP or TAR archive that is unpacked beside it
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,23 @@ _MEDMNIST = (
 _PBC = "Acevedo et al. 2020, Data in Brief 30:105474, doi:10.1016/j.dib.2020.105474"
 
 
+_PBC_IMAGES = Remote(
+    "PBC_dataset_normal_DIB.zip",
+    "https://data.mendeley.com/public-files/datasets/snkd93bnjr/files/"
+    "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
+    unpack=True,
+)
+_WBCATT = (
+    "https://raw.githubusercontent.com/apple2373/wbcatt/"
+    "ad255b80f6d56b9f72508b04466c3c4a2c95c97b/submission"
+)
+
+
+def _attributes(part: str, sha256: str) -> Remote:
+    name = f"pbc_attr_v1_{part}.csv"
+    return Remote(name, f"{_WBCATT}/{name}", f"sha256:{sha256}")
+
+
 def _bloodmnist(size: int, md5: str) -> PublicData:
     name = "bloodmnist.npz" if size == 28 else f"bloodmnist_{size}.npz"
     return PublicData(
@@ -67,14 +84,7 @@ CATALOGUE: dict[str, PublicData] = {
         licence_read_at="Mendeley Data snkd93bnjr, as others quote it",
         citation=_PBC,
         use="cytolens run PBC_dataset_normal_DIB --size 200 --out study",
-        files=(
-            Remote(
-                "PBC_dataset_normal_DIB.zip",
-                "https://data.mendeley.com/public-files/datasets/snkd93bnjr/files/"
-                "2fc38728-2ae7-4a62-a857-032af82334c3/file_downloaded",
-                unpack=True,
-            ),
-        ),
+        files=(_PBC_IMAGES,),
     ),
     "bsccmnist": PublicData(
         title="BSCCMNIST: white blood cells, 28 × 28 px, label-free and fluorescence; nearest to "
@@ -82,9 +92,10 @@ CATALOGUE: dict[str, PublicData] = {
         licence=CC0,
         licence_read_at="Dryad, which takes data under CC0 only",
         citation="Pinkard et al. 2024, arXiv:2402.06191, doi:10.5061/dryad.sxksn038s",
-        use="(its Zarr layout is not read by cytolens; see docs/public_data.md)",
+        use="cytolens run . --channel Brightfield --classes lymphocyte granulocyte --limit 4000 "
+        "--out study",
         dryad="10.5061/dryad.sxksn038s",
-        pattern=r"(?i)bsccmnist.*\.(?:tar\.gz|zip)",
+        pattern=r"(?i)(?:^|/)bsccmnist\.(?:tar\.gz|zip)$",
     ),
     "jurkat": PublicData(
         title="BBBC048: 32,266 Jurkat cells of seven cell-cycle phases, imaging flow cytometry",
@@ -102,14 +113,20 @@ CATALOGUE: dict[str, PublicData] = {
         ),
     ),
     "wbcatt": PublicData(
-        title="WBCAtt+: 11 attributes and five part masks of 10,298 white blood cells of PBC",
-        licence=None,
-        licence_read_at="https://doi.org/10.57967/hf/8143",
+        title="WBCAtt: 11 attributes of 10,298 white blood cells of PBC, with their images",
+        licence=f"MIT (attributes), {CC_BY} (images)",
+        licence_read_at="github.com/apple2373/wbcatt, LICENSE and metadata.yml; images: as pbc",
         citation="Tsutsui, Pang, Wen 2023, NeurIPS Datasets and Benchmarks, arXiv:2306.13531; "
-        "arXiv:2605.19692",
-        use="",
-        refused="neither its licence nor the addresses of its files could be verified when this "
-        "version was made; read them at https://doi.org/10.57967/hf/8143",
+        f"{_PBC}",
+        use="cytolens run pbc_attr_v1_train.csv --size 200 --out study",
+        files=(
+            _attributes(
+                "train", "0ae43bc4e38740dd2d93859e3894af96cb570ebc709620fa41b5042c628ff9ec"
+            ),
+            _attributes("val", "28a7c116c111e15652e995974770ceb91a1e123a9804d6a9c5e4a53d046be9a0"),
+            _attributes("test", "f97100edd420a68d44fa15df11ef1f98a328813b9f5e9d49d67dbc20e89a73c5"),
+            _PBC_IMAGES,
+        ),
     ),
     "wbcbench": PublicData(
         title="WBCBench 2026: white blood cells of 13 kinds",

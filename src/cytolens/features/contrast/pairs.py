@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from cytolens.activations.layers import find_layers
 from cytolens.classifier.model import Classifier
+from cytolens.errors import SettingError
 from cytolens.features.contrast.axis import Floats, explained
 from cytolens.features.contrast.edited import edit_cells
 from cytolens.features.contrast.editing import Filling, Images
@@ -15,7 +16,7 @@ from cytolens.features.contrast.matching import clearest_pairs, goals_of, turned
 from cytolens.features.contrast.naming import name_shifts
 from cytolens.features.contrast.questions import Questions, Rows, ask, mean_over
 from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subject
-from cytolens.features.contrast.targets import class_targets, find_target
+from cytolens.features.contrast.targets import find_target, targets_of_outputs
 from cytolens.features.priors import fit_prior
 from cytolens.images.preparation import prepared_background
 from cytolens.numerics.estimates import Estimate, generator, mean_of
@@ -46,20 +47,24 @@ def contrast_pairs(
     """Cells with less and with more of what a network looks for, that are alike otherwise.
 
     ``targets``: a class, a channel as "layer/number", or a Target (`contrast.targets`); by default
-    each class against the others. Pairs are of at most 1,000 training cells of ``split``; what they
-    show is judged on its other cells (see `records.ContrastPairs`). With ``judges`` so many other
-    networks are trained, each on another part of the training cells, and held-out cells are edited
-    and judged by them. ``properties`` (N,) of the cells are measured where they are not given; they
-    name what differs.
+    each class against the others, or each output. Pairs are of at most 1,000 training cells of
+    ``split``; what they show is judged on its other cells (see `records.ContrastPairs`). With
+    ``judges`` so many other networks are trained, each on another part of the training cells, and
+    held-out cells are edited and judged by them. ``properties`` (N,) of the cells name what
+    differs; they are measured where they are not given.
 
     The same ``rng`` gives the same pairs. Raises SettingError for a target that is not there,
     InputError with fewer than 40 training or held-out cells.
     """
     layers = find_layers(model.network, model.input_shape)
     wanted = [
-        find_target(target, layers, model.class_names) if isinstance(target, str) else target
+        find_target(target, layers, model.class_names, classes=model.gives_classes)
+        if isinstance(target, str)
+        else target
         for target in targets or ()
-    ] or list(class_targets(layers[-1], model.class_names))
+    ] or list(targets_of_outputs(model, layers[-1]))
+    if not wanted:
+        raise SettingError("an embedding has no outputs to pair cells for; name channels: targets=")
     held_out = np.sort(np.concatenate([split.validation, split.test]))
     paper = prepared_background(cells.preparation)
     prior = fit_prior(cells.subset(split.train), background=paper, n_cells=_KNOWN, rng=rng)

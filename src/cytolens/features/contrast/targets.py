@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cytolens.classifier.model import Classifier
 from cytolens.errors import SettingError
 from cytolens.records.contrast import Target
 from cytolens.records.layers import Layer
@@ -23,6 +24,21 @@ def class_targets(logits: Layer, class_names: Sequence[str]) -> tuple[Target, ..
         Target(f"{name} rather than others", "class", logits.name, row)
         for name, row in zip(class_names, weights, strict=True)
     )
+
+
+def output_targets(logits: Layer, names: Sequence[str]) -> tuple[Target, ...]:
+    """Each output of a network that gives no classes: more of a label, a larger value."""
+    rows = np.eye(len(names))
+    return tuple(
+        Target(name, "output", logits.name, row) for name, row in zip(names, rows, strict=True)
+    )
+
+
+def targets_of_outputs(model: Classifier, logits: Layer) -> tuple[Target, ...]:
+    """What a network's outputs can be asked for: classes, labels, values; of an embedding none."""
+    if model.gives_classes:
+        return class_targets(logits, model.class_names)
+    return () if model.outputs == "embedding" else output_targets(logits, model.class_names)
 
 
 def channel_target(layer: Layer, channel: int) -> Target:
@@ -59,11 +75,16 @@ def direction_target(layer: Layer, weights: ArrayLike, name: str) -> Target:
     return Target(name, "direction", layer.name, row)
 
 
-def find_target(text: str, layers: Sequence[Layer], class_names: Sequence[str]) -> Target:
-    """A target as people type it: a class, or a channel as "layer/channel".
+def find_target(
+    text: str, layers: Sequence[Layer], class_names: Sequence[str], *, classes: bool = True
+) -> Target:
+    """A target as people type it: a class or output, or a channel as "layer/channel".
 
-    Raises SettingError, with what there is, for anything else.
+    ``classes``: whether ``class_names`` are classes, else they are the names of outputs. Raises
+    SettingError, with what there is, for anything else.
     """
+    if text in class_names and not classes:
+        return output_targets(layers[-1], class_names)[list(class_names).index(text)]
     if text in class_names:
         targets = class_targets(layers[-1], class_names)
         if len(class_names) == 2:
@@ -73,11 +94,12 @@ def find_target(text: str, layers: Sequence[Layer], class_names: Sequence[str]) 
                 f"{text} rather than {other}", "class", layers[-1].name, sign * targets[0].weights
             )
         return targets[list(class_names).index(text)]
+    kind = "a class" if classes else "an output"
     name, _, number = text.rpartition("/")
     layer = next((layer for layer in layers if layer.name == name), None)
     if layer is None or not number.isdecimal():
         raise SettingError(
-            f"'{text}' is no target; give a class ({', '.join(class_names)}) or a channel as "
+            f"'{text}' is no target; give {kind} ({', '.join(class_names)}) or a channel as "
             f"layer/number, with a layer of: {', '.join(layer.name for layer in layers)}"
         )
     return channel_target(layer, int(number))

@@ -20,7 +20,7 @@ from cytolens.study.stages.features import Ascents
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
 
-_MOST_CLASSES = 4  # classes that are contrasted with the others
+_MOST_CLASSES = 4  # classes that are contrasted with the others, or other outputs
 _MOST_CLUSTERS = 2  # of the layer that is shown large, likewise
 
 
@@ -54,7 +54,10 @@ def contrasts(
     from cytolens.features.contrast.subject import FEWEST, prepare_subject
     from cytolens.features.contrast.targets import find_target
 
-    named = [find_target(text, layers, network.class_names) for text in targets]
+    named = [
+        find_target(text, layers, network.class_names, classes=network.gives_classes)
+        for text in targets
+    ]
     held_out = np.sort(np.concatenate([split.validation, split.test]))
     if not pairs or len(split.train) < FEWEST or len(held_out) < FEWEST:
         return None
@@ -71,7 +74,7 @@ def contrasts(
         rng=seed,
     )
     trained = ()
-    if judges and network.gives_classes:
+    if judges:
         trained = train_judges(
             cells,
             split,
@@ -116,10 +119,10 @@ def _targets(
     clusters: tuple[Target, ...],
 ) -> list[Target]:
     """Classes, clusters; then of every layer its first channel, the deepest first, and so on."""
-    from cytolens.features.contrast.targets import channel_target, class_targets
+    from cytolens.features.contrast.targets import channel_target, targets_of_outputs
 
-    classes = class_targets(layers[-1], network.class_names) if network.gives_classes else ()
-    found = [*classes[:_MOST_CLASSES], *clusters]
+    outputs = targets_of_outputs(network, layers[-1])
+    found = [*outputs[:_MOST_CLASSES], *clusters]
     shown = [layer for layer in reversed(layers_with_channels(layers)) if layer.name in ranking]
     chosen = {layer.name: ranking[layer.name].representatives for layer in shown}
     for place in range(max((len(channels) for channels in chosen.values()), default=0)):

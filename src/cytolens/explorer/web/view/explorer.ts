@@ -14,7 +14,7 @@ const MOST_UNDONE = 100;
 export interface Placed {
   names: string[];
   predicted: number[];
-  confidence: number[];
+  confidence: number[] | null;  // null where the network gives no classes
   odd: boolean[];
   depths_odd: number[];
   places: Record<string, Record<string, [number, number][]>>;
