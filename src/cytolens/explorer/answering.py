@@ -22,7 +22,7 @@ STEPS = (4, 12, 32, 64)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
 _FIRST_STEPS = 12  # up to which the prior is one from few cells
-_FIRST_CELLS = 150  # that it rests on
+_FIRST_CELLS = 80  # that it rests on
 _REST = 4096  # other cells that a selection is compared with, at most
 _REFERENCES = 64  # cells that an explained cell is compared with, as in the study
 _MORE_STEPS = 32  # of feature images that the study has not made
@@ -39,7 +39,7 @@ class Answering:
         import torch
 
         from cytolens.classifier.threads import threads_for
-        from cytolens.figures.tiles import display_of_cells
+        from cytolens.figures.display import display_of_cells
         from cytolens.study.finished_run import FinishedRun
 
         self.run = FinishedRun(run, trust_model=trusted)
@@ -135,6 +135,12 @@ class Answering:
 
     def place(self, say: Say, check: Check, *, folder: str) -> None:
         """New cells in a folder, on all maps."""
+        from cytolens.numerics.threads import asked_threads, limited_threads
+
+        with limited_threads(asked_threads() or 1):
+            self._place(say, check, folder)
+
+    def _place(self, say: Say, check: Check, folder: str) -> None:
         from cytolens.images.new_cells import read_alike
         from cytolens.study.place import OldMaps
 
@@ -250,7 +256,7 @@ class Answering:
         }  # fmt: skip
 
     def _from_few_cells(self) -> Any:
-        """How images are made, with a prior from few cells, which takes a second."""
+        """How images are made, with a prior from few cells, which takes half a second."""
         from cytolens.study.stage import table
 
         split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)

@@ -17,6 +17,7 @@ from cytolens.errors import CytolensError, ModelError, SettingError
 
 if TYPE_CHECKING:
     from cytolens.explorer.answering import Answering
+    from cytolens.study.finished_run import FinishedRun
 
 QUESTIONS = ("see", "explain", "place")
 """What can be asked: the names of methods of `Answering`."""
@@ -49,6 +50,12 @@ class Network:
         self._pipe: Connection | None = None
         self._answers: dict[int, Answer] = {}
         self._last, self._kind = 0, ""
+
+    @classmethod
+    def of(cls, run: "FinishedRun", *, trust_model: bool) -> "Network":
+        """The network of a run; ``trust_model``: the Python file it may name is run when asked."""
+        own = run.settings.model is not None
+        return cls(run.folder.path, trust_model=trust_model, own_model=own)
 
     @property
     def allowed(self) -> bool:
@@ -159,9 +166,12 @@ def _work(run: str, trusted: bool, pipe: Connection) -> None:
     """The process: reads questions from the pipe, and sends what it finds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends this
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-    from cytolens.numerics.threads import asked_threads, limited_threads
+    import numpy as np  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    from threadpoolctl import threadpool_limits
 
-    with limited_threads(asked_threads() or 1):
+    from cytolens.numerics.threads import asked_threads
+
+    with threadpool_limits(asked_threads() or 1):  # of NumPy; others come with what needs them
         try:
             from cytolens.explorer.answering import Answering
 

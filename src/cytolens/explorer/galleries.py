@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cytolens.explorer.content import Content
 from cytolens.explorer.pictures import as_bytes
-from cytolens.figures.tiles import Display
+from cytolens.figures.display import Display
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.contrast import ContrastPairs, Contrasts
 from cytolens.records.features import ChannelContext, FeatureImages

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.errors import choose
 from cytolens.explorer.content import Content
 from cytolens.explorer.galleries import add_galleries, estimates, numbers
 from cytolens.explorer.pictures import as_bytes
+from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.style import FAINT, UNTRAINED, colours
-from cytolens.figures.tiles import Display, display_of_cells
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.records.cells import Cells
 from cytolens.records.layers import Layer
@@ -88,6 +87,8 @@ class RunContent:
         Each with ``auc``: the share of pairs in which a chosen cell has more. No interval: the
         cells were chosen by hand. At most 20,000 cells of either side are looked at.
         """
+        from scipy.stats import rankdata  # slow to load
+
         features = self._read_features(choose("layer", layer, tuple(self.run.activations)))
         rest = np.setdiff1d(np.arange(len(features)), cells) if others is None else others
         if not len(rest) or not len(cells):

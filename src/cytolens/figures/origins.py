@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, Limits
 from cytolens.figures.gallery import display_of_images, target_name, z_score
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import INK, SMALL, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
-    Display,
-    Limits,
     canvas,
     foot_height,
     name_views,

@@ -74,8 +74,8 @@ export function Question({ explorer }: { explorer: Explorer }) {
   }
   const others = async (): Promise<number[] | null> => {
     if (!against) return null;
-    const gate = explorer.gates.find((entry: Gate) => entry.name === against);
-    const mask = gate ? await explorer.maskOf(gate) : new Uint8Array(0);
+    const gate = explorer.kept.gates.find((entry: Gate) => entry.name === against);
+    const mask = gate ? await explorer.kept.maskOf(gate) : new Uint8Array(0);
     return members(mask).filter((cell) => !explorer.mask[cell]);
   };
   const ask = async () => {
@@ -114,7 +114,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
         <label class="inline">against{" "}
           <select aria-label="compared with" value={against} onChange={(event) => setAgainst(event.currentTarget.value)}>
             <option value="">all cells</option>
-            {explorer.gates.map((gate) => <option key={gate.name} value={gate.name}>{gate.name}</option>)}
+            {explorer.kept.gates.map((gate) => <option key={gate.name} value={gate.name}>{gate.name}</option>)}
           </select>
         </label>
         {working

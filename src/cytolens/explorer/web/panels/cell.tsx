@@ -27,7 +27,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
     if (!column || !values) return undefined;
     return column.kind === "category" ? column.categories[values[cell]] : formatNumber(values[cell]);
   };
-  const decision = explorer.decisions.get(cell);
+  const decision = explorer.kept.decisions.get(cell);
   const wrong = facts("class") !== undefined && facts("prediction") !== undefined && facts("class") !== facts("prediction");
   return (
     <div class="cell">
@@ -42,7 +42,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
       {decision !== undefined && (
         <p class="decided">
           {decision === null ? "Set aside" : `Relabelled as ${decision}`}{" "}
-          <button class="plain" onClick={() => void explorer.decide([cell], undefined)}>take it back</button>
+          <button class="plain" onClick={() => void explorer.kept.decide([cell], undefined)}>take it back</button>
         </p>
       )}
       <Section title="Nearest cells">

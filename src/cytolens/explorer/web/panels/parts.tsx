@@ -1,7 +1,8 @@
 // Small pieces that several panels are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Paced } from "../data/pacing";
 import { tileAt, type Sheets } from "../data/sheets";
 import type { Explorer } from "../view/explorer";
 
@@ -9,6 +10,14 @@ import type { Explorer } from "../view/explorer";
 export function useExplorer(explorer: Explorer): void {
   const [, again] = useState(0);
   useEffect(() => explorer.listen(() => again((turn) => turn + 1)), [explorer]);
+}
+
+/** What long work gives, once it is done; it starts again when one of `on` is another. */
+export function usePaced<T>(make: () => Generator<void, T>, on: unknown[]): T | undefined {
+  const [, again] = useState(0);
+  const work = useMemo(() => new Paced(make(), () => again((turn) => turn + 1)), on);
+  useEffect(() => () => work.stop(), [work]);
+  return work.value;
 }
 
 /** One picture from a sheet, `side` CSS px along its longer side. */
@@ -71,7 +80,7 @@ export function Frames(props: { explorer: Explorer; kind: string; gallery: strin
       <h3>{props.kind}</h3>
       <div class="strip">
         {frames.map((name, k) => (
-          <figure key={name}>
+          <figure key={k}>
             <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.kind}: ${name}`} />
             <figcaption>{name}</figcaption>
           </figure>
@@ -81,11 +90,15 @@ export function Frames(props: { explorer: Explorer; kind: string; gallery: strin
   );
 }
 
+/** A part of a panel that can be folded; what is in it is made when it is first open. */
 export function Section(props: { title: string; open?: boolean; children: ComponentChildren }) {
+  const [open, setOpen] = useState(props.open ?? true);
+  const seen = useRef(open);
+  seen.current ||= open;
   return (
-    <details class="section" open={props.open ?? true}>
+    <details class="section" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{props.title}</summary>
-      <div class="inside">{props.children}</div>
+      <div class="inside">{seen.current && props.children}</div>
     </details>
   );
 }

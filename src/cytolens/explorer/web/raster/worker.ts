@@ -29,6 +29,7 @@ const scope = self as unknown as {
 
 let order: Uint32Array = new Uint32Array(0);
 let paint: Uint32Array = new Uint32Array(0); // in drawing order; 0: hidden
+let buckets: Uint8Array = new Uint8Array(0); // in drawing order: of the table of colours
 let raised: Uint8Array | null = null; // in drawing order; 1: selected
 let state: Uint8Array = new Uint8Array(0); // in drawing order: hidden, selected
 let arrangement = 1; // raised when cells are hidden, shown or selected: another cell may lie on top
@@ -252,18 +253,19 @@ scope.onmessage = ({ data: message }) => {
       views.delete(message.id);
       break;
     case "paint": {
-      const n = order.length;
-      if (paint.length !== n) paint = new Uint32Array(n);
+      if (message.buckets) buckets = inOrder(message.buckets);
       if (message.state) {
         arrangement++;
         state = inOrder(message.state);
         raised = message.raised ? state.map((bits) => (bits & SELECTED ? 1 : 0)) : null;
       }
-      const { buckets, table } = message;
+      const n = order.length;
+      const { table } = message;
+      if (paint.length !== n) paint = new Uint32Array(n);
       for (let k = 0; k < n; k++) {
         const bits = state[k];
         const faint = raised !== null && !(bits & SELECTED);
-        paint[k] = bits & HIDDEN ? 0 : table[buckets[order[k]] + (faint ? 256 : 0)];
+        paint[k] = bits & HIDDEN ? 0 : table[buckets[k] + (faint ? 256 : 0)];
       }
       for (const [id, view] of views) recolour(id, view);
       break;
