@@ -2,7 +2,7 @@
 
 import base64
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ class Answering:
         check: Check,
         *,
         layer: str,
-        cells: NDArray[np.int64],
-        others: NDArray[np.int64] | None,
+        cells: Sequence[int],
+        others: Sequence[int] | None,
     ) -> None:
         """Pictures of what the network sees in cells at a depth, and not in the others.
 
@@ -265,7 +265,7 @@ class Answering:
         return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
 
     def _compared(
-        self, layer: str, cells: NDArray[np.int64], others: NDArray[np.int64] | None
+        self, layer: str, cells: Sequence[int], others: Sequence[int] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Features of the cells and of those that they are compared with; rows of the former."""
         if layer not in self.layers:

@@ -204,8 +204,11 @@ class Answers:
             raise SettingError("choose cells to ask about")
         network = self._answering()
         number = await run_in_threadpool(
-            network.ask, "see", layer=layer, cells=cells, others=others
-        )
+            lambda: network.ask(
+                "see", layer=layer, cells=cells.tolist(),
+                others=None if others is None else others.tolist(),
+            )
+        )  # fmt: skip
         channels = await run_in_threadpool(
             lambda: self._shown.telling_channels(cells, others, layer)
         )

@@ -14,6 +14,7 @@ from cytolens.explorer.galleries import add_galleries, estimates, numbers
 from cytolens.explorer.pictures import as_bytes
 from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.style import FAINT, UNTRAINED, colours
+from cytolens.numerics.auc import areas_between
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.records.cells import Cells
 from cytolens.records.layers import Layer
@@ -87,18 +88,13 @@ class RunContent:
         Each with ``auc``: the share of pairs in which a chosen cell has more. No interval: the
         cells were chosen by hand. At most 20,000 cells of either side are looked at.
         """
-        from scipy.stats import rankdata  # slow to load
-
         features = self._read_features(choose("layer", layer, tuple(self.run.activations)))
         rest = np.setdiff1d(np.arange(len(features)), cells) if others is None else others
         if not len(rest) or not len(cells):
             return []
         rng = np.random.default_rng(0)
         cells, rest = (rng.permutation(part)[:_RANKED] for part in (cells, rest))
-        both = np.concatenate([features[cells], features[rest]])
-        ranks = rankdata(both, axis=0)[: len(cells)].sum(axis=0)
-        n, m = len(cells), len(rest)
-        auc = (ranks - n * (n + 1) / 2) / (n * m)
+        auc = areas_between(features[cells], features[rest])
         first = np.argsort(-np.abs(auc - 0.5), kind="stable")[:most]
         return [{"channel": int(c), "auc": round(float(auc[c]), 4)} for c in first]
 

@@ -69,6 +69,7 @@ export interface Gallery extends TileGrid {
   channels: number;
   targets: string[];
   indices?: number[]; // channels that the targets are
+  size?: string; // of a picture, where it is not that of a crop
   frames?: string[]; // of a strip: what the pictures of one target are, in their order
 }
 

@@ -67,25 +67,45 @@ export function Picture(props: { explorer: Explorer; gallery: string; index: num
   return <Tile sheets={found.sheets} k={0} place={props.index} side={props.side} label={props.label} />;
 }
 
+/** Where a gallery has a channel; -1 where it is not there, or has no picture of it. */
+export function placeOf(explorer: Explorer, gallery: string, channel: number): number {
+  return explorer.manifest.galleries.find((entry) => entry.name === gallery)?.indices?.indexOf(channel) ?? -1;
+}
+
+/** The gallery that shows a layer's channels best: on what they see, where that is less than a cell. */
+export function mainGallery(explorer: Explorer, layer: string): string {
+  const onField = `field/${layer}`;
+  return explorer.manifest.galleries.some((entry) => entry.name === onField) ? onField : `feature image/${layer}`;
+}
+
 /**
- * A strip of several pictures of one target, such as less | the cell | more: a gallery with
- * `frames`, in which the pictures of a target follow one another. Nothing where there is none.
+ * Several pictures of one target, such as less | more: from a gallery with `frames`, in which the
+ * pictures of a target follow one another. Nothing where there is none.
  */
-export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
+export function FrameStrip(props: { explorer: Explorer; gallery: string; index: number; side: number; prefix?: string }) {
   const found = props.explorer.gallery(props.gallery);
   const frames = found?.entry.frames ?? [];
   if (!found || props.index < 0 || (props.index + 1) * frames.length > found.entry.count) return null;
   return (
+    <>
+      {frames.map((name, k) => (
+        <figure key={k}>
+          <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.prefix ?? ""}${name}`} />
+          <figcaption>{name}</figcaption>
+        </figure>
+      ))}
+    </>
+  );
+}
+
+/** The same under a heading. */
+export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
+  const { kind, ...strip } = props;
+  if (props.index < 0 || !props.explorer.gallery(props.gallery)) return null;
+  return (
     <div class="frames">
-      <h3>{props.kind}</h3>
-      <div class="strip">
-        {frames.map((name, k) => (
-          <figure key={k}>
-            <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.kind}: ${name}`} />
-            <figcaption>{name}</figcaption>
-          </figure>
-        ))}
-      </div>
+      <h3>{kind}</h3>
+      <div class="strip"><FrameStrip {...strip} prefix={`${kind}: `} /></div>
     </div>
   );
 }
