@@ -60,6 +60,7 @@ def application(
                 ("/order", answers.order),
                 ("/selection", answers.selection),
                 ("/ask", answers.ask),
+                ("/compare", answers.compare),
                 ("/explain", answers.explain),
                 ("/ask/ready", answers.ready),
                 ("/new/start", answers.start_new),

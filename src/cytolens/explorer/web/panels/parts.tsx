@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Paced } from "../data/pacing";
-import { tileAt, type Sheets } from "../data/sheets";
+import type { Sheets } from "../data/sheets";
 import type { Explorer } from "../view/explorer";
 
 /** Draw again whenever the explorer says that something has changed. */
@@ -26,16 +26,14 @@ export function Tile(props: { sheets: Sheets; k: number; place: number; side: nu
   const canvas = useRef<HTMLCanvasElement>(null);
   const { width, height } = sheets.grid;
   const scale = side / Math.max(width, height);
-  const sheet = sheets.sheet(k);
+  const tile = sheets.tile(k, place);
   useEffect(() => {
     const context = canvas.current?.getContext("2d");
     if (!context || !canvas.current) return;
     canvas.current.width = width;
     canvas.current.height = height;
-    if (!sheet) return;
-    const [x, y] = tileAt(sheets.grid, place);
-    context.drawImage(sheet, x, y, width, height, 0, 0, width, height);
-  }, [sheet, sheets, place, width, height]);
+    if (tile) context.drawImage(tile.from, tile.x, tile.y, width, height, 0, 0, width, height);
+  }, [tile?.from, tile?.x, tile?.y, width, height]);
   return (
     <canvas
       ref={canvas}

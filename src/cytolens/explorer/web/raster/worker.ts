@@ -1,7 +1,7 @@
 // The worker that draws all maps. It holds the coordinates in its own drawing order.
 
 import type { Camera } from "./camera";
-import { Sheets, tileAt, type Look } from "../data/sheets";
+import { Sheets, type Look } from "../data/sheets";
 import type { Sheets as SheetsEntry } from "../data/manifest";
 import {
   colourOwned, cut, densityCell, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
@@ -138,15 +138,14 @@ function drawThumbnails(view: View, points: Points, camera: Camera): number {
   let shown = 0;
   for (const { place, left, top } of placed) {
     const cell = order[place];
-    const sheet = sheets.sheet(Math.floor(cell / sheetsEntry.per));
-    if (!sheet) continue;
-    const [sx, sy] = tileAt(sheetsEntry, cell % sheetsEntry.per);
+    const tile = sheets.tile(Math.floor(cell / sheetsEntry.per), cell % sheetsEntry.per);
+    if (!tile) continue;
     const x = Math.round(left + (side - w) / 2);
     const y = Math.round(top + (side - h) / 2);
     context.fillStyle = css(paint[place]);
     context.fillRect(x - frame, y - frame, w + 2 * frame, h + 2 * frame);
     context.imageSmoothingEnabled = w < sheetsEntry.width;
-    context.drawImage(sheet, sx, sy, sheetsEntry.width, sheetsEntry.height, x, y, w, h);
+    context.drawImage(tile.from, tile.x, tile.y, sheetsEntry.width, sheetsEntry.height, x, y, w, h);
     if (!view.state.moving) own(plane, place + 1, x, y, w, h);
     shown++;
   }
