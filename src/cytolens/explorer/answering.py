@@ -22,7 +22,8 @@ STEPS = (4, 12, 32, 64)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
 _FIRST_STEPS = 12  # up to which the prior is one from few cells
-_FIRST_CELLS = 80  # that it rests on
+_FIRST_CELLS, _FEWEST = 80, 24  # that it rests on: fewer of large crops, which take longer
+_SMALL = 48**2  # pixels of a crop up to which they are so many
 _REST = 4096  # other cells that a selection is compared with, at most
 _REFERENCES = 64  # cells that an explained cell is compared with, as in the study
 _MORE_STEPS = 32  # of feature images that the study has not made
@@ -260,7 +261,9 @@ class Answering:
         from cytolens.study.stage import table
 
         split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)
-        few = replace(split, train=np.sort(rng.permutation(split.train)[:_FIRST_CELLS]))
+        pixels = self.run.cells.shape[1] * self.run.cells.shape[2]
+        count = max(_FEWEST, min(_FIRST_CELLS, _FIRST_CELLS * _SMALL // pixels))
+        few = replace(split, train=np.sort(rng.permutation(split.train)[:count]))
         results: Mapping[str, Any] = ChainMap({"split": few}, self.run)  # pyright: ignore[reportArgumentType]
         return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
 

@@ -26,7 +26,8 @@ from cytolens.study.stages.cells import properties_at
 NEIGHBOURS = 8
 _NEEDED = ("cells", "classifier", "layers", "activations", "maps")
 _WIDEST = 4096  # channels of a layer whose activations are offered as colours
-_RANKED = 20_000  # cells of either side that channels are ranked by
+_RANKED = 5_000  # cells of either side that channels are ranked by, at most
+_LOOKED_THROUGH = 20_000  # cells of either side that the farthest are looked for in, at most
 _FEW_CELLS = 50_000  # up to which the nearest neighbours of all cells are found at once
 _ROLES = {
     "class": "class", "prediction": "prediction", "correct": "error", "confidence": "confidence",
@@ -86,7 +87,7 @@ class RunContent:
         """Channels of a layer by how well their mean activation tells the cells from the others.
 
         Each with ``auc``: the share of pairs in which a chosen cell has more. No interval: the
-        cells were chosen by hand. At most 20,000 cells of either side are looked at.
+        cells were chosen by hand. At most 5,000 cells of either side are looked at.
         """
         features = self._read_features(choose("layer", layer, tuple(self.run.activations)))
         rest = np.setdiff1d(np.arange(len(features)), cells) if others is None else others
@@ -114,7 +115,7 @@ class RunContent:
         if not len(rest) or not len(cells):
             return {"chosen": cells[:most].tolist(), "elsewhere": [], "opposite": []}
         rng = np.random.default_rng(0)
-        cells, rest = (np.sort(rng.permutation(part)[:_RANKED]) for part in (cells, rest))
+        cells, rest = (np.sort(rng.permutation(part)[:_LOOKED_THROUGH]) for part in (cells, rest))
         both = np.concatenate([features[cells], features[rest]])
         [toward] = whitened_directions(both, [np.arange(len(cells))])
         reached = both.astype(np.float64) @ toward

@@ -20,7 +20,7 @@ def leading_components(
     draw = np.random.default_rng(seed)
     basis = draw.standard_normal((tall.shape[1], count + _MORE), dtype=matrix.dtype)
     for _ in range(_TURNS if count >= 0.1 * min(matrix.shape) else _TURNS_FOR_FEW):
-        basis = np.linalg.qr(tall.T @ np.linalg.qr(tall @ basis)[0])[0]
+        basis = np.linalg.qr(tall.T @ (tall @ basis))[0]  # of the short side: the long one is slow
     basis = np.linalg.qr(tall @ basis)[0]
     left, sizes, right = np.linalg.svd(basis.T @ tall, full_matrices=False)
     weights, rows = basis @ left, right

@@ -91,13 +91,14 @@ export function Question({ explorer }: { explorer: Explorer }) {
       const question = { cells: members(explorer.mask), others: await others(), layer };
       turn.current = question;
       setAsked(`${question.cells.length.toLocaleString("en-US")} cells ${against ? `against “${against}”` : "against all"}, at ${layer}`);
+      const asking = post("ask", question); // first, as it takes longest
       void post("compare", question).then(async (answer) => {
         const { channels, real } = (await answer.json()) as { channels: Telling[]; real: Real };
         if (turn.current !== question) return;
         setTelling({ layer, channels, real });
         document.documentElement.dataset.answered = String(Math.round(performance.now() - started));
       }, () => undefined); // the question itself says what is wrong
-      const given = (await (await post("ask", question)).json()) as { number: number };
+      const given = (await (await asking).json()) as { number: number };
       current.current = given.number;
       await follow(given.number, (next) => {
         if (current.current !== given.number) return false;
