@@ -76,6 +76,7 @@ export function compose(
 const RETRY = 10_000; // ms
 const TILES = 3000; // kept of sheets that are forgotten, so that what is in sight is never asked for again
 export const SHEETS = 24; // kept at once
+const ASKED = 3; // at once, as a browser keeps few connections, and a question must not wait for crops
 
 /** A picture, and where in it a tile begins. */
 export interface Tile {
@@ -142,7 +143,7 @@ export class Sheets {
       this.made.set(k, found); // the last used comes last
       return found;
     }
-    if (!this.waiting.has(k) && performance.now() >= (this.failed.get(k) ?? 0)) {
+    if (!this.waiting.has(k) && this.waiting.size < ASKED && performance.now() >= (this.failed.get(k) ?? 0)) {
       this.waiting.add(k);
       void this.make(k).finally(() => {
         this.waiting.delete(k);
