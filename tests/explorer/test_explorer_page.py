@@ -252,6 +252,15 @@ def test_crops_of_more_sheets_than_are_kept_are_all_shown(
     )
 
 
+def test_cells_that_are_not_on_the_maps_are_counted(
+    opened: Open, shown: RunContent, tmp_path: Path
+):
+    some = RunContent(shown.run)
+    some.content.manifest["all_cells"] = 5000
+    page = opened(write_export(tmp_path / "some.html", some.content).as_uri())
+    assert "160 cells (on the maps; the run has 5,000)" in page.inner_text("footer")
+
+
 def test_a_link_restores_the_view(opened: Open, server: Server):
     page = opened(server.address)
     page.select_option("#colour", "area")
