@@ -199,7 +199,7 @@ class Browser:
         self.chromium = playwright.chromium.launch(executable_path=path, args=arguments)
         self.version = self.chromium.version
 
-    def open(self, address: str, *, maps: int = 0) -> tuple[Any, str, float]:
+    def open(self, address: str, *, maps: int = 0, wait: float = 800) -> tuple[Any, str, float]:
         """A page, how soon a map was drawn, and the CPU seconds until all were."""
         context = self.chromium.new_context(viewport={"width": 1280, "height": 720})
         page = context.new_page()
@@ -215,7 +215,7 @@ class Browser:
             performance.getEntriesByType('navigation')[0].domInteractive"""
         )
         said = f"{took:.2f} s; {since_load / 1000:.2f} s after the page was read"
-        page.wait_for_timeout(800)
+        page.wait_for_timeout(wait)
         used = cpu_seconds(os.getpid()) - before
         if maps:
             page.select_option("[aria-label='number of maps']", str(maps))
@@ -287,34 +287,58 @@ def sizes_of_exports(browser: Browser, rows: list[list[str]], largest: int) -> N
             page.context.close()
 
 
+ANSWERS = """() => {
+  const seen = window.seen = {};
+  const look = () => {
+    const root = document.documentElement.dataset, ask = document.querySelector('.ask');
+    const now = (name, there) => { if (there && !(name in seen)) seen[name] = performance.now(); };
+    now('real cells', root.answered);
+    now("the study's image", ask?.querySelector('[aria-label^="the study"]'));
+    now('first image', root.asked);
+    now('last image', document.body.textContent.includes('Done:'));
+    if (!('last image' in seen)) setTimeout(look, 5);
+  };
+  const button = [...document.querySelectorAll('button')].find(
+    b => b.textContent === 'What does it see in these?');
+  const start = seen.start = performance.now();
+  button.click();
+  setTimeout(look, 5);
+}"""
+
+
 def asked(browser: Browser, run: Path, rows: list[list[str]]) -> None:
-    """Seconds from the question to the first picture and to the last, on a real run.
+    """Seconds from a question to its answers on a real run, opened as a user does.
 
-    First right after the selection, while the network's process is still starting, then again.
+    First as soon as a page that has just been opened lets one ask, while the network's process
+    may still be starting; then again.
     """
-    from cytolens.explorer.of_run import RunContent
-    from cytolens.study.finished_run import open_run
-
-    shown = RunContent(open_run(run))
-    server = Server(shown, port=18_965)
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.ready:
-        time.sleep(0.01)
-    page, _, _ = browser.open(server.address)
+    code = "import sys; from cytolens.cli import main; sys.argv[0] = 'cytolens'; main()"
+    command = [sys.executable, "-c", code, "explore", str(run), "--no-browser", "--port", "18965"]
+    started = time.perf_counter()
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address = next(line.strip() for line in server.stdout if line.startswith("http"))
+    opened = time.perf_counter() - started
+    page, _, _ = browser.open(address, wait=0)
     page.locator(".categories .entry").first.click(modifiers=["Shift"])
-    for what in ("the process still to be started", "the process ready", "again"):
-        page.click("text=What does it see in these?")
-        started = time.perf_counter()
-        page.wait_for_selector("html[data-answered]:not([data-answered=''])", timeout=60_000)
-        cells = time.perf_counter() - started
-        page.wait_for_selector("html[data-asked]:not([data-asked=''])", timeout=60_000)
-        first = time.perf_counter() - started
-        page.wait_for_selector("text=Done:", timeout=60_000)
-        last = time.perf_counter() - started
-        said = f"real cells {cells:.2f} s; first image {first:.2f} s; last {last:.2f} s"
-        rows.append([f"{shown.content.n:,}", f"question, {what}", said, ""])
+    page.wait_for_selector("text=What does it see in these?")
+    waited = time.perf_counter() - started
+    about = f"address after {opened:.1f} s, asked {waited:.1f} s after the command"
+    n = page.evaluate("document.querySelector('footer').textContent.match(/[0-9,]+/)[0]")
+    for what in (f"at once ({about})", "again", "again"):
+        page.evaluate(ANSWERS)
+        page.wait_for_function("() => 'last image' in window.seen", timeout=90_000)
+        seen = page.evaluate("window.seen")
+        said = "; ".join(
+            f"{name} {(seen[name] - seen['start']) / 1000:.2f} s"
+            for name in seen
+            if name != "start"
+        )
+        rows.append([f"{n}, {run.name}", f"question, {what}", said, ""])
+        page.wait_for_timeout(500)
     page.context.close()
-    server.stop()
+    server.terminate()
+    server.wait(10)
 
 
 def coloured(page: Any) -> float:
@@ -443,21 +467,23 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--sizes", type=int, nargs="+", default=[20_000, 50_000, 100_000, 1_000_000]
+        "--sizes", type=int, nargs="*", default=[20_000, 50_000, 100_000, 1_000_000]
     )
-    parser.add_argument("--run", type=Path, help="a finished run, whose network is asked")
+    parser.add_argument("--run", type=Path, nargs="+", default=[], help="finished runs to ask")
     parser.add_argument("--out", type=Path)
     for peer in ("jupyter-scatter", "embedding-atlas"):
         parser.add_argument(f"--{peer}", help="the Python of an environment that has it")
     given = parser.parse_args()
     rows: list[list[str]] = []
+    before = os.getloadavg()[0]
     with sync_playwright() as playwright:
         browser = Browser(playwright)
         for n in given.sizes:
             measure(browser, n, rows)
-        sizes_of_exports(browser, rows, max(given.sizes))
-        if given.run is not None:
-            asked(browser, given.run, rows)
+        if given.sizes:
+            sizes_of_exports(browser, rows, max(given.sizes))
+        for run in given.run:
+            asked(browser, run, rows)
         version = browser.version
         browser.chromium.close()
         for n in given.sizes:
@@ -465,10 +491,10 @@ def main() -> None:
                 measure_jupyter_scatter(playwright, given.jupyter_scatter, n, rows)
             if given.embedding_atlas and n == min(given.sizes):
                 measure_embedding_atlas(playwright, given.embedding_atlas, n, rows)
-    most = max(given.sizes)
-    rows.append(
-        [f"{most:,}", "server's memory, all arrays read", f"{server_memory(most):.2f} GiB", ""]
-    )
+    if given.sizes:
+        most = max(given.sizes)
+        held = f"{server_memory(most):.2f} GiB"
+        rows.append([f"{most:,}", "server's memory, all arrays read", held, ""])
     import gzip
 
     packed = sum(len(gzip.compress(bundle(f"explorer.{kind}"))) for kind in ("js", "css"))
@@ -478,8 +504,9 @@ def main() -> None:
     lines = [
         "# The explorer, measured", "",
         f"`python benchmarks/bench_explorer.py`, Chromium {version} without a GPU, "
-        f"{os.cpu_count()} cores ({platform.machine()}), {time.strftime('%Y-%m-%d')}. "
-        "Made cells, 1280 × 720.", "", *table, "",
+        f"{os.cpu_count()} cores ({platform.machine()}), {time.strftime('%Y-%m-%d')}, load "
+        f"{before:.1f} before and {os.getloadavg()[0]:.1f} after. Made cells, 1280 × 720.", "",
+        *table, "",
     ]  # fmt: skip
     text = "\n".join(lines)
     print(text)

@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from cytolens.explorer.asking import Network
 from cytolens.explorer.of_run import RunContent
 from cytolens.explorer.server import Server
 from cytolens.study.finished_run import open_run
@@ -143,7 +144,10 @@ def play(page: Any, film: Film) -> None:
 
 def main() -> None:
     """Make the picture beside this script."""
-    server = Server(RunContent(open_run(sys.argv[1])), port=18_980, early=True)
+    run = open_run(sys.argv[1])
+    network = Network.of(run, trust_model=False)
+    network.start()
+    server = Server(RunContent(run), port=18_980, network=network)
     threading.Thread(target=server.run, daemon=True).start()
     while not server.ready:
         time.sleep(0.01)

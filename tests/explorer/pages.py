@@ -1,6 +1,8 @@
 """Waiting for a page in a real Chromium, however slow the machine is."""
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 # Same words, fields and drawn maps in six looks, each after a frame of the page's own.
 AT_REST = """async ([least, patience]) => {
@@ -22,3 +24,8 @@ AT_REST = """async ([least, patience]) => {
 def settle(page: Any, milliseconds: int = 220) -> None:
     """Wait this long, and then until the page no longer changes (at most 10 s)."""
     page.evaluate(AT_REST, [milliseconds, 10_000])
+
+
+def link(address: str, **view: Any) -> str:
+    """The address of a view, as the page writes it."""
+    return f"{address}#{quote(json.dumps(view))}"

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import settle
+from pages import link, settle
 from PIL import Image
 
+from cytolens.explorer import pictures
 from cytolens.explorer.content import Content, quantised
 from cytolens.explorer.of_run import RunContent
 from cytolens.explorer.page import write_export
@@ -214,6 +215,50 @@ def test_dots_become_crops_when_near(opened: Open, address: str):
     page.select_option("[aria-label='crops on the maps']", "off")
     settle(page)
     assert (pixels(page)[..., :3].max(axis=-1) < 60).mean() < 0.001
+
+
+def test_what_is_pointed_at_among_some_of_the_cells_is_that_cell(
+    opened: Open, server: Server, shown: RunContent
+):
+    kept = {"kind": "categories", "column": "class", "off": [0]}
+    page = opened(link(server.address, filters=[kept], layers=["conv3"]))
+    settle(page)
+    plane = page.locator(".plane").first
+    box = plane.bounding_box()
+    names = set[str]()
+    for x in (0.3, 0.4, 0.5, 0.6):
+        page.mouse.click(box["x"] + x * box["width"], box["y"] + box["height"] / 2)
+        settle(page)
+        if page.locator(".fullcrop").count():
+            names.add(page.inner_text(".panel h2"))
+    known = [" ".join(name.split()) for name in shown.cells.names.tolist()]
+    assert names
+    for name in names:
+        assert shown.cells.labels[known.index(name)] == 1
+
+
+def test_crops_of_more_sheets_than_are_kept_are_all_shown(
+    opened: Open, shown: RunContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(pictures, "_SHEET", 64)  # four crops on a sheet, 40 sheets
+    many = RunContent(shown.run)
+    assert many.content.manifest["sheets"]["count"] > 24
+    exported = write_export(tmp_path / "many.html", many.content)
+    everything = [{"how": "replace", "shape": {"kind": "all"}}]
+    page = opened(link(exported.as_uri(), steps=everything, tab="selection"))
+    page.wait_for_function(
+        """() => [...document.querySelectorAll('.montage canvas')].filter((canvas) =>
+            canvas.getContext('2d').getImageData(16, 16, 1, 1).data[3] > 0).length === 60"""
+    )
+
+
+def test_cells_that_are_not_on_the_maps_are_counted(
+    opened: Open, shown: RunContent, tmp_path: Path
+):
+    some = RunContent(shown.run)
+    some.content.manifest["all_cells"] = 5000
+    page = opened(write_export(tmp_path / "some.html", some.content).as_uri())
+    assert "160 cells (on the maps; the run has 5,000)" in page.inner_text("footer")
 
 
 def test_a_link_restores_the_view(opened: Open, server: Server):

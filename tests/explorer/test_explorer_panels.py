@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import settle
+from pages import link, settle
 from PIL import Image
 
 from cytolens.explorer.content import Content
@@ -22,13 +22,6 @@ from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 
 Open = Any
-
-
-def link(address: str, **view: Any) -> str:
-    """The address of a view, as the page writes it."""
-    from urllib.parse import quote
-
-    return f"{address}#{quote(json.dumps(view))}"
 
 
 def everything_of_class(code: int) -> list[dict[str, Any]]:
@@ -96,6 +89,26 @@ def test_the_network_has_curves_galleries_and_a_page_for_every_channel(
     assert again.locator(".channelpage h2").inner_text() == heading
 
 
+def test_a_channel_shows_what_it_looks_for_and_what_its_image_was_made_from(
+    opened: Open, exported: Path, shown: RunContent
+):
+    galleries = shown.run["features"]
+    on_field, from_cells = galleries.fields[0], galleries.channels[-1]
+    assert from_cells.starts is not None
+    for layer, channel, expected in (
+        (on_field.layer, on_field.made.channels[0], ["what it looks for", "image without a prior"]),
+        (from_cells.layer, from_cells.channels[0], ["the cell it began as", "change"]),
+    ):
+        page = opened(link(exported.as_uri(), tab="network", layer=layer, channel=int(channel)))
+        page.wait_for_selector(".channelpage .strip.wrap canvas")
+        captions = page.locator(".channelpage figcaption").all_inner_texts()
+        assert set(expected) <= set(captions)
+        page.close()
+    place = {entry["name"]: entry for entry in shown.content.manifest["galleries"]}
+    patches = place[f"patches/{on_field.layer}"]
+    assert patches["count"] == len(patches["frames"]) * len(patches["indices"])
+
+
 def test_feature_images_are_those_of_the_run(opened: Open, exported: Path, shown: RunContent):
     from cytolens.explorer.pictures import as_bytes
 
@@ -106,7 +119,7 @@ def test_feature_images_are_those_of_the_run(opened: Open, exported: Path, shown
     )  # fmt: skip
     settle(page, 600)
     drawn = page.evaluate(
-        """() => { const c = document.querySelector('.channelpage canvas');
+        """() => { const c = document.querySelector('.channelpage [aria-label^="feature image"]');
         return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data) }"""
     )
     pixels = np.array(drawn, np.uint8).reshape(32, 32, 4)[..., 0]

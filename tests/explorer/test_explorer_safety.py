@@ -177,6 +177,8 @@ BODIES: list[tuple[str, bytes]] = [
     ("/decisions", b'{"cells": [1], "label": "=cmd|calc"}'),
     ("/order", b'{"cells": [1], "layer": "../../x"}'), ("/order", b'{"cells": [1], "layer": []}'),
     ("/ask", b'{"cells": [], "layer": "conv3"}'), ("/ask", b'{"cells": [1], "layer": 3}'),
+    ("/compare", b'{"cells": [1], "layer": "../x"}'), ("/compare", b'{"cells": "all"}'),
+    ("/compare", b'{"cells": [1], "layer": "conv3", "others": []}'),
     ("/new/place", b'{"batch": "../.."}'), ("/new/place", b"{}"),
 ]  # fmt: skip
 

@@ -132,7 +132,7 @@ def test_the_network_answers_step_by_step_and_can_be_stopped(server: Server, sho
     asked = {"cells": cells, "layer": shown.main_layer}
     status, answer = call(server, "/ask", asked)
     assert status == 200
-    assert answer["channels"][0]["auc"] != 0.5
+    assert call(server, "/compare", asked)[1]["channels"][0]["auc"] != 0.5
     found = wait_for(server, answer["number"], picture=True)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(found["picture"]["channels"][0]))))
     assert picture.shape == (32, 32)
@@ -152,7 +152,7 @@ def test_what_cannot_be_asked_is_said(server: Server, shown: RunContent):
     found = wait_for(server, answer["number"])
     assert found["state"] == "failed"
     assert "not all" in found["note"]
-    status, words = call(server, "/ask", {"cells": [1], "layer": "no such layer"})
+    status, words = call(server, "/compare", {"cells": [1], "layer": "no such layer"})
     assert status == 400
     assert "choose one of" in words
 
@@ -163,13 +163,29 @@ def test_real_cells_answer_at_once(server: Server, shown: RunContent):
     layer = shown.main_layer
     cells = np.flatnonzero(shown.cells.labels == 0)
     asked = {"cells": cells.tolist(), "layer": layer}
-    real = call(server, "/ask", asked)[1]["real"]
+    real = call(server, "/compare", asked)[1]["real"]
     features = shown.features(layer)
     reached = features @ whitened_directions(features, [cells])[0]
     assert real["chosen"][0] == cells[reached[cells].argmax()]
     others = np.flatnonzero(shown.cells.labels == 1)
     assert real["elsewhere"][0] == others[reached[others].argmax()]
     assert real["opposite"][0] == others[reached[others].argmin()]
+
+
+def test_a_script_that_shows_a_run_is_not_run_again_by_the_network(finished: Path, tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, time\nfrom cytolens.explorer.asking import Network\n"
+        "from cytolens.study.finished_run import open_run\n"
+        f"with open({str(tmp_path / 'turns')!r}, 'a') as turns: turns.write('x')\n"
+        f"network = Network.of(open_run({str(finished)!r}), trust_model=False)\n"
+        "number = network.ask('explain', cell=0, layer=None)\n"
+        "while network.answer(number).state in ('waiting', 'working'): time.sleep(0.05)\n"
+        "print(network.answer(number).state)\nnetwork.stop()\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert (ran.stdout.strip(), ran.stderr) == ("done", "")
+    assert (tmp_path / "turns").read_text() == "x"
 
 
 def test_any_cell_is_explained_as_the_study_explains_cells(server: Server, shown: RunContent):

@@ -9,11 +9,12 @@ from made_records import make_cells, make_embedding, make_history
 from PIL import Image
 
 from cytolens.figures.cells import plot_cells
+from cytolens.figures.display import display_of_cells, display_of_channels
 from cytolens.figures.labels import format_interval, format_number, shorten
 from cytolens.figures.maps import plot_embedding
 from cytolens.figures.performance import plot_training
 from cytolens.figures.style import colours, legend_text, move_apart, render
-from cytolens.figures.tiles import display_of_cells, display_of_channels, round_length
+from cytolens.figures.tiles import round_length
 from cytolens.numerics.estimates import Estimate
 
 

@@ -93,7 +93,8 @@ def build_network(
     """
     with torch.device("meta"):  # no memory, no draws
         network = CellNet(input_shape, n_classes, **options)  # type: ignore[arg-type]
-    network.to_empty(device="cpu")
+    empty = {k: torch.empty(v.shape, dtype=v.dtype) for k, v in network.state_dict().items()}
+    network.load_state_dict(empty, assign=True)  # not to_empty(), which loads SymPy: half a second
     network.reset_parameters(torch.Generator().manual_seed(seed))
     return network
 

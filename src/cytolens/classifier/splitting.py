@@ -6,8 +6,6 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cytolens.errors import SettingError
 from cytolens.numerics.estimates import Rng, generator
@@ -81,6 +79,9 @@ def split_held_out(cells: Cells, trained_on: Indices, *, rng: Rng = None) -> Spl
 
 def connected(n: int, pairs: Indices) -> Indices:
     """A number for each of ``n`` cells (n,), the same for those that ``pairs`` (P, 2) connect."""
+    from scipy.sparse import coo_array  # slow to load
+    from scipy.sparse.csgraph import connected_components
+
     links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return connected_components(links, directed=False)[1].astype(np.int64)
 

@@ -3,10 +3,15 @@
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from cytolens.cli import terminal
+
+if TYPE_CHECKING:
+    from cytolens.explorer.asking import Network
+    from cytolens.explorer.of_run import RunContent
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -44,21 +49,38 @@ def explore(
 def _explore(
     run: Path, export: Path | None, port: int, host: str, *, trust_model: bool, browser: bool
 ) -> None:
-    from cytolens.explorer.of_run import RunContent
+    from cytolens.explorer.asking import Network
     from cytolens.study.finished_run import open_run
 
-    with terminal.announce("reading the run"):
-        shown = RunContent(open_run(run))
-    if export is not None:
-        from cytolens.explorer.page import write_export
+    finished = open_run(run)
+    network = Network.of(finished, trust_model=trust_model)
+    if export is None and network.allowed:
+        network.start()  # before all else: it takes longest, and has a processor of its own
+    try:
+        with terminal.announce("reading the run"):
+            from cytolens.explorer.of_run import RunContent
 
-        with terminal.announce("writing the page"):
-            write_export(export, shown.content)
-        terminal.print_line(str(export))
-        return
+            shown = RunContent(finished)
+        if export is not None:
+            _write(export, shown)
+        else:
+            _serve(shown, network, host, port, browser=browser)
+    finally:
+        network.stop()
+
+
+def _write(export: Path, shown: "RunContent") -> None:
+    from cytolens.explorer.page import write_export
+
+    with terminal.announce("writing the page"):
+        write_export(export, shown.content)
+    terminal.print_line(str(export))
+
+
+def _serve(shown: "RunContent", network: "Network", host: str, port: int, *, browser: bool) -> None:
     from cytolens.explorer.server import Server
 
-    server = Server(shown, host=host, port=port, trust_model=trust_model, early=True)
+    server = Server(shown, host=host, port=port, network=network)
     if server.moved:
         terminal.print_remark(f"port {port} is in use; {server.port} is taken instead")
     terminal.print_line(server.address)

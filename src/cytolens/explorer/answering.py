@@ -2,7 +2,7 @@
 
 import base64
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ STEPS = (4, 12, 32, 64)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
 _FIRST_STEPS = 12  # up to which the prior is one from few cells
-_FIRST_CELLS = 150  # that it rests on
+_FIRST_CELLS, _FEWEST = 80, 24  # that it rests on: fewer of large crops, which take longer
+_SMALL = 48**2  # pixels of a crop up to which they are so many
 _REST = 4096  # other cells that a selection is compared with, at most
 _REFERENCES = 64  # cells that an explained cell is compared with, as in the study
 _MORE_STEPS = 32  # of feature images that the study has not made
@@ -39,7 +40,7 @@ class Answering:
         import torch
 
         from cytolens.classifier.threads import threads_for
-        from cytolens.figures.tiles import display_of_cells
+        from cytolens.figures.display import display_of_cells
         from cytolens.study.finished_run import FinishedRun
 
         self.run = FinishedRun(run, trust_model=trusted)
@@ -64,8 +65,8 @@ class Answering:
         check: Check,
         *,
         layer: str,
-        cells: NDArray[np.int64],
-        others: NDArray[np.int64] | None,
+        cells: Sequence[int],
+        others: Sequence[int] | None,
     ) -> None:
         """Pictures of what the network sees in cells at a depth, and not in the others.
 
@@ -135,6 +136,12 @@ class Answering:
 
     def place(self, say: Say, check: Check, *, folder: str) -> None:
         """New cells in a folder, on all maps."""
+        from cytolens.numerics.threads import asked_threads, limited_threads
+
+        with limited_threads(asked_threads() or 1):
+            self._place(say, check, folder)
+
+    def _place(self, say: Say, check: Check, folder: str) -> None:
         from cytolens.images.new_cells import read_alike
         from cytolens.study.place import OldMaps
 
@@ -251,16 +258,18 @@ class Answering:
         }  # fmt: skip
 
     def _from_few_cells(self) -> Any:
-        """How images are made, with a prior from few cells, which takes a second."""
+        """How images are made, with a prior from few cells, which takes half a second."""
         from cytolens.study.stage import table
 
         split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)
-        few = replace(split, train=np.sort(rng.permutation(split.train)[:_FIRST_CELLS]))
+        pixels = self.run.cells.shape[1] * self.run.cells.shape[2]
+        count = max(_FEWEST, min(_FIRST_CELLS, _FIRST_CELLS * _SMALL // pixels))
+        few = replace(split, train=np.sort(rng.permutation(split.train)[:count]))
         results: Mapping[str, Any] = ChainMap({"split": few}, self.run)  # pyright: ignore[reportArgumentType]
         return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
 
     def _compared(
-        self, layer: str, cells: NDArray[np.int64], others: NDArray[np.int64] | None
+        self, layer: str, cells: Sequence[int], others: Sequence[int] | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Features of the cells and of those that they are compared with; rows of the former."""
         if layer not in self.layers:

@@ -198,19 +198,34 @@ class Answers:
     async def ask(self, request: Request, asked: dict[str, Any]) -> Any:
         """What the network sees in cells."""
         del request
+        cells, others, layer = self._question(asked)
+        network = self._answering()
+        number = await run_in_threadpool(
+            lambda: network.ask(
+                "see", layer=layer, cells=cells.tolist(),
+                others=None if others is None else others.tolist(),
+            )
+        )  # fmt: skip
+        return {"number": number}
+
+    async def compare(self, request: Request, asked: dict[str, Any]) -> Any:
+        """The same question in real cells, and the channels that tell them; without the network."""
+        del request
+        cells, others, layer = self._question(asked)
+        real = await run_in_threadpool(lambda: self._shown.real_cells(cells, others, layer))
+        channels = await run_in_threadpool(
+            lambda: self._shown.telling_channels(cells, others, layer)
+        )
+        return {"channels": channels, "real": real}
+
+    def _question(
+        self, asked: dict[str, Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, str]:
         cells, layer = self._cells(asked), _text(asked, "layer")
         others = None if asked.get("others") is None else self._cells(asked, "others")
         if not len(cells) or (others is not None and not len(others)):
             raise SettingError("choose cells to ask about")
-        network = self._answering()
-        number = await run_in_threadpool(
-            network.ask, "see", layer=layer, cells=cells, others=others
-        )
-        channels = await run_in_threadpool(
-            lambda: self._shown.telling_channels(cells, others, layer)
-        )
-        real = await run_in_threadpool(lambda: self._shown.real_cells(cells, others, layer))
-        return {"number": number, "channels": channels, "real": real}
+        return cells, others, layer
 
     async def explain(self, request: Request, asked: dict[str, Any]) -> Any:
         """What decides one cell's class."""

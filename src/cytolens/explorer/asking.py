@@ -1,25 +1,24 @@
 """Asking the network, which runs in a process of its own: a question never blocks the page.
 
-The process is started when the page first needs it, and loads torch; the server never does. One
-question is worked on at a time: a new one takes the place of the one before.
+The process (`questions`) loads torch; the server never does. Both speak in lines of JSON, so that
+nothing which a network does in its process is unpickled here. One question is worked on at a time:
+a new one takes the place of the one before.
 """
 
-import multiprocessing
+import json
 import os
-import signal
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from cytolens.errors import CytolensError, ModelError, SettingError
+from cytolens.errors import ModelError, SettingError
 
 if TYPE_CHECKING:
-    from cytolens.explorer.answering import Answering
-
-QUESTIONS = ("see", "explain", "place")
-"""What can be asked: the names of methods of `Answering`."""
+    from cytolens.study.finished_run import FinishedRun
 
 
 @dataclass
@@ -45,10 +44,15 @@ class Network:
         """``own_model``: the network is the user's own, which is code."""
         self._run, self._trusted, self._own = run, trust_model, own_model
         self._lock = threading.Lock()
-        self._process: Any = None
-        self._pipe: Connection | None = None
+        self._process: subprocess.Popen[str] | None = None
         self._answers: dict[int, Answer] = {}
         self._last, self._kind = 0, ""
+
+    @classmethod
+    def of(cls, run: "FinishedRun", *, trust_model: bool) -> "Network":
+        """The network of a run; ``trust_model``: the Python file it may name is run when asked."""
+        own = run.settings.model is not None
+        return cls(run.folder.path, trust_model=trust_model, own_model=own)
 
     @property
     def allowed(self) -> bool:
@@ -66,17 +70,18 @@ class Network:
                 "cytolens explore RUN --trust-model"
             )
         with self._lock:
-            if self._process is not None and self._process.is_alive():
+            if self._process is not None and self._process.poll() is None:
                 return
-            context = multiprocessing.get_context("spawn")
-            ours, theirs = context.Pipe()
-            self._process = context.Process(
-                target=_work, args=(str(self._run), self._trusted, theirs), daemon=True
-            )
-            self._process.start()
-            theirs.close()
-            self._pipe = ours
-            threading.Thread(target=self._listen, args=(ours,), daemon=True).start()
+            self._end()
+            paths = os.pathsep.join(entry for entry in sys.path if entry)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cytolens.explorer.questions"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": paths}, start_new_session=True,
+            )  # fmt: skip
+            self._send({"run": str(self._run), "trusted": self._trusted})
+            assert self._process.stdout is not None
+            threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
 
     def ask(self, kind: str, **question: Any) -> int:
         """Put a question; gives its number. The one before is given up.
@@ -93,7 +98,7 @@ class Network:
             self._last += 1
             self._answers = {k: a for k, a in self._answers.items() if k > self._last - 20}
             self._answers[self._last] = Answer(note="the network is being loaded")
-            self._send((self._last, kind, question))
+            self._send({"number": self._last, "kind": kind, "question": question})
             return self._last
 
     def answer(self, number: int) -> Answer | None:
@@ -107,34 +112,41 @@ class Network:
         with self._lock:
             if number == self._last and self._open(number):
                 self._change(number, state="cancelled", note="")
-                self._send((0, "stop", {}))
+                self._send({"number": 0, "kind": "stop", "question": {}})
 
     def stop(self) -> None:
         """End the process."""
         with self._lock:
-            if self._process is not None:
-                self._process.terminate()
-                self._process.join(5)
-                self._process = None
+            self._end()
 
-    def _send(self, message: Any) -> None:
-        if self._pipe is not None:
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        process.wait(5)
+        if process.stdin is not None:
+            with suppress(OSError):  # what was still to be written to it
+                process.stdin.close()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self._process is not None and self._process.stdin is not None:
             try:
-                self._pipe.send(message)
-            except OSError:
+                self._process.stdin.write(json.dumps(message) + "\n")
+                self._process.stdin.flush()
+            except (OSError, ValueError):
                 self._end_open("failed", "the network's process has ended; ask again")
 
-    def _listen(self, pipe: Connection) -> None:
-        while True:
-            try:
-                number, change = pipe.recv()
-            except (EOFError, OSError):
+    def _listen(self, lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                number, change = json.loads(line)
                 with self._lock:
-                    self._end_open("failed", "the network's process has ended; ask again")
-                return
-            with self._lock:
-                if self._open(number):
-                    self._change(number, **change)
+                    if self._open(number):
+                        self._change(number, **change)
+        with self._lock:
+            if self._process is None or self._process.stdout is lines:  # not one started since
+                self._end_open("failed", "the network's process has ended; ask again")
 
     def _open(self, number: int) -> bool:
         found = self._answers.get(number)
@@ -149,66 +161,3 @@ class Network:
         found = self._answers[number]
         content = {**found.content, **change.pop("content", {})}
         self._answers[number] = replace(found, **change, content=content, version=found.version + 1)
-
-
-class _Stopped(Exception):
-    """The question is no longer of interest."""
-
-
-def _work(run: str, trusted: bool, pipe: Connection) -> None:
-    """The process: reads questions from the pipe, and sends what it finds."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the server, which ends this
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-    from cytolens.numerics.threads import asked_threads, limited_threads
-
-    with limited_threads(asked_threads() or 1):
-        try:
-            from cytolens.explorer.answering import Answering
-
-            network: Answering | Exception = Answering(run, trusted)
-            if not pipe.poll():
-                network.make_ready()
-        except Exception as error:
-            network = error
-        _answer_all(network, run, pipe)
-
-
-def _answer_all(network: "Answering | Exception", run: str, pipe: Connection) -> None:
-    """Work on one question after another until the pipe is closed."""
-    waiting: list[Any] = []
-    while True:
-        try:
-            message = waiting.pop() if waiting else pipe.recv()
-        except EOFError:
-            return
-        number, kind, question = message
-        if kind == "stop":
-            continue
-
-        def check() -> None:
-            if pipe.poll():
-                waiting.append(pipe.recv())
-                raise _Stopped
-
-        def say(number: int = number, **change: Any) -> None:
-            pipe.send((number, change))
-
-        try:
-            if isinstance(network, Exception):
-                raise network
-            if kind in QUESTIONS:
-                getattr(network, kind)(say, check, **question)
-        except _Stopped:
-            say(state="cancelled", note="")
-        except CytolensError as error:
-            say(state="failed", note=_without_paths(str(error), run))
-        except Exception as error:
-            say(state="failed", note=f"that failed ({type(error).__name__})")
-
-
-def _without_paths(text: str, run: str) -> str:
-    """An error's words without any path of this machine."""
-    return " ".join(
-        "…" if "/" in word.strip("'\"(),;") and word.strip("'\"(),;").startswith("/") else word
-        for word in text.replace(run, "RUN").split()
-    )

@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from cytolens.explorer.content import Content
 from cytolens.explorer.pictures import as_bytes
-from cytolens.figures.tiles import Display
+from cytolens.figures.display import Display
+from cytolens.figures.origins import largest_change, tint_change
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.contrast import ContrastPairs, Contrasts
-from cytolens.records.features import ChannelContext, FeatureImages
+from cytolens.records.features import ChannelContext, FeatureImages, FieldImages
 from cytolens.study.finished_run import FinishedRun
 
 _PAIRS = 3  # of real cells, of each channel
+_PATCHES = 2  # of cells, of each channel on its field
 
 
 def add_galleries(
@@ -40,11 +42,17 @@ class _Galleries:
         features, modulated = self._held("features"), self._held("modulated")
         channels: dict[str, dict[str, Any]] = {}
         if features is not None:
+            on_fields = {one.layer for one in features.fields}
+            change = largest_change(features.channels)
             for images in features.channels:
                 self._add_images("feature image", images)
+                self._add_origins(images, change)
                 channels[images.layer] = self._about_channels(images)
+            for found in features.fields:
+                self._add_field(found)
             for images in features.unconstrained:
-                self._add_images("without a prior", images)
+                if images.layer not in on_fields:  # where those of whole crops are these
+                    self._add_images("without a prior", images)
             for kind, images in (("class", features.classes), ("cluster", features.clusters)):
                 if images is not None:
                     self._add_images(kind, images)
@@ -72,6 +80,49 @@ class _Galleries:
                 indices=[int(one.target.weights.argmax()) for one in found],
                 frames=["less", "more"] * _PAIRS,
             )  # fmt: skip
+
+    def _add_field(self, found: FieldImages) -> None:
+        """Images of a layer's channels on what they see, and the patches that drive them most."""
+        made = found.likely or found.made
+        about: dict[str, Any] = {
+            "layer": found.layer, "targets": [f"channel {channel}" for channel in made.channels],
+            "indices": [int(channel) for channel in made.channels], "colour": self._drawn.colour,
+        }  # fmt: skip
+        size = f"{made.images.shape[-1]} × {made.images.shape[-2]} px"
+        self._content.add_gallery(
+            f"field/{found.layer}", as_bytes(made.images, self._drawn), kind="on its field",
+            size=size, **about,
+        )  # fmt: skip
+        patches = found.patches[:, :_PATCHES]
+        frames = ["strongest patch of a cell", *["of another cell"] * (patches.shape[1] - 1)]
+        shown = np.concatenate([patches, found.made.images[:, None]], axis=1)
+        self._content.add_gallery(
+            f"patches/{found.layer}", as_bytes(shown.reshape(-1, *shown.shape[2:]), self._drawn),
+            kind="patches", frames=[*frames, "image without a prior"], **about,
+        )  # fmt: skip
+
+    def _add_origins(self, images: FeatureImages, change: float) -> None:
+        """The cells that images began as, and what was changed of each, by image channel."""
+        if images.starts is None:
+            return
+        colour = self._drawn.colour
+        about: dict[str, Any] = {
+            "layer": images.layer, "targets": list(images.targets),
+            "indices": [int(channel) for channel in images.channels],
+        }  # fmt: skip
+        self._content.add_gallery(
+            f"start/{images.layer}", as_bytes(images.starts, self._drawn), colour=colour,
+            kind="start", **about,
+        )  # fmt: skip
+        moved = images.images - images.starts
+        if colour:
+            moved = moved.mean(axis=1, keepdims=True)
+        pictures = np.moveaxis(np.round(255 * tint_change(moved, change)).astype(np.uint8), -1, 2)
+        self._content.add_gallery(
+            f"change/{images.layer}", pictures.reshape(-1, *pictures.shape[2:]), colour=True,
+            kind="change", frames=["change"] if moved.shape[1] == 1 else list(self._drawn.views),
+            **about,
+        )  # fmt: skip
 
     def _add_images(self, kind: str, images: Any) -> None:
         drawn = self._drawn

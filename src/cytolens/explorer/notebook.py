@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cytolens.errors import SettingError
+from cytolens.explorer.asking import Network
 from cytolens.explorer.of_run import RunContent
 from cytolens.explorer.selecting import Selecting
 from cytolens.explorer.server import Server
@@ -45,8 +46,8 @@ class RunView:
         self._shown, self._height = RunContent(run), height
         self._selecting = selecting = Selecting()  # the server must not keep the view alive
         self._server = Server(
-            self._shown, framed=True, token=secrets.token_urlsafe(24), trust_model=trust_model,
-            selecting=selecting,
+            self._shown, framed=True, token=secrets.token_urlsafe(24),
+            network=Network.of(run, trust_model=trust_model), selecting=selecting,
         )  # fmt: skip
         threading.Thread(target=self._server.run, daemon=True).start()
         deadline = time.monotonic() + _STARTS_WITHIN

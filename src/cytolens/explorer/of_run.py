@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from cytolens.errors import choose
 from cytolens.explorer.content import Content
 from cytolens.explorer.galleries import add_galleries, estimates, numbers
 from cytolens.explorer.pictures import as_bytes
+from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.style import FAINT, UNTRAINED, colours
-from cytolens.figures.tiles import Display, display_of_cells
+from cytolens.numerics.auc import areas_between
 from cytolens.numerics.neighbours import find_neighbours
 from cytolens.records.cells import Cells
 from cytolens.records.layers import Layer
@@ -26,7 +26,8 @@ from cytolens.study.stages.cells import properties_at
 NEIGHBOURS = 8
 _NEEDED = ("cells", "classifier", "layers", "activations", "maps")
 _WIDEST = 4096  # channels of a layer whose activations are offered as colours
-_RANKED = 20_000  # cells of either side that channels are ranked by
+_RANKED = 5_000  # cells of either side that channels are ranked by, at most
+_LOOKED_THROUGH = 20_000  # cells of either side that the farthest are looked for in, at most
 _FEW_CELLS = 50_000  # up to which the nearest neighbours of all cells are found at once
 _ROLES = {
     "class": "class", "prediction": "prediction", "correct": "error", "confidence": "confidence",
@@ -86,7 +87,7 @@ class RunContent:
         """Channels of a layer by how well their mean activation tells the cells from the others.
 
         Each with ``auc``: the share of pairs in which a chosen cell has more. No interval: the
-        cells were chosen by hand. At most 20,000 cells of either side are looked at.
+        cells were chosen by hand. At most 5,000 cells of either side are looked at.
         """
         features = self._read_features(choose("layer", layer, tuple(self.run.activations)))
         rest = np.setdiff1d(np.arange(len(features)), cells) if others is None else others
@@ -94,10 +95,7 @@ class RunContent:
             return []
         rng = np.random.default_rng(0)
         cells, rest = (rng.permutation(part)[:_RANKED] for part in (cells, rest))
-        both = np.concatenate([features[cells], features[rest]])
-        ranks = rankdata(both, axis=0)[: len(cells)].sum(axis=0)
-        n, m = len(cells), len(rest)
-        auc = (ranks - n * (n + 1) / 2) / (n * m)
+        auc = areas_between(features[cells], features[rest])
         first = np.argsort(-np.abs(auc - 0.5), kind="stable")[:most]
         return [{"channel": int(c), "auc": round(float(auc[c]), 4)} for c in first]
 
@@ -117,7 +115,7 @@ class RunContent:
         if not len(rest) or not len(cells):
             return {"chosen": cells[:most].tolist(), "elsewhere": [], "opposite": []}
         rng = np.random.default_rng(0)
-        cells, rest = (np.sort(rng.permutation(part)[:_RANKED]) for part in (cells, rest))
+        cells, rest = (np.sort(rng.permutation(part)[:_LOOKED_THROUGH]) for part in (cells, rest))
         both = np.concatenate([features[cells], features[rest]])
         [toward] = whitened_directions(both, [np.arange(len(cells))])
         reached = both.astype(np.float64) @ toward

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cytolens.figures.tiles import Display
+from cytolens.figures.display import Display
 
 _SHEET = 1024  # pixels along a side of a sheet
 _LARGEST = 64  # pixels along a side of a tile; larger crops are shrunk

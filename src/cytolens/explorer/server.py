@@ -60,6 +60,7 @@ def application(
                 ("/order", answers.order),
                 ("/selection", answers.selection),
                 ("/ask", answers.ask),
+                ("/compare", answers.compare),
                 ("/explain", answers.explain),
                 ("/ask/ready", answers.ready),
                 ("/new/start", answers.start_new),
@@ -95,26 +96,19 @@ class Server:
         port: int = PORT,
         framed: bool = False,
         token: str | None = None,
-        trust_model: bool = False,
-        early: bool = False,
+        network: Network | None = None,
         selecting: Selecting | None = None,
     ) -> None:
         """Listens at once. Raises SettingError where it cannot.
 
-        ``trust_model``: the Python file that a run may name as its network is run when it is
-        asked. ``early``: the network's process starts at once instead of when the page stands, so
-        that it is ready sooner. ``selecting``: the selection, shared with this program.
+        ``network``: what answers questions; it may have been started already. Without it the run's
+        own, but for one that is code. ``selecting``: the selection, shared with this program.
         """
-        run = shown.run
-        self._network = Network(
-            run.folder.path, trust_model=trust_model, own_model=run.settings.model is not None
-        )
+        self._network = network or Network.of(shown.run, trust_model=False)
         self._shown, self._selecting = shown, selecting
         self._socket, self._folder = listen(host, port), Path()
         self.port = int(self._socket.getsockname()[1])
         self.moved = self.port != port
-        if early and self._network.allowed:
-            self._network.start()
         if token is None and not is_loopback(host):
             token = secrets.token_urlsafe(24)
         app = application(

@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from cytolens.errors import InputError, choose
@@ -30,6 +28,7 @@ from cytolens.features.objectives import Objective, Response
 from cytolens.features.parametrisations import Parametrisation, along, fourier, phases
 from cytolens.features.texture import VIEWS, describe, texture_filters, view_of
 from cytolens.images.preparation import prepared_background
+from cytolens.numerics.components import leading_components
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells, Progress
 from cytolens.records.shown import record
@@ -174,7 +173,7 @@ def _components(
     turned = turned - turned.mean(0)
     k = min(count, *turned.shape)
     seed = int(draw.integers(2**31))
-    _, sizes, rows = randomized_svd(turned, k, random_state=seed)
+    sizes, rows = leading_components(turned, k, seed=seed)
     kept = np.flatnonzero(sizes > 1e-6 * sizes[0])
     found = rows[kept].reshape(-1, *crops.shape[1:])
     return found.astype(np.float32), (sizes[kept] / np.sqrt(len(turned))).astype(np.float32)
@@ -241,6 +240,8 @@ def _parts(points: NDArray[np.float32], count: int) -> list[NDArray[np.int64]]:
     """The rows in at most ``count`` parts, the largest first; always ``count`` of them."""
     if count == 1:
         return [np.arange(len(points))]
+    from sklearn.cluster import KMeans  # slow to load
+
     different = len(np.unique(points.round(4), axis=0))
     found = KMeans(min(count, different), random_state=0).fit_predict(points)
     parts = [np.flatnonzero(found == k) for k in np.unique(found)]

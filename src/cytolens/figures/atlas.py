@@ -5,12 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.gallery import display_of_images
 from cytolens.figures.labels import map_name, shorten
 from cytolens.figures.style import SMALL, WIDTH, colours, styled
 from cytolens.figures.tiles import (
     canvas,
-    display_of_cells,
     foot_height,
     put,
     put_bar,

@@ -4,16 +4,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.labels import shorten
 from cytolens.figures.style import INK, SMALL, WIDTH, colours, styled
-from cytolens.figures.tiles import (
-    canvas,
-    display_of_cells,
-    foot_height,
-    put,
-    put_bar,
-    put_intensity_scales,
-)
+from cytolens.figures.tiles import canvas, foot_height, put, put_bar, put_intensity_scales
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.records.cells import Cells
 

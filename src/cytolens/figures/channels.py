@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.gallery import display_of_images
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import (
@@ -24,9 +25,7 @@ from cytolens.figures.style import (
     styled,
 )
 from cytolens.figures.tiles import (
-    Display,
     canvas,
-    display_of_cells,
     foot_height,
     put,
     put_bar,

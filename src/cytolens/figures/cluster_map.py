@@ -5,11 +5,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from cytolens.figures.density import Extent, extent_of
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.maps import distance_note, draw_map, map_title
 from cytolens.figures.outlines import describe_cluster, draw_cluster_outlines
 from cytolens.figures.overlays import overlay
 from cytolens.figures.style import SMALL, WIDTH, colours, move_apart, styled
-from cytolens.figures.tiles import canvas, display_of_cells, put, put_bar, put_classes
+from cytolens.figures.tiles import canvas, put, put_bar, put_classes
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import Clusters
 from cytolens.records.maps import Embedding

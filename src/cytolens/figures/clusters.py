@@ -8,19 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, display_of_cells, display_of_channels
 from cytolens.figures.labels import format_interval, format_number, shorten
 from cytolens.figures.maps import draw_map, map_title
 from cytolens.figures.overlays import overlay
 from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, bare, colours, styled
-from cytolens.figures.tiles import (
-    Display,
-    canvas,
-    display_of_cells,
-    display_of_channels,
-    put,
-    put_bar,
-    put_dead,
-)
+from cytolens.figures.tiles import canvas, put, put_bar, put_dead
 from cytolens.records.cells import Cells
 from cytolens.records.clusters import ClassParts, ClusterDescription, Clusters
 from cytolens.records.features import FeatureImages

@@ -7,16 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.labels import shorten
 from cytolens.figures.style import FAINT, INK, SMALL, TRAINED, WIDTH, styled
-from cytolens.figures.tiles import (
-    Display,
-    canvas,
-    display_of_cells,
-    put,
-    put_bar,
-    put_scale,
-)
+from cytolens.figures.tiles import canvas, put, put_bar, put_scale
 from cytolens.records.cells import Cells
 from cytolens.records.contrast import ODD, ContrastPairs, Edits
 

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.labels import format_interval, shorten
 from cytolens.figures.style import SMALL, WIDTH, colours, styled
-from cytolens.figures.tiles import canvas, display_of_cells, foot_height, put, put_bar
+from cytolens.figures.tiles import canvas, foot_height, put, put_bar
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Equalised
 

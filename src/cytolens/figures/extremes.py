@@ -4,11 +4,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.labels import format_number, map_name, shorten
 from cytolens.figures.maps import draw_map, put_colour_bar
 from cytolens.figures.overlays import continuous
 from cytolens.figures.style import SMALL, WIDTH, colours, styled
-from cytolens.figures.tiles import canvas, display_of_cells, foot_height, put, put_bar
+from cytolens.figures.tiles import canvas, foot_height, put, put_bar
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding
 

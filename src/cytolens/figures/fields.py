@@ -6,12 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cytolens.figures.display import Display, Limits
 from cytolens.figures.gallery import display_of_images, target_name
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import INK, SMALL, WIDTH, styled
 from cytolens.figures.tiles import (
-    Display,
-    Limits,
     canvas,
     name_views,
     put_dead,

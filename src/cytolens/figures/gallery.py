@@ -6,13 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cytolens.figures.display import Display, Limits, display_of_channels
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import SMALL, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
-    Display,
-    Limits,
     canvas,
-    display_of_channels,
     foot_height,
     put,
     put_bar,

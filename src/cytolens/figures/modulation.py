@@ -9,14 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, Limits, display_of_channels
 from cytolens.figures.gallery import display_of_images, target_name
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import SMALL, TRAINED, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
-    Display,
-    Limits,
     canvas,
-    display_of_channels,
     foot_height,
     put,
     put_bar,

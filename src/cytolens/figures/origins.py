@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, Limits
 from cytolens.figures.gallery import display_of_images, target_name, z_score
 from cytolens.figures.labels import format_number, shorten
 from cytolens.figures.style import INK, SMALL, UNTRAINED, WIDTH, styled
 from cytolens.figures.tiles import (
-    Display,
-    Limits,
     canvas,
     foot_height,
     name_views,
@@ -77,7 +76,7 @@ def plot_from_cells(
     most = max([len(shown) for shown in rows.values()], default=1)
     columns = max(min(columns, most), least_columns)
     tile = min((WIDTH - _LEFT - 0.1) / columns - _GAP, 1.3)
-    change = _largest_change(galleries)
+    change = largest_change(galleries)
     blocks: list[tuple[FeatureImages, Display, list[int], list[str], bool]] = []
     for images, drawn in zip(galleries, looks):
         shown = rows[id(images)]
@@ -129,7 +128,7 @@ def plot_from_cells(
     return figure
 
 
-def _largest_change(galleries: Sequence[FeatureImages]) -> float:
+def largest_change(galleries: Sequence[FeatureImages]) -> float:
     """The difference that nearly all pixels of all images stay below."""
     moved = [
         np.abs(images.images - images.starts)[~images.dead].ravel()
@@ -229,7 +228,15 @@ def _picture(
         return look.drawn.show(images.starts[k], view)
     moved = images.images[k] - images.starts[k]
     shown = moved.mean(0) if look.drawn.colour else moved[view]
-    scaled = 0.5 + shown / (2 * max(look.change, 1e-12))
+    return tint_change(shown, look.change)
+
+
+def tint_change(moved: NDArray[np.floating], largest: float) -> NDArray[np.float64]:
+    """Differences (…) as colours (…, 3), 0…1: purple is darker than the cell, orange brighter.
+
+    ``largest`` is drawn in the fullest colour.
+    """
+    scaled = 0.5 + moved / (2 * max(largest, 1e-12))
     return np.asarray(mpl.colormaps[_MORE_AND_LESS](np.clip(scaled, 0, 1)))[..., :3]
 
 

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.labels import format_number, map_name, shorten
 from cytolens.figures.maps import VECTOR_LIMIT
 from cytolens.figures.style import (
@@ -26,7 +27,7 @@ from cytolens.figures.style import (
     ruled,
     styled,
 )
-from cytolens.figures.tiles import canvas, display_of_cells, put
+from cytolens.figures.tiles import canvas, put
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding, PlacedCells

@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from cytolens.figures.display import display_of_channels
 from cytolens.figures.style import FAINT, HALF_WIDTH, INK, PALETTE, SMALL, WIDTH, ruled, styled
-from cytolens.figures.tiles import canvas, display_of_channels, put, put_bar, put_scale
+from cytolens.figures.tiles import canvas, put, put_bar, put_scale
 from cytolens.records.features import KnownAnswer
 
 EXPLAINERS: Mapping[str, tuple[str, str]] = {

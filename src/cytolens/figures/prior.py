@@ -6,16 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.figure import Figure
 
+from cytolens.figures.display import display_of_channels
 from cytolens.figures.labels import shorten
 from cytolens.figures.style import SMALL, WIDTH, styled
-from cytolens.figures.tiles import (
-    canvas,
-    display_of_channels,
-    foot_height,
-    put,
-    put_bar,
-    put_intensity_scales,
-)
+from cytolens.figures.tiles import canvas, foot_height, put, put_bar, put_intensity_scales
 
 if TYPE_CHECKING:
     from cytolens.features.priors import Prior

@@ -5,9 +5,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.labels import shorten
 from cytolens.figures.style import BRIEF_WIDTH, OUTLINE, SMALL, WIDTH, colours, styled
-from cytolens.figures.tiles import canvas, display_of_cells, foot_height, put, put_bar
+from cytolens.figures.tiles import canvas, foot_height, put, put_bar
 from cytolens.records.cells import Cells
 from cytolens.records.knowledge import Suspects
 

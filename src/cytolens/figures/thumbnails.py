@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.labels import map_name, shorten
 from cytolens.figures.style import BRIEF_WIDTH, INK, SMALL, WIDTH, colours, styled
-from cytolens.figures.tiles import Display, canvas, display_of_cells, put_bar, put_classes
+from cytolens.figures.tiles import canvas, put_bar, put_classes
 from cytolens.records.cells import Cells
 from cytolens.records.maps import Embedding
 

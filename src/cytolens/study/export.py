@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.errors import choose
+from cytolens.figures.display import display_of_cells
 from cytolens.figures.style import FAINT, UNTRAINED, colours
-from cytolens.figures.tiles import display_of_cells
 from cytolens.records.cells import Cells, Split
 from cytolens.store.cell_table import CellTable, Palette, Pictures
 from cytolens.store.exports import FORMATS, write_export, write_h5ad

@@ -48,6 +48,8 @@ export interface Layer {
 }
 
 export interface TileGrid {
+  count: number; // of sheets; without `per` there is one, and this is the number of its tiles
+  per?: number; // tiles on a sheet
   width: number;
   height: number;
   across: number;
@@ -56,7 +58,6 @@ export interface TileGrid {
 
 export interface Sheets extends TileGrid {
   per: number;
-  count: number;
   channels: string[];
   crop: [number, number];
 }
@@ -65,10 +66,10 @@ export interface Gallery extends TileGrid {
   name: string;
   kind: string;
   layer: string;
-  count: number;
   channels: number;
   targets: string[];
   indices?: number[]; // channels that the targets are
+  size?: string; // of a picture, where it is not that of a crop
   frames?: string[]; // of a strip: what the pictures of one target are, in their order
 }
 

@@ -74,6 +74,16 @@ export function compose(
 }
 
 const RETRY = 10_000; // ms
+const TILES = 3000; // kept of sheets that are forgotten, so that what is in sight is never asked for again
+export const SHEETS = 24; // kept at once
+const ASKED = 3; // at once, as a browser keeps few connections, and a question must not wait for crops
+
+/** A picture, and where in it a tile begins. */
+export interface Tile {
+  from: OffscreenCanvas;
+  x: number;
+  y: number;
+}
 
 type Bytes = (name: string) => Promise<Uint8Array<ArrayBuffer>>;
 
@@ -81,6 +91,7 @@ type Bytes = (name: string) => Promise<Uint8Array<ArrayBuffer>>;
 export class Sheets {
   private readonly planes = new Map<string, ImageBitmap>();
   private readonly made = new Map<number, OffscreenCanvas>();
+  private readonly cut = new Map<string, OffscreenCanvas>(); // tiles, where there are more sheets than are kept
   private readonly waiting = new Set<number>();
   private readonly failed = new Map<number, number>(); // until when it is not asked for again
   private look: Look;
@@ -91,7 +102,7 @@ export class Sheets {
     private readonly channels: number,
     private readonly bytes: Bytes,
     private readonly ready: () => void,
-    private readonly most = 24,
+    private readonly most = SHEETS,
   ) {
     this.look = usualLook(channels);
   }
@@ -99,6 +110,24 @@ export class Sheets {
   restyle(look: Look): void {
     this.look = look;
     this.made.clear();
+    this.cut.clear();
+  }
+
+  /** The tile `place` of a sheet, or undefined while the sheet is on its way. */
+  tile(k: number, place: number): Tile | undefined {
+    const name = `${k}/${place}`;
+    const kept = this.cut.get(name);
+    if (kept) return { from: kept, x: 0, y: 0 };
+    const sheet = this.sheet(k);
+    if (!sheet) return undefined;
+    const [x, y] = tileAt(this.grid, place);
+    if (this.grid.per === undefined || this.grid.count <= this.most) return { from: sheet, x, y };
+    const { width, height } = this.grid;
+    const own = new OffscreenCanvas(width, height);
+    own.getContext("2d")?.drawImage(sheet, x, y, width, height, 0, 0, width, height);
+    this.cut.set(name, own);
+    forgetOldest(this.cut, TILES);
+    return { from: own, x: 0, y: 0 };
   }
 
   /** Whether the sheet is there, without asking for it. */
@@ -114,7 +143,7 @@ export class Sheets {
       this.made.set(k, found); // the last used comes last
       return found;
     }
-    if (!this.waiting.has(k) && performance.now() >= (this.failed.get(k) ?? 0)) {
+    if (!this.waiting.has(k) && this.waiting.size < ASKED && performance.now() >= (this.failed.get(k) ?? 0)) {
       this.waiting.add(k);
       void this.make(k).finally(() => {
         this.waiting.delete(k);

@@ -1,5 +1,7 @@
 // Numbers about a selection: counts, histograms, and how far a property differs from the rest.
 
+import { STRIDE } from "./pacing";
+
 export interface Effect {
   auc: number; // share of pairs in which a selected cell has more
   low: number; // of the 95 % interval
@@ -27,16 +29,35 @@ export function histogram(
   return counts;
 }
 
+/** How many cells of each category there are, among those selected and among all that are shown. */
+export function* countCategories(
+  values: ArrayLike<number>,
+  mask: Uint8Array,
+  hidden: Uint8Array,
+): Generator<void, { inside: Uint32Array; all: Uint32Array }> {
+  const inside = new Uint32Array(256);
+  const all = new Uint32Array(256);
+  for (let start = 0; start < values.length; start += STRIDE) {
+    for (let i = start; i < Math.min(values.length, start + STRIDE); i++) {
+      if (hidden[i]) continue;
+      all[values[i]]++;
+      inside[values[i]] += mask[i];
+    }
+    yield;
+  }
+  return { inside, all };
+}
+
 /**
  * The area under the curve of a property that tells the selected cells from the rest, from 4,096
  * bins between its limits (ties count half), with the interval of Hanley & McNeil 1982. Cells
  * count as independent. Undefined where either side has no value.
  */
-export function effect(
+export function* effect(
   values: ArrayLike<number>,
   mask: Uint8Array,
   limits: readonly [number, number],
-): Effect | undefined {
+): Generator<void, Effect | undefined> {
   const bins = 4096;
   const [low, high] = limits;
   const scale = bins / (high - low || 1);
@@ -44,17 +65,20 @@ export function effect(
   const outs = new Uint32Array(bins);
   let n = 0;
   let m = 0;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i];
-    if (!(value >= low && value <= high)) continue;
-    const bin = Math.min(bins - 1, Math.floor((value - low) * scale));
-    if (mask[i]) {
-      ins[bin]++;
-      n++;
-    } else {
-      outs[bin]++;
-      m++;
+  for (let start = 0; start < values.length; start += STRIDE) {
+    for (let i = start; i < Math.min(values.length, start + STRIDE); i++) {
+      const value = values[i];
+      if (!(value >= low && value <= high)) continue;
+      const bin = Math.min(bins - 1, Math.floor((value - low) * scale));
+      if (mask[i]) {
+        ins[bin]++;
+        n++;
+      } else {
+        outs[bin]++;
+        m++;
+      }
     }
+    yield;
   }
   if (!n || !m) return undefined;
   let below = 0;

@@ -235,10 +235,10 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
         {tool("lasso", "Lasso", "l")}
         {tool("rectangle", "Rectangle", "r")}
         <select aria-label="how cells join the selection" title="Shift: add, Alt: take away, both: keep the common ones" value={view.how} onChange={(event) => explorer.set({ how: event.currentTarget.value as typeof view.how }, false)}>
-          <option value="replace">anew</option>
-          <option value="add">add</option>
+          <option value="replace">new selection</option>
+          <option value="add">add to it</option>
           <option value="subtract">take away</option>
-          <option value="intersect">common</option>
+          <option value="intersect">keep common</option>
         </select>
       </div>
       <label class="inline">maps{" "}
@@ -268,7 +268,7 @@ function Bar(props: { explorer: Explorer; onHelp: () => void; onPlay: () => void
             <option value="off">dots only</option>
           </select>
         )}
-        {manifest.sheets && <button aria-expanded={images} onClick={() => setImages(!images)} title="Contrast and image channels">Image</button>}
+        {manifest.sheets && <button aria-expanded={images} onClick={() => setImages(!images)} title="Contrast and image channels">Image<span class="which">{shownChannels(explorer)}</span></button>}
       </div>
       {images && <ImageControls explorer={explorer} onClose={() => setImages(false)} />}
       <span class="space" />
@@ -305,4 +305,12 @@ function Card({ explorer, hover }: { explorer: Explorer; hover: Hover }) {
       {column && !["class", "prediction"].includes(column.key) && <p class="quiet">{column.title}: {text(view.colour)}</p>}
     </div>
   );
+}
+
+/** Which image channels are shown, where there are several. */
+function shownChannels({ manifest, view }: Explorer): string {
+  const { sheets } = manifest;
+  if (!sheets || sheets.colour || sheets.channels.length < 2) return "";
+  const shown = sheets.channels.filter((_, i) => view.look.shown[i]);
+  return `: ${shown.length > 1 ? `${shown.length} channels` : shown[0]}`;
 }

@@ -1,7 +1,9 @@
 // Asking the network: what it sees in a selection at a depth, or what tells it from another.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Gate } from "../data/manifest";
+import type { Gallery, Gate } from "../data/manifest";
+import { countCategories } from "../data/statistics";
+import type { Values } from "../view/colouring";
 import { members } from "../data/shapes";
 import { get, post } from "../data/source";
 import type { Explorer } from "../view/explorer";
@@ -9,7 +11,7 @@ import { CropRow } from "./cell";
 import { ChannelRow } from "./deciding";
 import { usualLook } from "../data/sheets";
 import { useComposed } from "./crops";
-import { Picture } from "./parts";
+import { Picture, usePaced } from "./parts";
 
 interface Answer {
   state: "waiting" | "working" | "done" | "failed" | "cancelled";
@@ -53,6 +55,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
   const [telling, setTelling] = useState<{ layer: string; channels: Telling[]; real: Real } | null>(null);
   const [asked, setAsked] = useState("");
   const current = useRef(0);
+  const turn = useRef<unknown>(null); // the last question
   const layers = manifest.layers.filter((layer) => layer.channels > 0).map((layer) => layer.name);
   const layer = layers.includes(explorer.view.layer) ? explorer.view.layer : (layers.at(-1) ?? "");
   useEffect(() => {
@@ -74,8 +77,8 @@ export function Question({ explorer }: { explorer: Explorer }) {
   }
   const others = async (): Promise<number[] | null> => {
     if (!against) return null;
-    const gate = explorer.gates.find((entry: Gate) => entry.name === against);
-    const mask = gate ? await explorer.maskOf(gate) : new Uint8Array(0);
+    const gate = explorer.kept.gates.find((entry: Gate) => entry.name === against);
+    const mask = gate ? await explorer.kept.maskOf(gate) : new Uint8Array(0);
     return members(mask).filter((cell) => !explorer.mask[cell]);
   };
   const ask = async () => {
@@ -86,11 +89,17 @@ export function Question({ explorer }: { explorer: Explorer }) {
     document.documentElement.dataset.answered = "";
     try {
       const question = { cells: members(explorer.mask), others: await others(), layer };
-      const given = (await (await post("ask", question)).json()) as { number: number; channels: Telling[]; real: Real };
-      current.current = given.number;
+      turn.current = question;
       setAsked(`${question.cells.length.toLocaleString("en-US")} cells ${against ? `against “${against}”` : "against all"}, at ${layer}`);
-      setTelling({ layer, channels: given.channels, real: given.real });
-      document.documentElement.dataset.answered = String(Math.round(performance.now() - started));
+      const asking = post("ask", question); // first, as it takes longest
+      void post("compare", question).then(async (answer) => {
+        const { channels, real } = (await answer.json()) as { channels: Telling[]; real: Real };
+        if (turn.current !== question) return;
+        setTelling({ layer, channels, real });
+        document.documentElement.dataset.answered = String(Math.round(performance.now() - started));
+      }, () => undefined); // the question itself says what is wrong
+      const given = (await (await asking).json()) as { number: number };
+      current.current = given.number;
       await follow(given.number, (next) => {
         if (current.current !== given.number) return false;
         setAnswer(next);
@@ -114,7 +123,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
         <label class="inline">against{" "}
           <select aria-label="compared with" value={against} onChange={(event) => setAgainst(event.currentTarget.value)}>
             <option value="">all cells</option>
-            {explorer.gates.map((gate) => <option key={gate.name} value={gate.name}>{gate.name}</option>)}
+            {explorer.kept.gates.map((gate) => <option key={gate.name} value={gate.name}>{gate.name}</option>)}
           </select>
         </label>
         {working
@@ -122,6 +131,7 @@ export function Question({ explorer }: { explorer: Explorer }) {
           : <button class="primary" onClick={() => void ask()}>{against ? "What tells these apart?" : "What does it see in these?"}</button>}
       </div>
       {answer?.picture && <Asked explorer={explorer} picture={answer.picture} />}
+      {answer && !answer.picture && <Precomputed explorer={explorer} />}
       {answer && (
         <p class="quiet" role="status">
           {answer.state === "failed" ? answer.note
@@ -161,9 +171,12 @@ function RealCells({ explorer, real, against }: { explorer: Explorer; real: Real
   );
 }
 
-/** In a file: what the study has made that is nearest to the selection. */
+/** What the study has made that is nearest to the selection: all that a file holds, and until the network answers. */
 function Precomputed({ explorer }: { explorer: Explorer }) {
-  const found = nearestMade(explorer);
+  const { manifest, mask } = explorer;
+  const made = manifest.galleries.filter((entry) => entry.kind === "class" || entry.kind === "cluster");
+  const values = made.map((gallery) => explorer.values(gallery.kind === "class" ? "class" : `cluster_${gallery.layer}`));
+  const found = usePaced(() => nearestMade(explorer, made, values), [mask, values.filter(Boolean).length]);
   if (!found) return null;
   const { gallery, index, name, share, of } = found;
   return (
@@ -174,31 +187,28 @@ function Precomputed({ explorer }: { explorer: Explorer }) {
   );
 }
 
+interface Made { gallery: string; index: number; name: string; share: number; of: number }
+
 /** The class or cluster with an image of its own that shares most cells with the selection. */
-function nearestMade(explorer: Explorer): { gallery: string; index: number; name: string; share: number; of: number } | undefined {
-  const { manifest, mask, selected } = explorer;
-  let best: ReturnType<typeof nearestMade>;
+function* nearestMade(explorer: Explorer, made: Gallery[], values: (Values | undefined)[]): Generator<void, Made | undefined> {
+  const { mask, selected } = explorer;
+  const none = new Uint8Array(mask.length);
+  let best: Made | undefined;
   let most = 0;
-  for (const gallery of manifest.galleries.filter((entry) => entry.kind === "class" || entry.kind === "cluster")) {
-    const key = gallery.kind === "class" ? "class" : `cluster_${gallery.layer}`;
-    const column = explorer.column(key);
-    const values = column?.kind === "category" ? explorer.values(key) : undefined;
-    if (column?.kind !== "category" || !values) continue;
-    const inside = new Uint32Array(256);
-    const all = new Uint32Array(256);
-    for (let i = 0; i < values.length; i++) {
-      all[values[i]]++;
-      inside[values[i]] += mask[i];
-    }
-    gallery.targets.forEach((target, index) => {
+  for (const [at, gallery] of made.entries()) {
+    const column = explorer.column(gallery.kind === "class" ? "class" : `cluster_${gallery.layer}`);
+    const held = values[at];
+    if (column?.kind !== "category" || !held) continue;
+    const { inside, all } = yield* countCategories(held, mask, none);
+    for (const [index, target] of gallery.targets.entries()) {
       const code = column.categories.findIndex((name) => target === name || target === `cluster ${name}` || target.startsWith(`${name} - `));
-      if (code < 0 || !inside[code]) return;
+      if (code < 0 || !inside[code]) continue;
       const overlap = inside[code] / (selected + all[code] - inside[code]);
-      if (overlap <= most) return;
+      if (overlap <= most) continue;
       most = overlap;
       const name = gallery.kind === "class" ? target : `${target} at ${gallery.layer}`;
       best = { gallery: gallery.name, index, name, share: inside[code] / selected, of: inside[code] / all[code] };
-    });
+    }
   }
   return best;
 }

@@ -3,10 +3,11 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Explorer } from "../view/explorer";
 import { formatNumber } from "../data/statistics";
+import { SHEETS } from "../data/sheets";
 import { seen } from "../view/colouring";
 import { STEPS } from "../raster/camera";
 import { Crop, Section } from "./parts";
-import { FullCrop } from "./crops";
+import { FullCrop, ServedCrop } from "./crops";
 import { Deciding } from "./deciding";
 
 export function CellPanel({ explorer }: { explorer: Explorer }) {
@@ -27,7 +28,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
     if (!column || !values) return undefined;
     return column.kind === "category" ? column.categories[values[cell]] : formatNumber(values[cell]);
   };
-  const decision = explorer.decisions.get(cell);
+  const decision = explorer.kept.decisions.get(cell);
   const wrong = facts("class") !== undefined && facts("prediction") !== undefined && facts("class") !== facts("prediction");
   return (
     <div class="cell">
@@ -42,7 +43,7 @@ export function CellPanel({ explorer }: { explorer: Explorer }) {
       {decision !== undefined && (
         <p class="decided">
           {decision === null ? "Set aside" : `Relabelled as ${decision}`}{" "}
-          <button class="plain" onClick={() => void explorer.decide([cell], undefined)}>take it back</button>
+          <button class="plain" onClick={() => void explorer.kept.decide([cell], undefined)}>take it back</button>
         </p>
       )}
       <Section title="Nearest cells">
@@ -144,6 +145,8 @@ export function CropButton(props: { explorer: Explorer; cell: number; side: numb
   const classes = explorer.values("class");
   const at = classes?.[cell] ?? -1;
   const colour = explorer.manifest.class_colours[at];
+  const { full_crops, sheets } = explorer.manifest;
+  const alone = !!full_crops && !!sheets && sheets.count > SHEETS; // each would lie on a sheet of its own
   return (
     <button
       class="crop" title={`${explorer.name(cell)}${at >= 0 ? `, ${explorer.manifest.classes[at] ?? ""}` : ""}`}
@@ -152,7 +155,7 @@ export function CropButton(props: { explorer: Explorer; cell: number; side: numb
       onPointerEnter={() => { explorer.hovered = cell; explorer.tell(); }}
       onPointerLeave={() => { explorer.hovered = -1; explorer.tell(); }}
     >
-      <Crop explorer={explorer} cell={cell} side={side} />
+      {alone ? <ServedCrop explorer={explorer} cell={cell} side={side} alone /> : <Crop explorer={explorer} cell={cell} side={side} />}
     </button>
   );
 }

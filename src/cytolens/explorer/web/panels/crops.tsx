@@ -28,7 +28,7 @@ export function FullCrop({ explorer, cell }: { explorer: Explorer; cell: number 
 }
 
 /** A crop at its full size from the server, over the one from the sheet, which is often there sooner. */
-export function ServedCrop({ explorer, cell, side }: { explorer: Explorer; cell: number; side: number }) {
+export function ServedCrop({ explorer, cell, side, alone }: { explorer: Explorer; cell: number; side: number; alone?: boolean }) {
   const { look } = explorer.view;
   const entry = explorer.manifest.sheets;
   const channels = !entry ? [] : entry.colour ? [0] : look.shown.flatMap((on, i) => (on ? [i] : []));
@@ -43,7 +43,7 @@ export function ServedCrop({ explorer, cell, side }: { explorer: Explorer; cell:
         ref={canvas} class="tile" role="img" aria-label={`crop of ${explorer.name(cell)}`}
         style={{ width: `${width * scale}px`, height: `${height * scale}px` }}
       />
-      <Crop explorer={explorer} cell={cell} side={side} />
+      {!alone && <Crop explorer={explorer} cell={cell} side={side} />}
     </span>
   );
 }

@@ -7,7 +7,7 @@ import { post } from "../data/source";
 import type { Explorer } from "../view/explorer";
 import { Asked, follow, type Pictured } from "./ask";
 import { LayerChoice } from "./cell";
-import { Frames, Picture } from "./parts";
+import { Frames, mainGallery, Picture, placeOf } from "./parts";
 
 interface Explanation {
   layer: string;
@@ -192,18 +192,19 @@ type Shown = preact.ComponentChildren;
 /** A channel with its pictures. `own`: for one cell, where it is active and what remains. */
 export function ChannelRow(props: { explorer: Explorer; layer: string; channel: number; note: string; image?: Shown; own?: Shown[] }) {
   const { explorer, layer, channel, own } = props;
-  const index = (kind: string) => explorer.manifest.galleries.find((gallery) => gallery.name === `${kind}/${layer}`)?.indices?.indexOf(channel) ?? -1;
-  const at = index("feature image");
+  const gallery = mainGallery(explorer, layer);
+  const at = placeOf(explorer, gallery, channel);
+  const whole = placeOf(explorer, `feature image/${layer}`, channel);
   return (
     <button class="channelrow" onClick={() => explorer.set({ tab: "network", layer, channel })} title={`open channel ${channel} of ${layer}`}>
       {(at >= 0 || own) && <span class="strip">
         {props.image ?? (at >= 0
-          ? <Picture explorer={explorer} gallery={`feature image/${layer}`} index={at} side={56} label={`feature image of channel ${channel}`} />
+          ? <Picture explorer={explorer} gallery={gallery} index={at} side={56} label={`feature image of channel ${channel}`} />
           : <span class="nopicture">no image</span>)}
         {own ?? (
           <>
-            <Picture explorer={explorer} gallery={`activation map/${layer}`} index={at} side={56} label="its activation map" />
-            <Picture explorer={explorer} gallery={`modulated image/${layer}`} index={at} side={56} label="modulated image" />
+            <Picture explorer={explorer} gallery={`activation map/${layer}`} index={whole} side={56} label="its activation map" />
+            <Picture explorer={explorer} gallery={`modulated image/${layer}`} index={whole} side={56} label="modulated image" />
           </>
         )}
       </span>}

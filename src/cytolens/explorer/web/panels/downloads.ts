@@ -52,7 +52,7 @@ export async function downloadColumn(explorer: Explorer): Promise<void> {
 
 export async function downloadDecisions(explorer: Explorer): Promise<void> {
   const rows: (string | number)[][] = [["name", "use", "label"]];
-  for (const [cell, label] of explorer.decisions) rows.push([explorer.name(cell), label === null ? "no" : "yes", label ?? ""]);
+  for (const [cell, label] of explorer.kept.decisions) rows.push([explorer.name(cell), label === null ? "no" : "yes", label ?? ""]);
   save("decisions.csv", csv(rows));
 }
 

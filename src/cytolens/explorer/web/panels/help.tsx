@@ -37,8 +37,8 @@ export function Help({ onClose }: { onClose: () => void }) {
 
 const STEPS: [string, string][] = [
   ["Point at a dot", "Its crop opens, and a ring marks the same cell on every map. Zoom in with the wheel: dots become crops."],
-  ["Draw around a group", "Press L and drag. The panel to the right shows the cells, counts them, and says what tells them from the rest."],
-  ["Keep what you found", "Name the group and save it as a gate, or copy a link to this view. Press ? for all keys."],
+  ["Draw around a group", "Choose Lasso (or press L) and drag. The panel to the right shows the cells and what tells them from the rest. Ask the network there what it sees in them."],
+  ["Keep what you found", "Name the group there and save it as a gate; it is then listed to the left. A link keeps the whole view. Press ? for all keys."],
 ];
 
 export function FirstVisit() {

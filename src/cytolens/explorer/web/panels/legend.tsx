@@ -207,7 +207,7 @@ function Filters({ explorer }: { explorer: Explorer }) {
 }
 
 function Gates({ explorer }: { explorer: Explorer }) {
-  const gates = explorer.gates;
+  const gates = explorer.kept.gates;
   if (!gates.length) return null;
   return (
     <div class="gates">
@@ -217,12 +217,12 @@ function Gates({ explorer }: { explorer: Explorer }) {
           <li key={gate.name}>
             <button
               class="entry" title="Click selects its cells; shift adds, alt takes away, both intersect"
-              onClick={(event) => explorer.applyGate(gate, event.shiftKey && event.altKey ? "intersect" : event.shiftKey ? "add" : event.altKey ? "subtract" : "replace")}
+              onClick={(event) => explorer.kept.apply(gate, event.shiftKey && event.altKey ? "intersect" : event.shiftKey ? "add" : event.altKey ? "subtract" : "replace")}
             >
               <span class="name">{gate.name}</span>
               <span class="number">{formatCount(gate.cells)}</span>
             </button>
-            <button class="plain" aria-label={`forget the gate ${gate.name}`} onClick={() => void explorer.forgetGate(gate.name)}>✕</button>
+            <button class="plain" aria-label={`forget the gate ${gate.name}`} onClick={() => void explorer.kept.forget(gate.name)}>✕</button>
           </li>
         ))}
       </ul>

@@ -240,7 +240,7 @@ export function MapPanel(props: {
         </select>
         {kept !== undefined && (
           <span class="quiet" title="recall@10: of the ten nearest cells in the layer, the share that are among the ten nearest on the map">
-            keeps {formatNumber(Math.round(100 * kept))} % of neighbours
+            {formatNumber(Math.round(100 * kept))} % of neighbours kept
           </span>
         )}
         {camera !== WHOLE && (camera.zoom !== 1 || camera.x !== WHOLE.x || camera.y !== WHOLE.y) && (

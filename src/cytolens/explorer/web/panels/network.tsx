@@ -5,7 +5,7 @@ import type { Layer } from "../data/manifest";
 import { formatCount, formatNumber } from "../data/statistics";
 import { seen } from "../view/colouring";
 import { CropRow } from "./cell";
-import { DepthCurve, Frames, Picture, Section } from "./parts";
+import { DepthCurve, Frames, FrameStrip, mainGallery, Picture, placeOf, Section } from "./parts";
 
 const MEASURES: Record<string, string> = {
   probe_accuracy: "Separation: accuracy of a linear probe",
@@ -71,11 +71,12 @@ export function NetworkPanel({ explorer }: { explorer: Explorer }) {
 }
 
 function LayerPage({ explorer, layer }: { explorer: Explorer; layer: Layer }) {
-  const galleries = explorer.manifest.galleries.filter((gallery) => gallery.layer === layer.name && !gallery.kind.startsWith("explained") && !["saliency", "active"].includes(gallery.kind) && !gallery.frames);
-  const kinds = ["feature image", "modulated image", "activation map", "class", "cluster", "without a prior", "before training"];
+  const galleries = explorer.manifest.galleries.filter((gallery) => gallery.layer === layer.name && !gallery.kind.startsWith("explained") && !["saliency", "active", "start"].includes(gallery.kind) && !gallery.frames);
+  const kinds = ["on its field", "feature image", "modulated image", "activation map", "class", "cluster", "without a prior", "before training"];
   galleries.sort((a, b) => kinds.indexOf(a.kind) - kinds.indexOf(b.kind));
   const titles: Record<string, string> = {
-    "feature image": "Feature images", "modulated image": "Modulated images", "activation map": "Activation maps",
+    "on its field": "Feature images on what a neuron sees",
+    "feature image": mainGallery(explorer, layer.name).startsWith("field") ? "On a whole crop, without a prior" : "Feature images", "modulated image": "Modulated images", "activation map": "Activation maps",
     class: "Images of the classes", cluster: "Images of the clusters", "without a prior": "Without a prior", "before training": "Before training",
   };
   return (
@@ -129,12 +130,11 @@ function Ranking({ explorer, layer }: { explorer: Explorer; layer: Layer }) {
 function ChannelPage({ explorer, layer, channel }: { explorer: Explorer; layer: string; channel: number }) {
   const { manifest } = explorer;
   const facts = manifest.channels?.[layer]?.[String(channel)];
-  const at = (kind: string) => manifest.galleries.find((gallery) => gallery.name === `${kind}/${layer}`)?.indices?.indexOf(channel) ?? -1;
+  const at = (kind: string) => placeOf(explorer, `${kind}/${layer}`, channel);
   const entry = manifest.layers.find((other) => other.name === layer);
   const key = `activation/${layer}/${channel}`;
   const coloured = explorer.view.colour === key;
   const values = explorer.arrays.source.has(key) ? explorer.values(key) : undefined;
-  const modulated = at("feature image");
   const best = facts?.best?.length ? facts.best : strongest(values, 12);
   return (
     <div class="channelpage">
@@ -142,13 +142,7 @@ function ChannelPage({ explorer, layer, channel }: { explorer: Explorer; layer: 
       <h2>Channel {channel} of {layer}</h2>
       {facts?.failure && <p class="warning">Do not believe this image: {facts.failure}.</p>}
       {facts?.dead && <p class="warning">This channel never rises above zero.</p>}
-      <div class="strip">
-        {([["feature image", at("feature image"), "feature image"], ["activation map", at("activation map"), "activation map"], ["modulated image", modulated, "modulated"]] as const).map(([kind, index, text]) =>
-          index >= 0 && manifest.galleries.some((gallery) => gallery.name === `${kind}/${layer}`) ? (
-            <figure key={kind}><Picture explorer={explorer} gallery={`${kind}/${layer}`} index={index} side={92} label={`${kind} of channel ${channel}`} /><figcaption>{text}</figcaption></figure>
-          ) : null,
-        )}
-      </div>
+      <Images explorer={explorer} layer={layer} channel={channel} />
       <Frames explorer={explorer} kind="contrast pair" gallery={`contrast/${layer}`} index={at("contrast")} side={92} />
       {at("feature image") < 0 && <p class="quiet">The run holds no feature image of this channel{facts === undefined && entry?.importance ? "; it matters less than others, or is a near-duplicate of one" : ""}.</p>}
       <div class="row">
@@ -170,6 +164,48 @@ function ChannelPage({ explorer, layer, channel }: { explorer: Explorer; layer: 
       </table>
       {facts?.members && facts.members.length > 1 && <p class="quiet">It stands for its near-duplicates: channels {facts.members.slice(1).join(", ")}.</p>}
     </div>
+  );
+}
+
+const SIDE = 72; // px of a picture
+
+/** What the run has made of a channel: on what it sees or of whole cells, with what it was made from. */
+function Images({ explorer, layer, channel }: { explorer: Explorer; layer: string; channel: number }) {
+  const at = (kind: string) => placeOf(explorer, `${kind}/${layer}`, channel);
+  const size = explorer.gallery(`field/${layer}`)?.entry.size;
+  const one = (kind: string, index: number, text: string) =>
+    explorer.gallery(`${kind}/${layer}`) && index >= 0
+      ? <figure><Picture explorer={explorer} gallery={`${kind}/${layer}`} index={index} side={SIDE} label={`${kind} of channel ${channel}`} /><figcaption>{text}</figcaption></figure>
+      : null;
+  const onField = at("field") >= 0;
+  const fromCell = at("start") >= 0;
+  return (
+    <>
+      {onField && (
+        <>
+          <div class="strip wrap">
+            {one("field", at("field"), "what it looks for")}
+            <FrameStrip explorer={explorer} gallery={`patches/${layer}`} index={at("patches")} side={SIDE} prefix={`channel ${channel}: `} />
+          </div>
+          <p class="quiet">A neuron of {layer} sees {size}. Below: the same channel on a whole crop, without a prior.</p>
+        </>
+      )}
+      {fromCell && (
+        <>
+          <div class="strip wrap">
+            {one("start", at("start"), "the cell it began as")}
+            {one("feature image", at("feature image"), "feature image")}
+            <FrameStrip explorer={explorer} gallery={`change/${layer}`} index={at("change")} side={SIDE} prefix={`change of channel ${channel}: `} />
+          </div>
+          <p class="quiet">Change: orange is brighter than in that cell, purple darker.</p>
+        </>
+      )}
+      <div class="strip wrap">
+        {!fromCell && one("feature image", at("feature image"), onField ? "on a whole crop" : "feature image")}
+        {one("activation map", at("activation map"), "activation map")}
+        {one("modulated image", at("feature image"), "modulated")}
+      </div>
+    </>
   );
 }
 

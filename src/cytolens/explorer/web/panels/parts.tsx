@@ -1,8 +1,9 @@
 // Small pieces that several panels are made of.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { tileAt, type Sheets } from "../data/sheets";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { Paced } from "../data/pacing";
+import type { Sheets } from "../data/sheets";
 import type { Explorer } from "../view/explorer";
 
 /** Draw again whenever the explorer says that something has changed. */
@@ -11,22 +12,28 @@ export function useExplorer(explorer: Explorer): void {
   useEffect(() => explorer.listen(() => again((turn) => turn + 1)), [explorer]);
 }
 
+/** What long work gives, once it is done; it starts again when one of `on` is another. */
+export function usePaced<T>(make: () => Generator<void, T>, on: unknown[]): T | undefined {
+  const [, again] = useState(0);
+  const work = useMemo(() => new Paced(make(), () => again((turn) => turn + 1)), on);
+  useEffect(() => () => work.stop(), [work]);
+  return work.value;
+}
+
 /** One picture from a sheet, `side` CSS px along its longer side. */
 export function Tile(props: { sheets: Sheets; k: number; place: number; side: number; label: string }) {
   const { sheets, k, place, side, label } = props;
   const canvas = useRef<HTMLCanvasElement>(null);
   const { width, height } = sheets.grid;
   const scale = side / Math.max(width, height);
-  const sheet = sheets.sheet(k);
+  const tile = sheets.tile(k, place);
   useEffect(() => {
     const context = canvas.current?.getContext("2d");
     if (!context || !canvas.current) return;
     canvas.current.width = width;
     canvas.current.height = height;
-    if (!sheet) return;
-    const [x, y] = tileAt(sheets.grid, place);
-    context.drawImage(sheet, x, y, width, height, 0, 0, width, height);
-  }, [sheet, sheets, place, width, height]);
+    if (tile) context.drawImage(tile.from, tile.x, tile.y, width, height, 0, 0, width, height);
+  }, [tile?.from, tile?.x, tile?.y, width, height]);
   return (
     <canvas
       ref={canvas}
@@ -58,34 +65,58 @@ export function Picture(props: { explorer: Explorer; gallery: string; index: num
   return <Tile sheets={found.sheets} k={0} place={props.index} side={props.side} label={props.label} />;
 }
 
+/** Where a gallery has a channel; -1 where it is not there, or has no picture of it. */
+export function placeOf(explorer: Explorer, gallery: string, channel: number): number {
+  return explorer.manifest.galleries.find((entry) => entry.name === gallery)?.indices?.indexOf(channel) ?? -1;
+}
+
+/** The gallery that shows a layer's channels best: on what they see, where that is less than a cell. */
+export function mainGallery(explorer: Explorer, layer: string): string {
+  const onField = `field/${layer}`;
+  return explorer.manifest.galleries.some((entry) => entry.name === onField) ? onField : `feature image/${layer}`;
+}
+
 /**
- * A strip of several pictures of one target, such as less | the cell | more: a gallery with
- * `frames`, in which the pictures of a target follow one another. Nothing where there is none.
+ * Several pictures of one target, such as less | more: from a gallery with `frames`, in which the
+ * pictures of a target follow one another. Nothing where there is none.
  */
-export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
+export function FrameStrip(props: { explorer: Explorer; gallery: string; index: number; side: number; prefix?: string }) {
   const found = props.explorer.gallery(props.gallery);
   const frames = found?.entry.frames ?? [];
   if (!found || props.index < 0 || (props.index + 1) * frames.length > found.entry.count) return null;
   return (
+    <>
+      {frames.map((name, k) => (
+        <figure key={k}>
+          <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.prefix ?? ""}${name}`} />
+          <figcaption>{name}</figcaption>
+        </figure>
+      ))}
+    </>
+  );
+}
+
+/** The same under a heading. */
+export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
+  const { kind, ...strip } = props;
+  if (props.index < 0 || !props.explorer.gallery(props.gallery)) return null;
+  return (
     <div class="frames">
-      <h3>{props.kind}</h3>
-      <div class="strip">
-        {frames.map((name, k) => (
-          <figure key={name}>
-            <Picture explorer={props.explorer} gallery={props.gallery} index={props.index * frames.length + k} side={props.side} label={`${props.kind}: ${name}`} />
-            <figcaption>{name}</figcaption>
-          </figure>
-        ))}
-      </div>
+      <h3>{kind}</h3>
+      <div class="strip"><FrameStrip {...strip} prefix={`${kind}: `} /></div>
     </div>
   );
 }
 
+/** A part of a panel that can be folded; what is in it is made when it is first open. */
 export function Section(props: { title: string; open?: boolean; children: ComponentChildren }) {
+  const [open, setOpen] = useState(props.open ?? true);
+  const seen = useRef(open);
+  seen.current ||= open;
   return (
-    <details class="section" open={props.open ?? true}>
+    <details class="section" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{props.title}</summary>
-      <div class="inside">{props.children}</div>
+      <div class="inside">{seen.current && props.children}</div>
     </details>
   );
 }

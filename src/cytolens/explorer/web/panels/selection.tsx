@@ -1,14 +1,16 @@
 // A selection: montage, counts, properties against the rest, gates, downloads, decisions.
 
-import { useEffect, useMemo, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { post } from "../data/source";
 import { members } from "../data/shapes";
-import { effect, formatCount, formatNumber } from "../data/statistics";
+import { pageOf } from "../data/order";
+import { finish, STRIDE } from "../data/pacing";
+import { countCategories, effect, formatCount, formatNumber, type Effect } from "../data/statistics";
 import type { CategoryColumn, NumberColumn } from "../data/manifest";
 import { seen } from "../view/colouring";
 import type { Explorer } from "../view/explorer";
 import { CropButton } from "./cell";
-import { Bars, Section } from "./parts";
+import { Bars, Section, usePaced } from "./parts";
 import { downloadColumn, downloadCsv, downloadDecisions, downloadFigure, downloadMontage } from "./downloads";
 import { Plot } from "./plot";
 import { Question } from "./ask";
@@ -34,7 +36,7 @@ export function SelectionPanel({ explorer }: { explorer: Explorer }) {
   const settled = useSettled(explorer);
   if (!explorer.selected) {
     return (
-      <div class="hint">
+      <div key="hint" class="hint">
         <p>Nothing is selected. Ways to select:</p>
         <ul>
           <li>press <kbd>L</kbd> (lasso) or <kbd>R</kbd> (rectangle) and drag on a map;</li>
@@ -48,7 +50,7 @@ export function SelectionPanel({ explorer }: { explorer: Explorer }) {
     );
   }
   return (
-    <div class="selection">
+    <div key="selection" class="selection">
       <h2>{formatCount(explorer.selected)} of {formatCount(explorer.shown)} cells selected</h2>
       <div class="row">
         <button onClick={() => explorer.invert()}>Invert</button>
@@ -71,7 +73,7 @@ export function SelectionPanel({ explorer }: { explorer: Explorer }) {
         <div class="row wrap">
           <button onClick={() => void downloadCsv(explorer)}>Table (CSV)</button>
           <button onClick={() => void downloadColumn(explorer)} title="a column for adata.obs: True where a cell is selected, by its name">AnnData column</button>
-          <button onClick={() => void downloadMontage(explorer, ordered(explorer, "typical").slice(0, 400))}>Montage (PNG)</button>
+          <button onClick={() => void downloadMontage(explorer, finish(ordered(explorer, "typical", 0, 400)))}>Montage (PNG)</button>
           <button onClick={() => void downloadFigure(explorer)}>Maps (PNG)</button>
         </div>
       </Section>
@@ -79,45 +81,53 @@ export function SelectionPanel({ explorer }: { explorer: Explorer }) {
   );
 }
 
-/** Selected cells in an order; distances are those on the map of the chosen depth. */
-function ordered(explorer: Explorer, order: Order): number[] {
-  const cells = members(explorer.mask);
-  if (order === "file") return cells;
-  if (order === "colour") {
-    const values = explorer.values(explorer.view.colour);
-    return values ? cells.sort((a, b) => (values[b] || 0) - (values[a] || 0)) : cells;
-  }
-  const layers = explorer.manifest.maps[explorer.view.method] ?? {};
-  const layer = explorer.view.layer in layers ? explorer.view.layer : explorer.view.layers[0];
-  const bytes = explorer.arrays.ready(layers[layer]?.array ?? "");
+/** What the selected cells are ordered by, the lowest first; distances are on the map of the depth. */
+function* keysOf(explorer: Explorer, order: Order): Generator<void, Float32Array> {
+  const { mask, hidden, manifest, view } = explorer;
+  const { n } = manifest;
+  const keys = new Float32Array(n);
+  const values = order === "colour" ? explorer.values(view.colour) : undefined;
+  const layers = manifest.maps[view.method] ?? {};
+  const layer = view.layer in layers ? view.layer : view.layers[0];
+  const bytes = order === "typical" || order === "distant" ? explorer.arrays.ready(layers[layer]?.array ?? "") : undefined;
   if (!bytes) {
-    if (layers[layer]) void explorer.arrays.bytes(layers[layer].array).then(() => explorer.tell());
-    return cells;
+    for (let i = 0; i < n; i++) keys[i] = values ? -values[i] : i;
+    return keys;
   }
-  const n = explorer.manifest.n;
   const all = new Uint16Array(bytes.buffer);
-  const centre = (inside: number): [number, number] => {
-    let x = 0;
-    let y = 0;
-    let sum = 0;
-    for (let i = 0; i < n; i++) {
-      if (explorer.mask[i] !== inside || explorer.hidden[i]) continue;
+  const about = order === "typical" ? 1 : 0; // the selected cells, or the others
+  let x = 0;
+  let y = 0;
+  let sum = 0;
+  for (let start = 0; start < n; start += STRIDE) {
+    for (let i = start; i < Math.min(n, start + STRIDE); i++) {
+      if (mask[i] !== about || hidden[i]) continue;
       x += all[i];
       y += all[n + i];
       sum++;
     }
-    return [x / (sum || 1), y / (sum || 1)];
-  };
-  const [x, y] = centre(order === "typical" ? 1 : 0);
-  const distance = new Float64Array(n);
-  for (const cell of cells) distance[cell] = (all[cell] - x) ** 2 + (all[n + cell] - y) ** 2;
-  return cells.sort((a, b) => (order === "typical" ? distance[a] - distance[b] : distance[b] - distance[a]));
+    yield;
+  }
+  const sign = order === "typical" ? 1 : -1;
+  for (let start = 0; start < n; start += STRIDE) {
+    for (let i = start; i < Math.min(n, start + STRIDE); i++) {
+      keys[i] = sign * Math.hypot(all[i] - x / (sum || 1), all[n + i] - y / (sum || 1));
+    }
+    yield;
+  }
+  return keys;
+}
+
+function* ordered(explorer: Explorer, order: Order, from: number, to: number): Generator<void, number[]> {
+  return yield* pageOf(explorer.mask, yield* keysOf(explorer, order), from, to);
 }
 
 function Montage({ explorer }: { explorer: Explorer }) {
   const [order, setOrder] = useState<Order>("typical");
   const [page, setPage] = useState(0);
-  const ready = explorer.arrays.ready(explorer.manifest.maps[explorer.view.method]?.[explorer.view.layer]?.array ?? "") !== undefined;
+  const map = explorer.manifest.maps[explorer.view.method]?.[explorer.view.layer]?.array ?? "";
+  const ready = explorer.arrays.ready(map) !== undefined;
+  if (map && !ready) void explorer.arrays.bytes(map).then(() => explorer.tell(), () => undefined);
   const [served, setServed] = useState<{ key: unknown[]; cells: number[] } | null>(null);
   const wanted = [explorer.mask, order, explorer.view.layer];
   const live = explorer.manifest.live && explorer.selected <= MOST_ORDERED && (order === "typical" || order === "distant");
@@ -134,10 +144,11 @@ function Montage({ explorer }: { explorer: Explorer }) {
     };
   }, [...wanted, live]);
   const inFeatures = live && served?.key.every((part, i) => part === wanted[i]);
-  const onMap = useMemo(() => ordered(explorer, order), [explorer.mask, order, explorer.view.layer, explorer.view.method, explorer.view.colour, ready]);
-  const cells = inFeatures && served ? served.cells : onMap;
-  const pages = Math.ceil(cells.length / MONTAGE);
-  const at = Math.min(page, pages - 1);
+  const pages = Math.ceil(explorer.selected / MONTAGE);
+  const at = Math.max(0, Math.min(page, pages - 1));
+  const [from, to] = [at * MONTAGE, (at + 1) * MONTAGE];
+  const onMap = usePaced(() => ordered(explorer, order, from, to), [explorer.mask, order, at, explorer.view.layer, explorer.view.method, explorer.view.colour, ready]);
+  const cells = inFeatures && served ? served.cells.slice(from, to) : (onMap ?? []);
   return (
     <div class="montage">
       <label class="inline">
@@ -151,12 +162,12 @@ function Montage({ explorer }: { explorer: Explorer }) {
       </label>
       {(order === "typical" || order === "distant") && <p class="quiet">By distance {inFeatures ? "in the features" : "on the map"} of {explorer.view.layer}, from the middle of {order === "typical" ? "the selection" : "the rest"}.</p>}
       <div class="crops tight">
-        {cells.slice(at * MONTAGE, (at + 1) * MONTAGE).map((cell) => <CropButton key={cell} explorer={explorer} cell={cell} side={40} />)}
+        {cells.map((cell) => <CropButton key={cell} explorer={explorer} cell={cell} side={40} />)}
       </div>
       {pages > 1 && (
         <p class="pages">
           <button disabled={at === 0} onClick={() => setPage(at - 1)} aria-label="earlier crops">‹</button>{" "}
-          {formatCount(at * MONTAGE + 1)}–{formatCount(Math.min(cells.length, (at + 1) * MONTAGE))} of {formatCount(cells.length)}{" "}
+          {formatCount(from + 1)}–{formatCount(Math.min(explorer.selected, to))} of {formatCount(explorer.selected)}{" "}
           <button disabled={at >= pages - 1} onClick={() => setPage(at + 1)} aria-label="later crops">›</button>
         </p>
       )}
@@ -168,7 +179,7 @@ function SaveGate({ explorer }: { explorer: Explorer }) {
   const [name, setName] = useState("");
   const save = (event: Event) => {
     event.preventDefault();
-    if (name.trim()) void explorer.saveGate(name.trim().slice(0, 80)).then(() => setName(""));
+    if (name.trim()) void explorer.kept.save(name.trim().slice(0, 80)).then(() => setName(""));
   };
   return (
     <form class="row save" onSubmit={save}>
@@ -184,18 +195,17 @@ function Counts({ explorer }: { explorer: Explorer }) {
   );
   const coloured = explorer.column(explorer.view.colour);
   if (coloured?.kind === "category" && !columns.includes(coloured)) columns.push(coloured);
+  const ready = columns.map((column) => explorer.values(column.key));
+  const counts = usePaced(function* () {
+    const found: { inside: Uint32Array; all: Uint32Array }[] = [];
+    for (const values of ready) found.push(yield* countCategories(values ?? [], explorer.mask, explorer.hidden));
+    return found;
+  }, [explorer.mask, explorer.hidden, columns.map((column) => column.key).join(), ready.filter(Boolean).length]);
   return (
     <>
-      {columns.map((column) => {
-        const values = explorer.values(column.key);
-        if (!values) return null;
-        const inside = new Uint32Array(256);
-        const all = new Uint32Array(256);
-        for (let i = 0; i < values.length; i++) {
-          if (explorer.hidden[i]) continue;
-          all[values[i]]++;
-          if (explorer.mask[i]) inside[values[i]]++;
-        }
+      {columns.map((column, index) => {
+        if (!counts?.[index] || !ready[index]) return null;
+        const { inside, all } = counts[index];
         const entries = column.categories
           .map((name, code) => ({ name, code, colour: seen(column.colours[code], explorer.theme), value: inside[code], of: all[code] }))
           .filter((entry) => entry.of)
@@ -205,7 +215,7 @@ function Counts({ explorer }: { explorer: Explorer }) {
             <h3>{column.title}</h3>
             <Bars
               entries={entries.slice(0, 12)} total={explorer.selected} all={explorer.shown}
-              onPick={(index) => explorer.select({ kind: "category", column: column.key, codes: [entries[index].code] }, "intersect")}
+              onPick={(place) => explorer.select({ kind: "category", column: column.key, codes: [entries[place].code] }, "intersect")}
             />
             {entries.length > 12 && <p class="quiet">and {entries.length - 12} more</p>}
           </div>
@@ -222,18 +232,16 @@ function Differences({ explorer }: { explorer: Explorer }) {
   );
   const ready = columns.map((column) => explorer.values(column.key));
   const known = ready.filter(Boolean).length;
-  const rows = useMemo(
-    () =>
-      columns
-        .flatMap((column, i) => {
-          const values = ready[i];
-          const found = values && effect(values, explorer.mask, column.limits);
-          return found ? [{ column, ...found }] : [];
-        })
-        .sort((a, b) => Math.abs(b.auc - 0.5) - Math.abs(a.auc - 0.5)),
-    [explorer.mask, known],
-  );
-  if (!rows.length) return <p class="quiet">{known ? "There is no property to compare." : "reading …"}</p>;
+  const rows = usePaced(function* () {
+    const found: ({ column: NumberColumn } & Effect)[] = [];
+    for (const [i, column] of columns.entries()) {
+      const values = ready[i];
+      const measured = values && (yield* effect(values, explorer.mask, column.limits));
+      if (measured) found.push({ column, ...measured });
+    }
+    return found.sort((a, b) => Math.abs(b.auc - 0.5) - Math.abs(a.auc - 0.5));
+  }, [explorer.mask, known]);
+  if (!rows?.length) return <p class="quiet">{rows && known ? "There is no property to compare." : "reading …"}</p>;
   return (
     <>
       <table class="effects">
@@ -268,16 +276,16 @@ function Decide({ explorer }: { explorer: Explorer }) {
   const { classes } = explorer.manifest;
   const [label, setLabel] = useState(classes[0] ?? "");
   const cells = () => members(explorer.mask);
-  const many = explorer.decisions.size;
+  const many = explorer.kept.decisions.size;
   return (
     <>
       <div class="row wrap">
         <select aria-label="new class" value={label} onChange={(event) => setLabel(event.currentTarget.value)}>
           {classes.map((name) => <option key={name}>{name}</option>)}
         </select>
-        <button onClick={() => void explorer.decide(cells(), label)}>Relabel</button>
-        <button onClick={() => void explorer.decide(cells(), null)}>Set aside</button>
-        <button onClick={() => void explorer.decide(cells(), undefined)}>Take back</button>
+        <button onClick={() => void explorer.kept.decide(cells(), label)}>Relabel</button>
+        <button onClick={() => void explorer.kept.decide(cells(), null)}>Set aside</button>
+        <button onClick={() => void explorer.kept.decide(cells(), undefined)}>Take back</button>
       </div>
       <p class="quiet">
         {explorer.manifest.live

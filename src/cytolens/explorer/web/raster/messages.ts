@@ -23,13 +23,13 @@ export interface Style {
   size: number; // factor of the dots' diameter
 }
 
-// In "paint", no state means that the same cells are hidden and selected as before.
+// In "paint", no buckets and no state mean that they are as before.
 export type ToWorker =
   | { type: "start"; n: number; sheets: SheetsEntry | null }
   | { type: "map"; name: string; coordinates: Uint16Array }
   | { type: "view"; id: number; canvas?: OffscreenCanvas; state: ViewState; animate?: boolean }
   | { type: "close"; id: number }
-  | { type: "paint"; buckets: Uint8Array; state: Uint8Array | null; table: Uint32Array; raised: boolean }
+  | { type: "paint"; buckets: Uint8Array | null; state: Uint8Array | null; table: Uint32Array; raised: boolean }
   | { type: "style"; style: Style }
   | { type: "look"; look: Look }
   | { type: "pick"; id: number; x: number; y: number; radius: number; ticket: number }

@@ -1,7 +1,7 @@
 // The worker that draws all maps. It holds the coordinates in its own drawing order.
 
 import type { Camera } from "./camera";
-import { Sheets, tileAt, type Look } from "../data/sheets";
+import { Sheets, type Look } from "../data/sheets";
 import type { Sheets as SheetsEntry } from "../data/manifest";
 import {
   colourOwned, cut, densityCell, dotDiameter, drawDensity, drawDots, makePlane, pick, placeThumbnails, shuffledOrder,
@@ -29,6 +29,7 @@ const scope = self as unknown as {
 
 let order: Uint32Array = new Uint32Array(0);
 let paint: Uint32Array = new Uint32Array(0); // in drawing order; 0: hidden
+let buckets: Uint8Array = new Uint8Array(0); // in drawing order: of the table of colours
 let raised: Uint8Array | null = null; // in drawing order; 1: selected
 let state: Uint8Array = new Uint8Array(0); // in drawing order: hidden, selected
 let arrangement = 1; // raised when cells are hidden, shown or selected: another cell may lie on top
@@ -137,15 +138,14 @@ function drawThumbnails(view: View, points: Points, camera: Camera): number {
   let shown = 0;
   for (const { place, left, top } of placed) {
     const cell = order[place];
-    const sheet = sheets.sheet(Math.floor(cell / sheetsEntry.per));
-    if (!sheet) continue;
-    const [sx, sy] = tileAt(sheetsEntry, cell % sheetsEntry.per);
+    const tile = sheets.tile(Math.floor(cell / sheetsEntry.per), cell % sheetsEntry.per);
+    if (!tile) continue;
     const x = Math.round(left + (side - w) / 2);
     const y = Math.round(top + (side - h) / 2);
     context.fillStyle = css(paint[place]);
     context.fillRect(x - frame, y - frame, w + 2 * frame, h + 2 * frame);
     context.imageSmoothingEnabled = w < sheetsEntry.width;
-    context.drawImage(sheet, sx, sy, sheetsEntry.width, sheetsEntry.height, x, y, w, h);
+    context.drawImage(tile.from, tile.x, tile.y, sheetsEntry.width, sheetsEntry.height, x, y, w, h);
     if (!view.state.moving) own(plane, place + 1, x, y, w, h);
     shown++;
   }
@@ -252,18 +252,19 @@ scope.onmessage = ({ data: message }) => {
       views.delete(message.id);
       break;
     case "paint": {
-      const n = order.length;
-      if (paint.length !== n) paint = new Uint32Array(n);
+      if (message.buckets) buckets = inOrder(message.buckets);
       if (message.state) {
         arrangement++;
         state = inOrder(message.state);
         raised = message.raised ? state.map((bits) => (bits & SELECTED ? 1 : 0)) : null;
       }
-      const { buckets, table } = message;
+      const n = order.length;
+      const { table } = message;
+      if (paint.length !== n) paint = new Uint32Array(n);
       for (let k = 0; k < n; k++) {
         const bits = state[k];
         const faint = raised !== null && !(bits & SELECTED);
-        paint[k] = bits & HIDDEN ? 0 : table[buckets[order[k]] + (faint ? 256 : 0)];
+        paint[k] = bits & HIDDEN ? 0 : table[buckets[k] + (faint ? 256 : 0)];
       }
       for (const [id, view] of views) recolour(id, view);
       break;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { finish } from "../data/pacing";
 import { effect, histogram } from "../data/statistics";
 import { compose } from "../data/sheets";
 import { bucketsOf, tableOf } from "../view/colouring";
@@ -14,14 +15,14 @@ test("the effect is the share of pairs in which a selected cell has more", () =>
     pairs++;
     wins += values[i] > values[j] ? 1 : values[i] === values[j] ? 0.5 : 0;
   }
-  const found = effect(values, mask, [-50, 50]);
+  const found = finish(effect(values, mask, [-50, 50]));
   assert.ok(found && Math.abs(found.auc - wins / pairs) < 0.002);
   assert.ok(found.low < found.auc && found.auc < found.high);
 });
 
 test("cells without a value are counted nowhere", () => {
   const values = Float32Array.from([1, NaN, 2, NaN]);
-  assert.equal(effect(values, Uint8Array.from([0, 1, 0, 1]), [1, 2]), undefined);
+  assert.equal(finish(effect(values, Uint8Array.from([0, 1, 0, 1]), [1, 2])), undefined);
   assert.deepEqual([...histogram(values, 1, 2, 2)], [1, 1]);
 });
 

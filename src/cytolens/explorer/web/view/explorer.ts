@@ -1,12 +1,15 @@
 // The explorer behind the panels: the view and its history, the arrays, and what follows of them.
 
-import { Arrays, get, post, type Source } from "../data/source";
-import type { Column, Gallery, Gate, Manifest } from "../data/manifest";
+import { Arrays, type Source } from "../data/source";
+import type { Column, Gallery, Manifest } from "../data/manifest";
 import { Sheets } from "../data/sheets";
-import { combine, count, insidePolygon, members, type Combine, type Shape, type Step } from "../data/shapes";
+import { count, type Combine, type Shape, type Step } from "../data/shapes";
 import { Raster } from "../raster/client";
 import { applyFilter, bucketsOf, groundOf, stateOf, tableOf, type Theme, type Values } from "./colouring";
-import { firstView, fromHash, stepsFrom, toHash, type View } from "./view";
+import { Following } from "./following";
+import { Kept } from "./kept";
+import { evaluate, goesOn } from "./masks";
+import { firstView, fromHash, toHash, type View } from "./view";
 
 const MOST_UNDONE = 100;
 
@@ -37,18 +40,18 @@ export class Explorer {
   notice = ""; // the last thing said to the user
   drawTime = 0;
   names: string[] | null = null;
-  gates: Gate[];
+  readonly kept: Kept;
   placed: Placed | null = null;
   placing = ""; // how far new cells have come
-  decisions = new Map<number, string | null>(); // by cell: its new class; null: set aside
   readonly sheets: Sheets | null;
   private readonly listeners = new Set<() => void>();
   private past: View[] = [];
   private future: View[] = [];
   private readonly activations = new Map<string, Column>();
   private readonly galleries = new Map<string, Sheets>();
-  private steps: Step[] = []; // that the mask shows
+  private following: Following | null = null;
   private done: { steps: Step[]; filters: View["filters"] } | null = null; // that mask and hidden show
+  private painted: { colour: string; range: View["range"] } | null = null; // that the buckets show
   private work = 0;
   private told = false;
 
@@ -58,8 +61,7 @@ export class Explorer {
     columns: number,
   ) {
     this.raster = new Raster(arrays);
-    this.gates = manifest.gates ?? [];
-    for (const [cell, label] of manifest.decisions ?? []) this.decisions.set(cell, label);
+    this.kept = new Kept(this);
     this.first = firstView(manifest, columns);
     this.view = location.hash ? fromHash(location.hash, this.first, manifest) : this.first;
     this.theme = preferredTheme();
@@ -86,7 +88,7 @@ export class Explorer {
     this.sendStyle();
     this.restyle();
     this.update();
-    if (manifest.followed) void this.followSelection();
+    if (manifest.followed) this.following = new Following(this);
   }
 
   private naming = false;
@@ -244,26 +246,6 @@ export class Explorer {
     this.set({ steps: rest.length === this.mask.length ? [{ how: "replace", shape }] : [{ how: "replace", shape: { kind: "cells", cells: rest } }] });
   }
 
-  /** Cells inside a shape, (n) bytes. */
-  async inside(shape: Shape): Promise<Uint8Array> {
-    const out = new Uint8Array(this.manifest.n);
-    if (shape.kind === "all") out.fill(1);
-    else if (shape.kind === "cells") for (const cell of shape.cells) out[cell] = 1;
-    else if (shape.kind === "polygon") {
-      const [x, y] = await this.coordinates(shape.method, shape.layer);
-      insidePolygon(x, y, shape.points, out);
-    } else if (shape.kind === "gate") {
-      insidePolygon(await this.load(shape.x), await this.load(shape.y), shape.points, out);
-    } else if (shape.kind === "category") {
-      const values = await this.load(shape.column);
-      for (const code of shape.codes) for (let i = 0; i < out.length; i++) if (values[i] === code) out[i] = 1;
-    } else {
-      const values = await this.load(shape.column);
-      for (let i = 0; i < out.length; i++) out[i] = values[i] >= shape.low && values[i] <= shape.high ? 1 : 0;
-    }
-    return out;
-  }
-
   async coordinates(method: string, layer: string): Promise<[Uint16Array, Uint16Array]> {
     const bytes = await this.arrays.bytes(this.manifest.maps[method][layer].array);
     const n = this.manifest.n;
@@ -293,8 +275,10 @@ export class Explorer {
       this.tell();
     }, 150);
     try {
-      const same = this.done?.steps === view.steps && this.done.filters === view.filters;
-      const mask = same ? this.mask : await this.evaluate(view.steps);
+      const { done } = this;
+      const same = done?.steps === view.steps && done.filters === view.filters;
+      const known = done && !view.filters.length && !done.filters.length && goesOn(view.steps, done.steps);
+      const mask = same ? this.mask : await evaluate(this, view.steps, known ? { steps: done.steps, mask: this.mask } : undefined);
       const hidden = same ? this.hidden : new Uint8Array(this.manifest.n);
       if (!same) for (const filter of view.filters) applyFilter(filter, await this.load(filter.column), hidden);
       const values = view.colour ? await this.load(view.colour) : undefined;
@@ -303,20 +287,23 @@ export class Explorer {
       if (!same) {
         for (let i = 0; i < mask.length; i++) mask[i] &= 1 - hidden[i];
         this.mask = mask;
-        this.steps = view.steps;
         this.selected = count(mask);
         this.hidden = hidden;
         this.shown = this.manifest.n - count(hidden);
         this.done = { steps: view.steps, filters: view.filters };
-        if (this.manifest.live) this.report();
+        this.following?.report();
       }
-      this.buckets = bucketsOf(column, values, view.range, this.manifest.n);
+      const alike = this.painted?.colour === view.colour && this.painted.range === view.range;
+      if (!alike) {
+        this.buckets = bucketsOf(column, values, view.range, this.manifest.n);
+        this.painted = { colour: view.colour, range: view.range };
+      }
       const state = same ? null : stateOf(hidden, mask);
-      const buckets = this.buckets.slice();
+      const buckets = alike ? null : this.buckets.slice();
       const table = tableOf(column, this.theme);
       this.raster.send(
         { type: "paint", buckets, state, table, raised: this.selected > 0 },
-        [buckets.buffer, table.buffer, ...(state ? [state.buffer] : [])],
+        [table.buffer, ...(buckets ? [buckets.buffer] : []), ...(state ? [state.buffer] : [])],
       );
     } finally {
       clearTimeout(busy);
@@ -324,46 +311,6 @@ export class Explorer {
       this.tell();
     }
   }
-  private reporting = 0;
-  private reported = "";
-  /** Tell the server what is selected: a notebook may ask for it. */
-  private report(): void {
-    clearTimeout(this.reporting);
-    if (!this.selected && !this.reported) return;
-    this.reporting = window.setTimeout(() => {
-      this.reported = this.selected ? "some" : "";
-      void post("selection", { cells: members(this.mask), seen: this.seen }).catch(() => undefined);
-    }, this.manifest.n > 100_000 ? 1500 : 300);
-  }
-  private seen = 0; // the last selection that a notebook asked for
-  /** Select what a notebook asks for, whenever it does; until the server is gone. */
-  private async followSelection(): Promise<void> {
-    let failures = 0;
-    while (failures < 5) {
-      try {
-        const answer = (await (await get(`selected?after=${this.seen}`)).json()) as { version: number; cells: number[] | null };
-        this.seen = answer.version;
-        failures = 0;
-        if (!answer.cells) continue;
-        clearTimeout(this.reporting); // what was selected before no longer counts
-        this.reported = "some";
-        if (answer.cells.length) this.select({ kind: "cells", cells: answer.cells });
-        else this.clear();
-      } catch {
-        failures++;
-        await new Promise((resolve) => setTimeout(resolve, 2000));
-      }
-    }
-  }
-  private async evaluate(steps: Step[], onwards = true): Promise<Uint8Array> {
-    const known = onwards && this.steps.length && steps.length > this.steps.length && this.steps.every((step, i) => step === steps[i]);
-    const mask = known && !this.view.filters.length ? this.mask.slice() : new Uint8Array(this.manifest.n);
-    for (const step of steps.slice(known && !this.view.filters.length ? this.steps.length : 0)) {
-      combine(step.how, mask, await this.inside(step.shape));
-    }
-    return mask;
-  }
-
   /** Names of a crop at its full size, one per image channel that is shown. */
   cropNames(cell: number): string[] {
     const { sheets } = this.manifest;
@@ -411,61 +358,6 @@ export class Explorer {
   private sendStyle(): void {
     const { mode, thumbs, size } = this.view;
     this.raster.send({ type: "style", style: { mode, thumbs, size, background: groundOf(this.theme) } });
-  }
-
-  // Gates and decisions -----------------------------------------------------------------------
-
-  applyGate(gate: Gate, how: Combine): void {
-    const steps = stepsFrom(gate.steps, this.manifest);
-    if (how === "replace") {
-      this.set({ steps, tab: "selection" });
-      return;
-    }
-    void this.evaluate(steps, false).then((mask) => this.select({ kind: "cells", cells: members(mask) }, how));
-  }
-  async maskOf(gate: Gate): Promise<Uint8Array> {
-    return this.evaluate(stepsFrom(gate.steps, this.manifest), false);
-  }
-  async saveGate(name: string): Promise<void> {
-    const gate: Gate = { name, steps: this.view.steps, cells: this.selected };
-    if (this.manifest.live) {
-      try {
-        await post("gates", { name, steps: gate.steps, cells: members(this.mask) });
-      } catch (error) {
-        return this.say(error instanceof Error ? error.message : String(error));
-      }
-    }
-    this.gates = [...this.gates.filter((other) => other.name !== name), gate];
-    this.say(this.manifest.live ? `The gate “${name}” is saved in the run.` : `The gate “${name}” is kept until this page is closed; the link keeps it, too.`);
-  }
-  async forgetGate(name: string): Promise<void> {
-    if (this.manifest.live) {
-      try {
-        await post("gates", { name, forget: true });
-      } catch (error) {
-        return this.say(error instanceof Error ? error.message : String(error));
-      }
-    }
-    this.gates = this.gates.filter((gate) => gate.name !== name);
-    this.say(`The gate “${name}” is gone.`);
-  }
-  /** Decide on cells: another class, or null to set them aside; undefined takes a decision back. */
-  async decide(cells: number[], label: string | null | undefined): Promise<void> {
-    if (this.manifest.live) {
-      const asked = label === undefined ? { cells, back: true } : { cells, label };
-      try {
-        await post("decisions", asked);
-      } catch (error) {
-        return this.say(error instanceof Error ? error.message : String(error));
-      }
-    }
-    for (const cell of cells) {
-      if (label === undefined) this.decisions.delete(cell);
-      else this.decisions.set(cell, label);
-    }
-    const many = `${cells.length.toLocaleString("en-US")} ${cells.length === 1 ? "cell" : "cells"}`;
-    const what = label === undefined ? `The decision on ${many} is taken back` : label === null ? `${many} set aside` : `${many} relabelled as ${label}`;
-    this.say(this.manifest.live ? `${what}, in suspects.csv of the run.` : `${what}; download the decisions below, as this file cannot save them.`);
   }
 
   name(cell: number): string {
