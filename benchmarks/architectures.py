@@ -94,7 +94,7 @@ def main() -> None:
             "`python benchmarks/architectures.py`: simulated cells of 32 px, small networks of the "
             f"tests trained for {arguments.epochs} epochs on half of {arguments.cells} cells, then "
             "studied with `--quick` and few images. Every study went through all stages to a "
-            "report. 2 virtual cores (AMD EPYC), one thread.\n\n"
+            "report. 2 virtual cores (AMD EPYC), one thread, beside other jobs.\n\n"
             "| network | layers | from … to | balanced accuracy, test | layers with modulated "
             "images | CPU s |\n|---|---|---|---|---|---|\n" + "\n".join(rows) + "\n"
         )
