@@ -401,7 +401,7 @@ CLASSIFIER = Stage(
     "classifier",
     "training the classifier",
     classifier,
-    version=2,
+    version=3,
     keep=Keep(_write_network, _read_network),
     relevant=_with_names,
 )

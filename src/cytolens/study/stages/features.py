@@ -281,5 +281,5 @@ def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
 
 ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
 FEATURES = Stage(
-    "features", "making feature images", features, version=3, summary=_summary_of_features
+    "features", "making feature images", features, version=4, summary=_summary_of_features
 )

@@ -19,6 +19,7 @@ from cytolens.study.stages.cells import Rows, properties_at
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
+    from cytolens.classifier.training import TrainingSettings
 
 Columns = dict[str, NDArray[Any]]
 
@@ -143,13 +144,12 @@ def equalised(
     """
     if confounds is None or not confounds.alarms or not equalised:
         return None
-    from cytolens.classifier.augmentation import Augmentation
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
     from cytolens.classifier.splitting import split_cells
-    from cytolens.classifier.training import TrainingSettings, train
+    from cytolens.classifier.training import train
     from cytolens.images.sources import with_crops
-    from cytolens.properties.equalising import equalise, halve
+    from cytolens.properties.equalising import equalise
 
     if len(np.unique(cells.labels[split.train])) < len(cells.class_names):
         pairs = None if together is None else together.pairs
@@ -157,15 +157,10 @@ def equalised(
     parts = _drawn(split, equalised, seed)
     rows = np.sort(np.concatenate(list(parts.values())))
     chosen = cells.subset(rows)
-    settings = TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
     crops = equalise(chosen, rng=seed, progress=progress)
     alike = with_crops(chosen, crops)
     places = {name: np.searchsorted(rows, part) for name, part in parts.items()}
-    small = alike  # what the new network sees
-    if min(cells.shape[1:]) >= _LEAST_HALVED:
-        shift = Augmentation(shift=Augmentation().shift / 2)
-        settings = replace(settings, width=2 * settings.width, augmentation=shift)
-        small = with_crops(chosen, halve(crops))
+    small, settings = trained_on(alike, crops, epochs)
     made = train(
         small,
         split=Split(**places),
@@ -190,6 +185,26 @@ def equalised(
         test, len(cells.class_names), len(parts["train"]), as_it_is, again, trained, change,
         test[shown], judged.read(shown),
     )  # fmt: skip
+
+
+def trained_on(
+    alike: Cells, crops: NDArray[np.float32], epochs: int | None
+) -> "tuple[Cells, TrainingSettings]":
+    """What a new network is trained on, and how: the equalised ``crops`` of cells at half size.
+
+    They hold nothing finer. The first layers get as many channels as those at that size had.
+    """
+    from cytolens.classifier.augmentation import Augmentation
+    from cytolens.classifier.training import TrainingSettings
+    from cytolens.images.sources import with_crops
+    from cytolens.properties.equalising import halve
+
+    settings = TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
+    if min(alike.shape[1:]) < _LEAST_HALVED:
+        return alike, settings
+    shift = Augmentation(shift=Augmentation().shift / 2)
+    settings = replace(settings, width=2 * settings.width, augmentation=shift)
+    return with_crops(alike, halve(crops)), settings
 
 
 def _drawn(split: Split, most: int, seed: int) -> dict[str, Rows]:
@@ -411,6 +426,7 @@ EQUALISED = Stage(
     "equalised",
     "asking again with crops alike in all but the cell",
     equalised,
+    version=2,
     summary=_summary_of_equalised,
 )
 SUSPECTS = Stage(
