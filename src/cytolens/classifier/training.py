@@ -16,7 +16,6 @@ from cytolens.classifier.augmentation import Augmentation, augment
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
 from cytolens.classifier.networks import build_network
-from cytolens.classifier.precision import half_precision
 from cytolens.classifier.splitting import split_cells
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
@@ -73,10 +72,9 @@ def train(
 
     ``split=None`` takes `split_cells`; the test cells are not touched. With an empty validation
     part every epoch is run and the last weights stay. ``device=None`` trains on a GPU if PyTorch
-    sees one; the trained network lies on the CPU, in evaluation mode. Steps are taken in bfloat16
-    where the processor has it (`half_precision`), the weights are kept in float32. The same ``rng``
-    gives the same weights on the same machine and number of threads. ``progress`` is called after
-    every epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
+    sees one; the trained network lies on the CPU, in evaluation mode. The same ``rng`` gives the
+    same weights on the same machine and number of threads. ``progress`` is called after every
+    epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
 
     >>> from cytolens.images.arrays import cells_from_arrays
     >>> images = np.random.default_rng(0).integers(0, 255, size=(40, 1, 16, 16), dtype=np.uint8)
@@ -118,10 +116,9 @@ def train(
         for rows in _batches(len(labels), batch_size, steps, random):
             images = torch.from_numpy(crops.read(rows)).to(where)
             views = augment(images, settings.augmentation, generator=random)
-            with half_precision(where):
-                logits = network(views.contiguous(memory_format=torch.channels_last))
+            logits = network(views.contiguous(memory_format=torch.channels_last))
             losses = functional.cross_entropy(
-                logits.float(),
+                logits,
                 torch.from_numpy(labels[rows]).to(where),
                 label_smoothing=settings.label_smoothing,
                 reduction="none",

@@ -401,7 +401,7 @@ CLASSIFIER = Stage(
     "classifier",
     "training the classifier",
     classifier,
-    version=3,
+    version=2,
     keep=Keep(_write_network, _read_network),
     relevant=_with_names,
 )
