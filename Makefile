@@ -17,11 +17,13 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(VENV)/bin/cytolens demo --out demo-run
 
-# The tests and the examples in docstrings. One process per core, one
-# thread each: small networks gain nothing from a second thread. The tests of
-# one file stay in one process, which makes their shared study once.
+# The tests and the examples in docstrings. One process more than there are
+# cores, as those in a browser wait much; one thread each: small networks gain
+# nothing from a second. The tests of one file stay in one process, which makes
+# their shared study once.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else os.cpu_count())')
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile
 	OMP_NUM_THREADS=1 $(PY) -m pytest --doctest-modules src/cytolens
 
 coverage: setup

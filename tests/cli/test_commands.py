@@ -186,10 +186,8 @@ def test_a_look_from_elsewhere_changes_neither_cells_nor_classifier(
     held = {name: (finished / name).read_bytes() for name in FILES}
     (tmp_path / "cells").mkdir()  # of the same name as the data
     monkeypatch.chdir(tmp_path)
-    for verb in (("layers",), ("report", "--svg")):
-        assert cytolens(verb[0], finished, *verb[1:]).returncode == 0
-    drawn = {kind: {p.stem for p in finished.glob(f"figures/*.{kind}")} for kind in ("png", "svg")}
-    assert drawn["png"] == drawn["svg"]
+    for verb in ("layers", "report"):
+        assert cytolens(verb, finished).returncode == 0
     refused = cytolens("cluster", finished, "--epochs", "3")
     assert refused.returncode == 2
     assert "cytolens train" in refused.stderr

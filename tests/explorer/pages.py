@@ -4,25 +4,25 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-# Same words, fields and drawn maps in six looks, each after a frame of the page's own.
+# The same words, fields and drawn maps for so long, looked at after frames of the page's own.
 AT_REST = """async ([least, patience]) => {
     const look = () => document.documentElement.outerHTML +
         Array.from(document.querySelectorAll('input, select, textarea'), (e) => e.value).join();
-    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 35)));
+    const frame = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 30)));
     const start = performance.now();
-    await new Promise((done) => setTimeout(done, least));
-    let before = look();
-    for (let same = 0; same < 6 && performance.now() - start < patience; ) {
+    let [before, since, looks] = [look(), start, 0];
+    for (let at = start; (at - since < least || looks < 4) && at - start < patience; ) {
         await frame();
         const now = look();
-        same = now === before ? same + 1 : 0;
-        before = now;
+        looks += 1;
+        at = performance.now();
+        if (now !== before) [before, since, looks] = [now, at, 0];
     }
 }"""
 
 
 def settle(page: Any, milliseconds: int = 220) -> None:
-    """Wait this long, and then until the page no longer changes (at most 10 s)."""
+    """Wait until the page has not changed for so long (at most 10 s)."""
     page.evaluate(AT_REST, [milliseconds, 10_000])
 
 

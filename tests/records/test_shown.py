@@ -22,7 +22,7 @@ from cytolens.records.features import FeatureImages
 from cytolens.records.layers import Activations, Layer
 from cytolens.records.shown import LINES, WIDTH
 
-MANY = 300
+MANY = 100
 
 
 def records() -> list[type]:

@@ -102,7 +102,7 @@ def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> N
     from cytolens.study.export import write_cells
 
     path = folder.path
-    figures = _draw(path / "figures", value, progress)
+    figures = draw_figures(path / "figures", value, progress)
     page = render_report(
         tell(
             value.shown,
@@ -115,7 +115,7 @@ def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> N
     write_text(path / "report.html", page)
 
 
-def _draw(path: Path, value: Report, progress: Progress) -> list[str]:
+def draw_figures(path: Path, value: Report, progress: Progress) -> list[str]:
     """Draw all figures into the folder ``path``, and remove others from it; their names."""
     from cytolens.report.story import plots
 

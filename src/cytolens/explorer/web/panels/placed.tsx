@@ -101,7 +101,7 @@ export function NewCells({ explorer }: { explorer: Explorer }) {
                 <Asked explorer={explorer} side={48} picture={{ channels: placed.pictures[index], colour: explorer.manifest.sheets?.colour ?? false }} />
                 <span>
                   <span class="quiet">{name.replace(/^\d{5}_/, "")}</span><br />
-                  <Chip explorer={explorer} name={explorer.manifest.classes[placed.predicted[index]]} /> {formatNumber(placed.confidence[index])}
+                  <Chip explorer={explorer} name={explorer.manifest.classes[placed.predicted[index]]} />{placed.confidence && ` ${formatNumber(placed.confidence[index])}`}
                   {placed.odd[index] && <b class="wrong"> odd</b>}
                   {!placed.odd[index] && placed.depths_odd[index] > 0 && <span class="quiet"> odd at {placed.depths_odd[index]} depths</span>}
                 </span>
