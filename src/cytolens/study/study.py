@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from cytolens.images.content import Content
 
 Announce = Callable[[str], AbstractContextManager[Progress]]
-"""Called with a stage's title when it starts; the context gives its progress."""
+"""Called with a stage's title when it starts; the context gives its progress. Several stages may be
+made at a time: then it is called from further threads."""
 
 _INCOMPLETE = "files are missing; make it again with: cytolens report RUN"
 _MANY_FILES = 2000  # are worth a line of progress
