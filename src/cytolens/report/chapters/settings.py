@@ -27,9 +27,9 @@ def tables(results: Results) -> Iterator[ReportTable]:
 
 
 def result(results: Results) -> str:
-    """The version, and how long the study took."""
+    """The version, and how long the stages took, one after another."""
     version, spent = results.versions.get("cytolens", ""), sum(results.timings.values())
-    return f"cytolens {version}, {spent:,.0f} s in all." if version and spent else ""
+    return f"cytolens {version}, {spent:,.0f} s of work." if version and spent else ""
 
 
 def _preparation(cells: Cells) -> ReportTable:
