@@ -343,12 +343,21 @@ def test_what_is_damaged_is_named_and_making_it_again_works(finished: Path, data
     assert Study(finished).verify(lambda name, problem: None) == []
 
 
-def test_a_run_named_alone_goes_on_with_its_own_settings(finished: Path):
+def test_a_run_named_alone_goes_on_with_its_own_settings_and_sums_up_its_stages(finished: Path):
     before = open_run(finished).folder.hash_of("classifier")
-    run(None, finished, atlas=0, cards=1, kinds=0)
+    report = run(None, finished, atlas=0, cards=1, kinds=0)
     after = open_run(finished)
     assert after.folder.hash_of("classifier") == before
     assert (after.settings.epochs, after.settings.atlas, after.settings.map_cells) == (1, 0, 60)
+    numbers = after.numbers
+    assert numbers == json.loads((finished / "summary.json").read_text())
+    layers = {layer["name"]: layer for layer in numbers["layers"]}
+    assert layers["conv1"]["separation"]["gdv"]["value"] == pytest.approx(
+        Study(finished)["separation"]["conv1"]["gdv"].value
+    )
+    assert isinstance(table()["cells"].summarise(Study(finished)), Summary)
+    report.unlink()
+    assert not Study(finished).is_current("report")
 
 
 def test_a_missing_stage_says_how_to_make_it(finished: Path):
@@ -376,17 +385,3 @@ def test_a_finished_run_gives_its_results_by_name(finished: Path, data: Path):
     assert len(repr(opened).splitlines()) <= 15
     assert len(repr(Study(finished)).splitlines()) <= 15
     assert set(opened) >= {"cells", "maps", "modulated"}
-
-
-def test_the_summary_is_what_the_stages_say(data: Path, tmp_path: Path):
-    report = run(data, tmp_path / "run", settings=replace(SMALL, atlas=0, cards=1, kinds=0))
-    assert report.is_file()
-    numbers = open_run(tmp_path / "run").numbers
-    assert numbers == json.loads((tmp_path / "run" / "summary.json").read_text())
-    layers = {layer["name"]: layer for layer in numbers["layers"]}
-    assert layers["conv1"]["separation"]["gdv"]["value"] == pytest.approx(
-        Study(tmp_path / "run")["separation"]["conv1"]["gdv"].value
-    )
-    assert isinstance(table()["cells"].summarise(Study(tmp_path / "run")), Summary)
-    (tmp_path / "run" / "report.html").unlink()
-    assert not Study(tmp_path / "run").is_current("report")
