@@ -99,6 +99,11 @@ def test_twins_are_left_out_where_they_come_again_and_named_on_both_sides() -> N
     assert shown_here(IMAGES, twins) == [0, 2, 3]
     lines = twin_lines(IMAGES, twins)
     assert lines == ["ch 0 also: pre_softmax/9", "shown above: ch 3 (conv1/6)"]
+    many = twins | {f"conv5/{channel}": "conv3/0" for channel in range(30)}
+    listed = twin_lines(IMAGES, many)[0]
+    assert listed.startswith("ch 0 also: pre_softmax/9, conv5/0, ")
+    assert listed.endswith(" more")  # whole names, and how many are not listed
+    assert "…" not in listed
     written = texts(plot_from_cells([IMAGES], twins=twins))
     assert "ch 3" not in written
     assert lines[0] in written

@@ -50,6 +50,32 @@ def test_the_results_are_those_of_one_process(
     assert all(record[stage] > 0 for stage in there)
 
 
+def test_a_large_network_of_the_users_takes_threads_instead(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "own.py").write_text(
+        "from cytolens.classifier.networks import build_network\n"
+        "def made():\n    return build_network((1, 40, 40), 2)\n"
+    )
+    settings = StudySettings(
+        threads=2, model=f"{tmp_path / 'own.py'}:made", untrained=True, **SMALL
+    )
+    started: list[Path] = []
+
+    def init(self: Teammate, run: Path, settings: StudySettings, trusted: bool) -> None:
+        started.append(run)
+        raise EOFError
+
+    monkeypatch.setattr(Teammate, "__init__", init)
+    monkeypatch.setattr("cytolens.classifier.threads.LARGE", 1)
+    Study(tmp_path / "run", data, settings, trust_model=True).make("separation")
+    assert not started
+    monkeypatch.setattr("cytolens.classifier.threads.LARGE", 10**12)
+    with pytest.raises(EOFError):
+        Study(tmp_path / "other", data, settings, trust_model=True).make("separation")
+    assert started
+
+
 def test_a_stage_is_handed_out_when_what_it_needs_is_made():
     todo = Todo({"a": set(), "b": {"a"}, "c": {"a"}, "d": {"c", "elsewhere"}})
     assert todo.take() == "a"

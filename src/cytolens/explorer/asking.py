@@ -6,16 +6,14 @@ a new one takes the place of the one before.
 """
 
 import json
-import os
 import subprocess
-import sys
 import threading
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from cytolens.errors import ModelError, SettingError
+from cytolens.study import lines
 
 if TYPE_CHECKING:
     from cytolens.study.finished_run import FinishedRun
@@ -73,12 +71,7 @@ class Network:
             if self._process is not None and self._process.poll() is None:
                 return
             self._end()
-            paths = os.pathsep.join(entry for entry in sys.path if entry)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "cytolens.explorer.questions"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8",
-                env={**os.environ, "PYTHONPATH": paths}, start_new_session=True,
-            )  # fmt: skip
+            self._process = lines.start("cytolens.explorer.questions")
             self._send({"run": str(self._run), "trusted": self._trusted})
             assert self._process.stdout is not None
             threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
@@ -121,31 +114,25 @@ class Network:
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.terminate()
-        process.wait(5)
-        if process.stdin is not None:
-            with suppress(OSError):  # what was still to be written to it
-                process.stdin.close()
+        if process is not None:
+            lines.end(process)
 
     def _send(self, message: dict[str, Any]) -> None:
-        if self._process is not None and self._process.stdin is not None:
+        if self._process is not None:
             try:
-                self._process.stdin.write(json.dumps(message) + "\n")
-                self._process.stdin.flush()
-            except (OSError, ValueError):
+                lines.send(self._process, message)
+            except EOFError:
                 self._end_open("failed", "the network's process has ended; ask again")
 
-    def _listen(self, lines: IO[str]) -> None:
-        with lines:
-            for line in lines:
+    def _listen(self, answers: IO[str]) -> None:
+        with answers:
+            for line in answers:
                 number, change = json.loads(line)
                 with self._lock:
                     if self._open(number):
                         self._change(number, **change)
         with self._lock:
-            if self._process is None or self._process.stdout is lines:  # not one started since
+            if self._process is None or self._process.stdout is answers:  # not one started since
                 self._end_open("failed", "the network's process has ended; ask again")
 
     def _open(self, number: int) -> bool:

@@ -1,17 +1,15 @@
 """The process that runs the network: questions come in as lines of JSON, what is found goes out.
 
-``python -m cytolens.explorer.questions``; `asking` starts it. Python's own ways of starting a
-process run the caller's script once more in it.
+``python -m cytolens.explorer.questions``; `asking` starts it.
 """
 
-import json
 import os
-import sys
-import threading
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from cytolens.errors import CytolensError
+from cytolens.study.lines import answering
 
 if TYPE_CHECKING:
     from cytolens.explorer.answering import Answering
@@ -27,10 +25,7 @@ class _Stopped(Exception):
 def main() -> None:
     """Answer until nobody asks any more."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what others print is no answer
-    asked: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-    threading.Thread(target=_read, args=(sys.stdin, asked), daemon=True).start()
+    asked, answer = answering()
     first = asked.get()
     if first is None:
         return
@@ -48,20 +43,14 @@ def main() -> None:
                 network.make_ready()
         except Exception as error:
             network = error
-        _answer_all(network, first["run"], asked, out)
-
-
-def _read(lines: IO[str], asked: "SimpleQueue[dict[str, Any] | None]") -> None:
-    for line in lines:
-        asked.put(json.loads(line))
-    asked.put(None)  # whoever asked has ended
+        _answer_all(network, first["run"], asked, answer)
 
 
 def _answer_all(
     network: "Answering | Exception",
     run: str,
     asked: "SimpleQueue[dict[str, Any] | None]",
-    out: IO[str],
+    answer: Callable[[Any], None],
 ) -> None:
     def check() -> None:
         if not asked.empty():
@@ -71,8 +60,7 @@ def _answer_all(
         number, kind, question = message["number"], message["kind"], message["question"]
 
         def say(number: int = number, **change: Any) -> None:
-            out.write(json.dumps([number, change]) + "\n")
-            out.flush()
+            answer([number, change])
 
         try:
             if kind in QUESTIONS:

@@ -21,6 +21,7 @@ from cytolens.images.columns import (
     compile_labels,
     encode_labels,
     flatten,
+    group_column,
     listed,
     match_names,
     split_columns,
@@ -48,7 +49,6 @@ _MOST_MEMBERS = 10_000
 _MOST_PACKED = 500  # unpacked over packed: what is not the same byte over and over stays below
 _SPLITS = ("train", "val", "test")  # of the MedMNIST collections
 _LABELS = ("labels", "label")
-_GROUPS = ("group", "groups")
 _NAMES = ("filenames", "names", "paths")
 _SIZES = ("original_size", "original_sizes", "size_hw")
 _ABOUT = ("class_names", "channel_names", "pixel_size")
@@ -231,7 +231,7 @@ def _found(
         class_names=known,
         names=names,
         columns=columns,
-        group=next((key for key in _GROUPS if key in columns), None),
+        group=group_column(columns),
         channel_names=channel_names or colours,
         pixel_size=None if pixel_size is None else _scalar(path, pixel_size),
         remarks=(remark, *remarks, *said, *unpadded),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels, read_sidecar, sidecar_of
 from cytolens.images.assembly import Found
-from cytolens.images.columns import encode_labels, listed, split_columns
+from cytolens.images.columns import encode_labels, group_column, listed, split_columns
 from cytolens.images.crops import Crop, Crops
 from cytolens.images.image_files import unreadable
 from cytolens.images.isolation import is_isolated
@@ -26,7 +26,6 @@ from cytolens.images.opening import check_file
 from cytolens.records.cells import Skipped
 
 _LABELS = ("label", "labels", "class")
-_GROUPS = ("group", "groups")
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def find_in_cell_file(path: Path, labels: str | None) -> Found:
         class_names=known,
         names=file.names,
         columns=columns,
-        group=next((name for name in _GROUPS if name in columns), None),
+        group=group_column(columns),
         channel_names=file.channel_names,
         pixel_size=file.pixel_size,
         remarks=(remark, *file.remarks),
@@ -223,7 +222,7 @@ def find_in_cell_files(
         codes = of_file[rows]
     further = {name: column[rows] for name, column in (columns or {}).items()}
     every = {**_columns(root, table, len(names)), **further}
-    default = group or next((name for name in _GROUPS if name in every), None)
+    default = group or group_column(every)
     return Found(
         crops=crops,
         labels=codes,

@@ -1,7 +1,7 @@
 """What is known of cells besides their picture: class labels, groups, covariates, names."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,12 @@ def split_columns(arrays: Mapping[str, Any], n: int) -> dict[str, NDArray[Any]]:
             for k in range(array.shape[1]):
                 columns[f"{name}_{k}"] = flatten(array[:, k], f"'{name}'")
     return columns
+
+
+def group_column(columns: Iterable[str]) -> str | None:
+    """The column that is taken for the group where none is named; None where there is none."""
+    known = set(columns)
+    return next((name for name in ("group", "groups") if name in known), None)
 
 
 def choose_group(

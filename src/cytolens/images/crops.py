@@ -1,6 +1,6 @@
 """Raw crops as files and arrays hold them: any size, own dtype, one by one or in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +46,15 @@ def in_batches(
         start += len(loaded)
 
 
+def locate(parts: Iterable[Sized], position: int) -> tuple[int, int]:
+    """In which of the parts, one after the other, a position lies, and where in it."""
+    for part, rows in enumerate(parts):
+        if position < len(rows):
+            return part, position
+        position -= len(rows)
+    raise IndexError(position)
+
+
 BATCH_BYTES = 32 << 20
 
 
@@ -72,23 +81,16 @@ class ArrayCrops:
         size = row.dtype.itemsize * int(np.prod(row.shape[1:], dtype=np.int64))
         return int(np.clip(BATCH_BYTES // max(size, 1), 1, 4096))
 
-    def _locate(self, position: int) -> tuple[int, int]:
-        for part, rows in enumerate(self.parts):
-            if position < len(rows):
-                return part, position
-            position -= len(rows)
-        raise IndexError(position)
-
     def name(self, position: int) -> str:
         """Such as "cells.npz[17]"."""
-        part, row = self._locate(position)
+        part, row = locate(self.parts, position)
         return f"{self.labels[part]}[{row}]"
 
     def load(self, positions: NDArray[np.int64]) -> list[Crop | InputError]:
         """Views of the rows, (C, h, w); nothing here can be wrong with them."""
         crops: list[Crop | InputError] = []
         for position in positions.tolist():
-            part, row = self._locate(position)
+            part, row = locate(self.parts, position)
             crop = np.asarray(self.parts[part][row])
             if self.channel_axis is None:
                 crop = crop[None]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels
 from cytolens.images.assembly import Found
-from cytolens.images.columns import listed, split_columns
-from cytolens.images.crops import Crop, native
+from cytolens.images.columns import group_column, listed, split_columns
+from cytolens.images.crops import Crop, locate, native
 from cytolens.images.folders import Listing, found_in_files
 from cytolens.images.image_files import COLOURS, check_extent, read_picture_bytes, unreadable
 from cytolens.images.opening import check_file
@@ -69,7 +69,7 @@ def find_in_metadata(root: Path, labels: str | None, *, skip_bad: bool = False) 
         )
     codes, known, remark = choose_labels(root, table, names, labels, None)
     columns = split_columns(table, len(names))
-    group = next((name for name in ("group", "groups") if name in columns), None)
+    group = group_column(columns)
     listing = Listing(names, np.array(known)[codes], columns, group, (remark,))
     return found_in_files(root, listing, skip_bad=skip_bad)
 
@@ -152,16 +152,9 @@ class DatasetCrops:
     def __len__(self) -> int:
         return sum(len(one) for one in self.datasets)
 
-    def _locate(self, position: int) -> tuple[int, int]:
-        for i, one in enumerate(self.datasets):
-            if position < len(one):
-                return i, position
-            position -= len(one)
-        raise IndexError(position)
-
     def name(self, position: int) -> str:
         """Such as "train[17]"."""
-        part, row = self._locate(position)
+        part, row = locate(self.datasets, position)
         return f"{self.splits[part] or 'dataset'}[{row}]"
 
     def load(self, positions: NDArray[np.int64]) -> list[Crop | InputError]:
@@ -169,7 +162,7 @@ class DatasetCrops:
         return [self._read(int(position)) for position in positions]
 
     def _read(self, position: int) -> Crop | InputError:
-        part, row = self._locate(position)
+        part, row = locate(self.datasets, position)
         try:
             return native(_as_crop(self.datasets[part][row][self.column]))
         except InputError as error:

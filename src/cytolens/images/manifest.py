@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 from cytolens.errors import InputError
 from cytolens.images.array_files import choose_labels
 from cytolens.images.assembly import Found
-from cytolens.images.columns import listed
+from cytolens.images.columns import group_column, listed
 from cytolens.images.folders import Listing, found_in_files
 from cytolens.images.tables import columns_of
 
 _PATHS = ("path", "file", "filename", "image")
 _LABELS = ("label", "labels", "class")
-_GROUPS = ("group", "groups")
 
 
 def find_in_manifest(path: Path, labels: str | None, *, skip_bad: bool = False) -> Found:
@@ -27,7 +26,7 @@ def find_in_manifest(path: Path, labels: str | None, *, skip_bad: bool = False) 
     if labels is None and "labels" not in table and "label" not in table and "class" in table:
         labels = "class"
     codes, class_names, remark = choose_labels(path, table, files, labels, None)
-    group = next((name for name in _GROUPS if name in table), None)
+    group = group_column(table)
     nested = [f"columns left out, as they hold lists: {listed(left_out)}"] if left_out else []
     remarks = (remark, *nested)
     listing = Listing(files, np.array(class_names)[codes], table, group, remarks)

@@ -162,7 +162,7 @@ class Study(Mapping[str, Any]):
         needs = {stage: set(upstream(stage)) - {stage} for stage in upstream(name)}
         cells = self["cells"]
         todo = {stage: of for stage, of in needs.items() if self._outstanding(stage)}
-        if len(todo) < _FEWEST_SHARED:
+        if len(todo) < _FEWEST_SHARED or self._own_is_large():
             return
         with team(
             self.folder.path, self.settings, cells, cores=cores, trusted=self._trusted
@@ -174,6 +174,14 @@ class Study(Mapping[str, Any]):
                     work(Todo(todo), mates, here=here, there=there, alone=HERE)
             finally:
                 self._mates = []
+
+    def _own_is_large(self) -> bool:
+        """Whether the user's network is so large that threads gain more than processes."""
+        if self.settings.model is None:
+            return False
+        from cytolens.classifier.threads import LARGE, operations
+
+        return operations(self["network"]) >= LARGE
 
     def _outstanding(self, name: str) -> bool:
         return _stage(name).keep is not None and not self.is_current(name)

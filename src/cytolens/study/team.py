@@ -6,9 +6,6 @@ there; the study alone writes ``run.json``, so whatever stops a process leaves i
 """
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Mapping, Set
 from contextlib import contextmanager, suppress
@@ -18,6 +15,7 @@ from typing import Any
 
 from cytolens import errors
 from cytolens.records.cells import Cells, Progress
+from cytolens.study import lines
 from cytolens.study.settings import StudySettings
 
 MOST = 3  # other processes: hardly more of a study's stages are ready at a time
@@ -29,15 +27,10 @@ class Teammate:
     """One other process. It is asked for one thing at a time."""
 
     def __init__(self, run: Path, settings: StudySettings, trusted: bool) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cytolens.study.teammate"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the study, which ends its team
-            text=True,
-        )
-        self._send({"run": str(run), "settings": asdict(settings), "trusted": trusted})
+        self.process = lines.start("cytolens.study.teammate", OMP_NUM_THREADS="1")
+        first = {"run": str(run), "settings": asdict(settings), "trusted": trusted}
+        with suppress(EOFError):  # said when it is asked
+            lines.send(self.process, first)
 
     def make(self, stage: str, progress: Progress) -> tuple[list[str], float]:
         """Make and store a stage; its files, and the seconds that it took.
@@ -53,24 +46,13 @@ class Teammate:
 
     def stop(self) -> None:
         """End the process, whatever it does."""
-        self.process.kill()
-        self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout):
-            with suppress(OSError):  # what was still to be written to it
-                assert stream is not None
-                stream.close()
-
-    def _send(self, message: Mapping[str, Any]) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(json.dumps(message, default=str) + "\n")
-            self.process.stdin.flush()
-        except OSError:
-            raise EOFError from None
+        lines.end(self.process)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def _ask(self, message: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
         assert self.process.stdout is not None
-        self._send(message)
+        lines.send(self.process, message)
         while line := self.process.stdout.readline():
             answer = json.loads(line)
             if "error" in answer:

@@ -4,19 +4,16 @@ Asked by lines of JSON on standard input; answers are lines of JSON. It ends whe
 at once: with the study that asked, a stage is no longer wanted.
 """
 
-import json
 import os
-import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from queue import SimpleQueue
 from typing import Any
 
 from cytolens.errors import CytolensError
 from cytolens.numerics.threads import limited_threads
 from cytolens.study.finished_run import FinishedRun
+from cytolens.study.lines import answering
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import table
 
@@ -28,21 +25,7 @@ _plots: dict[str, Any] = {}  # what draws each figure, once one was asked for
 
 def main() -> None:
     """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-
-    def answer(message: Message) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
-
-    asked: SimpleQueue[Message] = SimpleQueue()
-
-    def listen() -> None:
-        for line in sys.stdin:
-            asked.put(json.loads(line))
-        os._exit(0)
-
-    threading.Thread(target=listen, daemon=True).start()
+    asked, answer = answering(ended=lambda: os._exit(0))
     first = asked.get()
     run = FinishedRun(first["run"], trust_model=first["trusted"])
     run.settings = StudySettings(**first["settings"])

@@ -65,7 +65,7 @@ def results_shown(
 
 
 def draw_figure(path: Path, plot: "Callable[[], Figure]", *, svg: bool) -> None:
-    """Draw a figure to ``path``, less its ending, as PNG; and as SVG, or with none left."""
+    """Draw a figure to ``path``, which has no ending yet, as PNG and, where asked for, SVG."""
     from cytolens.figures.style import render
 
     png, vector = render(plot(), svg=svg)
