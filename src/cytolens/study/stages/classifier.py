@@ -175,7 +175,7 @@ def evaluation(
     split: Split,
     *,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Predictions | None:
@@ -189,7 +189,7 @@ def evaluation(
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
 
-    probabilities = predict(network, cells, batch_size=batch_size, device=device)
+    probabilities = predict(network, cells, batch_size=batch_size, device=device, progress=progress)
     progress(1, 3, "evaluating")
     test = split.test
     labels = cells.labels[test]
@@ -258,7 +258,7 @@ def activations(
     layers: tuple[Layer, ...],
     *,
     reduction: str,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Extraction:
@@ -283,7 +283,7 @@ def untrained(
     *,
     reduction: str,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Extraction:
