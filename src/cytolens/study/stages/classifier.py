@@ -79,7 +79,7 @@ def classifier(
     made = train(
         cells, split=split, settings=_training(epochs), rng=seed, device=device, progress=progress
     )
-    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
+    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history, pool=made.pool)
 
 
 def _with_its_outputs(
@@ -374,6 +374,7 @@ def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress
             "history": value.history,
             "seen": value.seen,
             "remarks": value.remarks,
+            "pool": value.pool,
         },
     )
 
