@@ -1,5 +1,6 @@
 """A study over one run folder: stages are made when they are asked for, and once."""
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -219,7 +220,7 @@ class Study(Mapping[str, Any]):
         with self._announce(stage.title) as progress:
             files, seconds = mate.make(name, progress)
         record.finish(name, made_from, seconds, files)
-        self._log(stage, seconds, ", by another process")
+        self._log(stage, seconds, "by another process")
 
     def foresee(self) -> "Forecast | None":
         """What a study of many cells, or with a network of the user's, will take; else None.
@@ -301,17 +302,18 @@ class Study(Mapping[str, Any]):
         later = downstream(stage.name)
         for outdated in (stage.name, *later):
             self._results.pop(outdated, None)
+        spent = time.process_time()
         making = self.folder.making(stage.name, made_from, outdates=later)
         with making, self._threads(stage), self._announce(stage.title) as progress:
             value = stage.run(self, self.settings, progress, self._mates)
             write(self.folder, stage.name, value, progress)
             self._note(stage.name)
-        self._log(stage, self.folder.timings[stage.name])
-
-    def _log(self, stage: Stage, seconds: float, by: str = "") -> None:
-        peak = None if by else peak_memory()
+        peak, spent = peak_memory(), time.process_time() - spent
         held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
-        self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s{by}{held}")
+        self._log(stage, self.folder.timings[stage.name], f"{spent:.1f} of the processor{held}")
+
+    def _log(self, stage: Stage, seconds: float, more: str) -> None:
+        self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s, {more}")
 
     @contextmanager
     def _threads(self, stage: Stage) -> Generator[None]:
