@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
 
 _JUDGED_ON = 600  # held-out cells
+_OF_YARDSTICK, _STEPS = 4, 3  # of progress: describing cells, and at each layer
 _CONTROLLED = 3  # images of each layer that controls are made for, and that are made again
 
 
@@ -43,25 +44,27 @@ def faithfulness(
     held_out = np.concatenate([split.validation, split.test])
     held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
     shown = layers_with_channels(layers)
-    progress(0, len(shown) + 1, "what the network answers to cells")
-    yardstick = prepare_yardstick(
-        network, shown,
-        prior=prior, held_out=cells.read(held_out),
-        groups=None if cells.groups is None else cells.groups[held_out],
-    )  # fmt: skip
-    half = None
-    if ascents.prior is not None:
-        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
-    again = ascents.repeated(half)
-    judged: dict[str, Faithfulness] = {}
     on_fields = {found.layer for found in features.fields}
     pairs = [
         (images, plain)
         for images, plain in zip(features.channels, features.unconstrained, strict=True)
         if images.layer not in on_fields
     ]
-    for done, (images, plain) in enumerate(pairs):
-        progress(done + 1, len(pairs) + 1, images.layer)
+    total = _OF_YARDSTICK + _STEPS * len(pairs)
+    yardstick = prepare_yardstick(
+        network, shown,
+        prior=prior, held_out=cells.read(held_out),
+        groups=None if cells.groups is None else cells.groups[held_out],
+        progress=lambda done, of, note: progress(_OF_YARDSTICK * done // of, total, note),
+    )  # fmt: skip
+    half = None
+    if ascents.prior is not None:
+        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
+    again = ascents.repeated(half)
+    judged: dict[str, Faithfulness] = {}
+    for number, (images, plain) in enumerate(pairs):
+        name, done = images.layer, _OF_YARDSTICK + _STEPS * number
+        progress(done, total, f"{name}, controls")
         first = images.channels[~images.dead][:_CONTROLLED].tolist()
         controls = None
         if images.starts is not None and ascents.prior is not None:
@@ -69,9 +72,12 @@ def faithfulness(
                 network, images, yardstick.made_from.score[images.layer], prior=ascents.prior,
                 ascent=ascents.ascent, count=_CONTROLLED, rng=seed, device=ascents.device,
             )  # fmt: skip
-        judged[images.layer] = measure_faithfulness(
-            network, images, yardstick, unconstrained=plain, controls=controls, rng=seed,
-            again=again.of_channels(network, images.layer, first) if first else None,
+        progress(done + 1, total, f"{name}, once more from other cells")
+        repeated = again.of_channels(network, name, first) if first else None
+        progress(done + 2, total, f"{name}, what its images predict")
+        judged[name] = measure_faithfulness(
+            network, images, yardstick,
+            unconstrained=plain, controls=controls, rng=seed, again=repeated,
         )  # fmt: skip
     return judged
 

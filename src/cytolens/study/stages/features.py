@@ -176,6 +176,7 @@ def features(
             unconstrained[-1] if on_fields else ascents.of_channels(network, name, channels)
         )
         if kinds > 1 and ascents.prior is not None and layer in shown[-_LAYERS_WITH_KINDS:]:
+            progress(2 * done + 1, total, f"{name}, by kinds of cells")
             first = channels[:_CHANNELS_WITH_KINDS]
             of_kinds.append(ascents.of_channels(network, name, first, variants=kinds))
     progress(total - 2, total, "classes")
