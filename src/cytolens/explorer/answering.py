@@ -218,22 +218,18 @@ class Answering:
             check()
 
         self.make_ready()
+        held = self._images_of(layer)
         ascents = self.ascents or self.first
+        if held is not None:
+            ascents = ascents.alike(held)
         options: dict[str, Any] = {
             **ascents.options, "ascent": replace(ascents.ascent, steps=_MORE_STEPS),
         }  # fmt: skip
         more = feature_images(
             self.network, layer=layer, channels=channels, progress=progress, **options
         )
-        held = self._images_of(layer)
-        if held is not None:
-            more = replace(
-                held,
-                channels=np.concatenate([held.channels, more.channels]),
-                images=np.concatenate([held.images, more.images]),
-            )
-        self._images[layer] = more
-        return more
+        self._images[layer] = more if held is None else held.joined(more)
+        return self._images[layer]
 
     def _explanation(self, found: CellExplanation, images: FeatureImages | None) -> dict[str, Any]:
         """An explanation as the page is given it."""
