@@ -1,6 +1,7 @@
 """The chapter on clusters: whether there are any, what they are, and how they pass on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -79,7 +80,9 @@ def figures(results: Results) -> Iterator[Drawing]:
             shape: dict[str, Any] = {
                 "channel_names": cells.channel_names, "pixel_size": cells.pixel_size,
             }  # fmt: skip
-            plot = partial(plot_from_cells, [populations.images], least_columns=6, **shape)
+            short = tuple(name.replace(", part ", " ") for name in populations.images.targets)
+            images = replace(populations.images, targets=short)
+            plot = partial(plot_from_cells, [images], least_columns=6, **shape)
             caption = (
                 "The image of each part, made in the direction from the mean of its class to that "
                 "of the part, with the cell that it began as and what was changed."

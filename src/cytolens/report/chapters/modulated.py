@@ -179,6 +179,8 @@ def _explanation_note(shown: CellExplanation) -> str:
         if itself
         else "their feature images, modulated by their maps of this cell"
     )
+    if shown.began is None and not itself:
+        made += " (they began as no cell)"
     return (
         "Channels are ranked by gradient × activation, for the predicted class against the others. "
         f"Saliency shows where they speak for it in this cell. Below: {made}. The sum weights them "

@@ -203,6 +203,9 @@ function Images({ explorer, layer, channel }: { explorer: Explorer; layer: strin
           {one("feature image", at("feature image"), "feature image")}
         </Origin>
       )}
+      {fromCell && (
+        <p class="quiet">Change: orange is brighter than in that cell, purple darker.</p>
+      )}
       <div class="strip wrap">
         {!fromCell && one("feature image", at("feature image"), onField ? "on a whole crop" : "feature image")}
         {one("activation map", at("activation map"), "activation map")}

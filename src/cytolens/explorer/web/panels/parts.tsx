@@ -122,7 +122,7 @@ export function Likeness({ own, nearest }: { own?: number | null; nearest?: numb
   if (typeof own !== "number") return null;
   return (
     <p class="quiet">
-      Pixel correlation with that cell {own.toFixed(2)}{typeof nearest === "number" ? `, with the nearest real cell ${nearest.toFixed(2)}` : ""}. Change: orange is brighter than in that cell, purple darker.
+      Pixel correlation with that cell {own.toFixed(2)}{typeof nearest === "number" ? `, with the nearest real cell ${nearest.toFixed(2)}` : ""}.
     </p>
   );
 }
