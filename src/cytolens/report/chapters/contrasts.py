@@ -111,8 +111,9 @@ def what_differs(pairs: ContrastPairs) -> str:
     text += f"; {', '.join(steady)} unchanged." if steady else "."
     crop = [readable(shift.name) for shift in named if shift.name in OF_THE_CROP]
     if crop:
-        verb = "is" if len(crop) == 1 else "are"
-        text += f" Take care: {' and '.join(crop)} {verb} of the crop, not of the cell alone."
+        which = "all of it" if len(crop) == len(named) > 1 else " and ".join(crop)
+        verb = "are" if len(crop) == 2 < len(named) else "is"
+        text += f" Take care: {which} {verb} of the crop, not of the cell alone."
     return text
 
 
