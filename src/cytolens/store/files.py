@@ -17,6 +17,7 @@ import numpy as np
 from cytolens.errors import RunError, SettingError
 from cytolens.records.cells import Simulation
 
+_PARTIAL = ".partial-"
 _MOST_OF_A_NAME = 180  # characters; file systems take 255 bytes, and a prefix is added
 _AGAIN = "then give the same command again"
 _ELSEWHERE = "name a folder elsewhere"
@@ -152,7 +153,7 @@ def replacing(path: Path) -> Generator[Path]:
     The file is on the disk, not only in memory, when the block ends. Raises RunError when the disk
     is full, or the folder cannot be written to.
     """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     with naming_faults(path):
         make_folder(path.parent)
         try:
@@ -177,7 +178,7 @@ def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Gen
     files, which an earlier result of the same kind has. Raises SettingError for any other folder,
     RunError when the disk is full or the folder cannot be written to.
     """
-    temporary, old = path.with_name(f".partial-{path.name}"), _aside(path)
+    temporary, old = path.with_name(f"{_PARTIAL}{path.name}"), _aside(path)
     with naming_faults(path):
         make_folder(path.parent)
         if old.exists() and not path.exists():
@@ -202,6 +203,34 @@ def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Gen
                 old.replace(path)
             for leftover in (temporary, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file or folder is one that was being written, by its name."""
+    return path.name.startswith(_PARTIAL)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, in a folder and those in it, the files that a process was writing when it was killed.
+
+    The caller writes nothing there at the time. Files of other living processes stay.
+    """
+    for found in (*folder.glob(f"{_PARTIAL}*"), *folder.glob(f"*/{_PARTIAL}*")):
+        pid = found.name.removeprefix(_PARTIAL).partition("-")[0]
+        if found.is_file() and pid.isdecimal() and not _is_another(int(pid)):
+            with suppress(OSError):
+                found.unlink()
+
+
+def _is_another(pid: int) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # of another user
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid != os.getpid()
 
 
 def standing(path: Path) -> Path:
