@@ -1,5 +1,6 @@
 """The kinds of accident, each at many moments of a stage; what they find is a list of problems."""
 
+import itertools
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,40 @@ class Outcome:
 
 
 def killed(arena: Arena, stage: str, wanted: int, draw: random.Random) -> Outcome:
-    """``kill -9`` at random moments of a stage, again and again on the same run."""
+    """``kill -9`` at random moments of a stage, a third of any of it, the others of its writing."""
     outcome = Outcome()
-    took, older = _seconds(arena, stage), False
+    took, any_moment = _seconds(arena, stage), (wanted + 2) // 3
+    _kill(arena, stage, None, took, any_moment, outcome, draw)
+
+    def work(tell: Callable[[Any], None]) -> None:
+        arena.set_up(stage, older=False)
+        known = arena.make(stage)[stage]
+        while_written = Outcome()
+        with _figures_known(arena):
+            arena.set_up(stage, older=False)
+            started = time.monotonic()
+            arena.make(stage, known)
+            took = time.monotonic() - started
+            _kill(arena, stage, known, took, wanted - any_moment, while_written, draw)
+        tell(asdict(while_written))
+
+    return outcome + Outcome(**Child(work).rest()[-1])
+
+
+def _kill(
+    arena: Arena,
+    stage: str,
+    known: Any,
+    took: float,
+    wanted: int,
+    outcome: Outcome,
+    draw: random.Random,
+) -> None:
+    """Again and again on the same run, until it is made to the end and compared."""
+    older = False
     arena.set_up(stage, older=older)
     while outcome.trials < wanted:
-        child = Child(lambda tell: arena.make(stage, begun=tell))
+        child = Child(lambda tell: arena.make(stage, known, begun=tell))
         while child.hear() not in (stage, None):
             pass
         struck = child.signalled(draw.uniform(0, 1.05 * took))
@@ -74,14 +103,13 @@ def killed(arena: Arena, stage: str, wanted: int, draw: random.Random) -> Outcom
         if not struck:  # it was made already
             arena.set_up(stage, older=older)
             continue
-        outcome.add(said(lambda: arena.problems_now(stage)))
-        if outcome.trials % _EVERY == 0:
-            repeated, problems = _made_to_the_end(arena, stage)
+        outcome.add(arena.problems_now())
+        if outcome.trials % _EVERY == 0 or outcome.trials == wanted:
+            repeated, problems = _made_to_the_end(arena, stage, known)
             outcome.problems += problems
             outcome.repeated = max(outcome.repeated, repeated)
             older = not older
             arena.set_up(stage, older=older)
-    return outcome
 
 
 def _seconds(arena: Arena, stage: str) -> float:
@@ -97,16 +125,11 @@ def _seconds(arena: Arena, stage: str) -> float:
     return arena.seconds[stage]
 
 
-def said(problems: Callable[[], list[str]]) -> list[str]:
-    """Problems that a fork finds."""
-    return Child(lambda tell: tell(problems())).rest()[-1]
-
-
-def _made_to_the_end(arena: Arena, stage: str) -> tuple[int, list[str]]:
+def _made_to_the_end(arena: Arena, stage: str, known: Any = None) -> tuple[int, list[str]]:
     """How many stages a rerun made, and what is wrong with its results."""
 
     def work(tell: Callable[[Any], None]) -> None:
-        made = list(arena.make(stage))
+        made = list(arena.make(stage, known))
         tell([len(made), arena.problems_after(stage)])
 
     repeated, problems = Child(work).rest()[-1]
@@ -124,16 +147,13 @@ def crashed(arena: Arena, stage: str, most: int, draw: random.Random) -> Outcome
         def work(tell: Callable[[Any], None], older: bool = older) -> None:
             with tempfile.TemporaryDirectory(dir=arena.run.parent) as folder:
                 arena.set_up(stage, older=older)
-                states = CrashStates(arena.run, Path(folder))
+                states = CrashStates(arena.run, Path(folder), most, draw)
                 with states.watching():
                     known = arena.make(stage)[stage]
                 tell(states.unsynced)
-                chosen = states.states
-                if len(chosen) > most:
-                    chosen = sorted(draw.sample(chosen, most))
-                for state in chosen:
+                for state in sorted(states.states):
                     states.restore(state)
-                    problems = arena.problems_now(stage)
+                    problems = arena.problems_now()
                     problems += _problems_of_making(arena, stage, known)
                     tell([f"{state.name}: {problem}" for problem in problems])
 
@@ -167,6 +187,29 @@ def _figures_known(arena: Arena) -> Generator[None]:
         story.plots, style.render = plots, render
 
 
+# The clock --------------------------------------------------------------------------------------
+
+
+def clock_set_back(arena: Arena, stage: str) -> Outcome:
+    """The clock is set back an hour and forth while a stage is made; files are of tomorrow."""
+    outcome = Outcome()
+
+    def work(tell: Callable[[Any], None]) -> None:
+        arena.set_up(stage, older=True)
+        tomorrow = time.time() + 86_400
+        for file in (*arena.run.rglob("*"), *arena.data.rglob("*")):
+            os.utime(file, (tomorrow, tomorrow))
+        now, now_ns, hours = time.time, time.time_ns, itertools.cycle((0, 3600))
+        time.time = lambda: now() - next(hours)
+        time.time_ns = lambda: now_ns() - next(hours) * 10**9
+        made = list(arena.make(stage))
+        tell([len(made), arena.problems_after(stage)])
+
+    repeated, problems = Child(work).rest()[-1]
+    outcome.add(problems, repeated)
+    return outcome
+
+
 # A full disk ------------------------------------------------------------------------------------
 
 
@@ -186,7 +229,7 @@ def full(arena: Arena, stage: str, wanted: int, draw: random.Random) -> Outcome:
             _resize(arena, os.statvfs(arena.run.parent), draw.randint(0, written))
             with _figures_known(arena):
                 code, lines = _command(arena, ["stage", stage, str(arena.run), "--remake"], known)
-            problems = arena.problems_now(stage)
+            problems = arena.problems_now()
             _resize(arena)
             if code == 0:  # it had room enough
                 written = int(0.9 * written)
@@ -298,7 +341,7 @@ def interrupted(arena: Arena, stage: str, wanted: int, draw: random.Random) -> O
         if not struck[0] or code == 0:  # it was made already
             continue
         problems = [] if code == code_wanted else [f"exit code {code}, not {code_wanted}"]
-        outcome.add(problems + _unlike_one_line(lines) + said(lambda: arena.problems_now(stage)))
+        outcome.add(problems + _unlike_one_line(lines) + arena.problems_now())
     _, problems = _made_to_the_end(arena, stage)
     outcome.problems += problems
     return outcome
@@ -330,5 +373,5 @@ def started(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
         if code != -signal.SIGTERM:  # which Python leaves to the system until libraries are loaded
             problems += _unlike_one_line(lines)
         problems = [f"after {moment:.2f} s: {problem}" for problem in problems]
-        outcome.add(problems + said(lambda: arena.problems_now("similarity")))
+        outcome.add(problems + arena.problems_now())
     return outcome

@@ -1,6 +1,7 @@
 """Every state of a folder on the disk in which a crash could leave it."""
 
 import os
+import random
 import shutil
 import threading
 from collections.abc import Callable, Generator
@@ -14,14 +15,16 @@ _CHANGING = ("replace", "rename", "unlink", "remove", "rmdir", "mkdir", "fsync",
 class CrashStates:
     """Copies of a folder, one after each step that changes what lies on the disk.
 
+    Where there are more than ``most``, as many of them, drawn at random.
+
     A copy is what ``kill -9`` at this moment would leave: the system writes what it was given. A
     power cut leaves less: `unsynced` lists files that took their name before they were on the disk.
     """
 
-    def __init__(self, folder: Path, into: Path) -> None:
+    def __init__(self, folder: Path, into: Path, most: int, draw: random.Random) -> None:
         self.folder, self.states = folder, list[Path]()
         self.unsynced: list[str] = []
-        self._into = into
+        self._into, self._most, self._draw, self._steps = into, most, draw, 0
         self._synced: dict[int, int] = {}  # inode: time of change of what was written
         self._kept = {path.stat().st_ino for path in folder.rglob("*")} if folder.exists() else ()
         self._last: Any = None
@@ -78,8 +81,13 @@ class CrashStates:
             now = self._signature()
             if now == self._last:
                 return
-            self._last = now
-            state = self._into / f"{len(self.states):04d}"
+            self._last, self._steps = now, self._steps + 1
+            place = len(self.states)
+            if place == self._most:
+                place = self._draw.randrange(self._steps)
+                if place >= self._most:
+                    return
+            state = self._into / f"{self._steps:04d}"
             patched = {name: getattr(os, name) for name in _CHANGING}
             for name, function in plain.items():
                 setattr(os, name, function)
@@ -92,7 +100,7 @@ class CrashStates:
             finally:
                 for name, function in patched.items():
                     setattr(os, name, function)
-            self.states.append(state)
+            self.states[place : place + 1] = [state]
 
     def _take(self, source: str, target: str) -> None:
         """A copy; a second name where the file is one that was there from the beginning."""

@@ -21,11 +21,26 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-from accidents import Outcome, crashed, full, interrupted, killed, small_disk, started
+from accidents import (
+    Outcome,
+    clock_set_back,
+    crashed,
+    full,
+    interrupted,
+    killed,
+    small_disk,
+    started,
+)
 from arena import KEPT, Arena
 from processes import lost_mates, lost_study
 
-QUICK = ("cells", "classifier", "activations")
+QUICK = {  # stages of the quick selection, all among what the activations rest on
+    "kill -9": ("activations",),
+    "states": ("cells",),
+    "interrupts": ("activations",),
+    "clock set back": (),
+    "disk full": ("classifier",),
+}
 SHORT = (
     "together", "layers", "channels", "unseen_layers", "equalised", "suspects", "pairs", "gains",
     "similarity",
@@ -42,21 +57,29 @@ stage has its own bytes, and once the stage is made again, the run has the bytes
 nothing happened to, and nothing is left over. No rerun made more again than the stage that was hit.
 """
 _KINDS = """
-- kill -9: at random moments of the stage, ten in a row on the same run before it is made to the end
-  and compared.
+- kill -9: a third of them at random moments of the whole stage, the others while its result is
+  written; up to ten in a row on the same run before it is made to the end and compared.
 - states: the states in which the folder lies on the disk while the stage is written (half a file,
-  before and after each fsync, rename and removal, between shards), all of them or 120 drawn at
+  before and after each fsync, rename and removal, between shards), all of them or 60 drawn at
   random; each is what a kill at that moment leaves. Each file was on the disk (fsync) before it
   took its name.
 - interrupts: Ctrl-C and SIGTERM in turn; one line, exit code 130 or 143, no traceback.
+- clock set back: it jumps an hour back and forth while the stage is made, and all files are dated
+  tomorrow.
 - disk full: after a random number of bytes, on a real file system of that size; one line, exit
   code 2, and the rerun goes on once there is room.
 """
 KINDS: dict[str, Callable[[Arena, str, bool, random.Random], Outcome]] = {
     "kill -9": lambda a, stage, quick, draw: killed(a, stage, 4 if quick else _kills(stage), draw),
-    "states": lambda a, stage, quick, draw: crashed(a, stage, 6 if quick else 60, draw),
-    "interrupts": lambda a, stage, quick, draw: interrupted(a, stage, 2 if quick else 6, draw),
-    "disk full": lambda a, stage, quick, draw: full(a, stage, 2 if quick else 8, draw),
+    "disk full": lambda a, stage, quick, draw: full(a, stage, 1 if quick else 5, draw),
+    "interrupts": lambda a, stage, quick, draw: interrupted(a, stage, 1 if quick else 4, draw),
+    "states": lambda a, stage, quick, draw: crashed(a, stage, 3 if quick else 30, draw),
+    "clock set back": lambda a, stage, quick, draw: clock_set_back(a, stage),
+}
+OTHERS: dict[str, Callable[[Arena, random.Random], Outcome]] = {
+    "a study on two cores is killed": lambda a, draw: lost_study(a, 10, draw),
+    "the other process of such a study is killed": lambda a, draw: lost_mates(a, 5, draw),
+    "a new process is stopped while it loads": lambda a, draw: started(a, 12, draw),
 }
 
 
@@ -71,31 +94,28 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    stages = QUICK if asked.quick else KEPT
     draw = random.Random(asked.seed)
     found: dict[str, dict[str, Outcome]] = {}
+    others: dict[str, Outcome] = {}
     with tempfile.TemporaryDirectory() as folder:
-        arena = Arena(Path(folder), stages)
+        arena = Arena(Path(folder), QUICK["kill -9"] if asked.quick else KEPT)
         arena.prepare()
-        for kind, happen in KINDS.items():
+        for what, happen in ({} if asked.quick else OTHERS).items():
+            others[what] = happen(arena, draw)
+            _say(what, others[what])
+        for kind, happen_at in KINDS.items():
             with small_disk(arena, wanted=kind == "disk full") as there:
+                stages = QUICK[kind] if asked.quick else KEPT
                 for stage in stages if there else ():
-                    found.setdefault(stage, {})[kind] = outcome = happen(
-                        arena, stage, asked.quick, draw
-                    )
+                    outcome = happen_at(arena, stage, asked.quick, draw)
+                    found.setdefault(stage, {})[kind] = outcome
                     _say(f"{stage}, {kind}", outcome)
-        if not asked.quick:
-            others = {
-                "a new process is stopped while it loads": started(arena, 30, draw),
-                "the other process of a study on two cores is killed": lost_mates(arena, 10, draw),
-                "a study on two cores is killed": lost_study(arena, 12, draw),
-            }
-            for kind, outcome in others.items():
-                _say(kind, outcome)
-            if asked.out is not None:
-                asked.out.write_text(_page(found, others))
-    outcomes = [outcome for of_stage in found.values() for outcome in of_stage.values()]
-    outcomes += [] if asked.quick else list(others.values())
+                    if asked.out is not None:  # what there is, in case that it is stopped
+                        asked.out.write_text(_page(found, others))
+    outcomes = [
+        *others.values(),
+        *(one for of_stage in found.values() for one in of_stage.values()),
+    ]
     if any(outcome.problems or outcome.repeated > outcome.allowed for outcome in outcomes):
         sys.exit(1)
 
@@ -113,12 +133,12 @@ def _say(what: str, outcome: Outcome) -> None:
 
 def _page(found: dict[str, dict[str, Outcome]], others: dict[str, Outcome]) -> str:
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    kinds = list(next(iter(found.values())))
+    kinds = list(KINDS)
     rows = [
         f"| {stage} | {' | '.join(_cell(of_stage.get(kind)) for kind in kinds)} |"
         for stage, of_stage in found.items()
     ]
-    total = [sum((of[kind] for of in found.values()), Outcome()) for kind in kinds]
+    total = [sum((of[kind] for of in found.values() if kind in of), Outcome()) for kind in kinds]
     lines = [
         _HEAD.format(
             date=date.today(),

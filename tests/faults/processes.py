@@ -9,31 +9,31 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from accidents import Outcome, said
+from accidents import Outcome
 from arena import Arena, Child
 
 from cytolens.errors import CytolensError
 from cytolens.store.lock import run_lock
 from cytolens.store.run_folder import RunFolder
-from cytolens.study import team
-from cytolens.study.study import Study
+from cytolens.study import study, team
 
 
 def _study_of_two(arena: Arena, tell: Callable[[Any], None]) -> None:
     """A study on two cores: says which processes it starts, and which stages it makes."""
-    start, have_made = team.lines.start, Study._have_made
+    start, have_made = team.lines.start, study.Study._have_made
 
     def noted(module: str, **environment: str) -> Any:
         process = start("patched_teammate", **environment)
         tell(process.pid)
         return process
 
-    def making(self: Study, mate: Any, name: str) -> None:
+    def making(self: study.Study, mate: Any, name: str) -> None:
         tell(name)
         have_made(self, mate, name)
 
-    team.lines.start, Study._have_made = noted, making
-    arena.make("report", begun=tell, threads=2)
+    team.lines.start, study.Study._have_made = noted, making
+    study.thread_count = lambda threads: 2  # with the settings of one, which the report shows
+    arena.make("report", begun=tell)
 
 
 def lost_mates(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
@@ -49,7 +49,7 @@ def lost_mates(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
             time.sleep(draw.uniform(0, took))
             os.kill(mate, signal.SIGKILL)
             child.rest()
-            outcome.add(said(lambda: _problems_of_all(arena)))
+            outcome.add(_problems_of_all(arena))
             continue
         child.rest()
         took = time.monotonic() - begun
@@ -57,14 +57,15 @@ def lost_mates(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
 
 
 def _problems_of_all(arena: Arena) -> list[str]:
-    return [problem for stage in arena.stages for problem in arena.problems_after(stage)]
+    found = [problem for stage in arena.stages for problem in arena.problems_after(stage)]
+    return list(dict.fromkeys(found))
 
 
 def lost_study(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
     """The study's own process is killed: the other one ends as well, and the run is free."""
     outcome = Outcome(allowed=2)
     arena.set_up("activations", older=False)
-    before: set[str] = set()
+    before, made = set[str](), set[str]()  # stages that the last kill hit; those made for good
     while outcome.trials < wanted:
         child = Child(lambda tell: _study_of_two(arena, tell))
         while not isinstance(mate := child.hear(), int | None):
@@ -74,21 +75,22 @@ def lost_study(arena: Arena, wanted: int, draw: random.Random) -> Outcome:
         begun = [name for name in iter(child.hear, None) if isinstance(name, str)]
         child.wait()
         repeated = len(before.intersection(begun))
+        problems = [f"'{name}' was finished, and made again" for name in made.intersection(begun)]
         if not struck:
-            outcome.problems += said(lambda: _problems_of_all(arena))
+            outcome.problems += problems + _problems_of_all(arena)
             outcome.repeated = max(outcome.repeated, repeated)
             arena.set_up("activations", older=bool(outcome.trials % 2))
-            before = set()
+            before, made = set(), set()
             continue
-        problems: list[str] = []
         if ended is not None:
             if not select.select([ended], [], [], 10)[0]:
                 problems.append("the other process outlives its study")
             os.close(ended)
         with _noting(problems), run_lock(arena.run):
             pass
-        problems += said(lambda: arena.problems_now("activations"))
-        before = {name for name in begun if not RunFolder(arena.run).has(name)}
+        problems += arena.problems_now()
+        made.update(name for name in begun if RunFolder(arena.run).has(name))
+        before = set(begun) - made
         outcome.add(problems, repeated)
     return outcome
 

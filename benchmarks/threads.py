@@ -1,0 +1,134 @@
+"""What a study says on one thread, by two processes, and on two threads: bytes, decisions, numbers.
+
+    python benchmarks/threads.py DATA [--out benchmarks/results/threads.md] [OPTION=VALUE …]
+
+DATA is studied four times: twice on one thread; by two processes of one thread each, as small
+crops are with ``--threads 2``; and in one process on two threads, as large crops and networks are.
+A decision is any text, whole number or yes or no that a stage stores: labels, parts, ranks, chosen
+channels, clusters, alarms. Numbers are compared by their largest difference, relative to the
+largest number of the same array.
+"""
+
+import os
+
+os.environ.pop("OMP_NUM_THREADS", None)  # the studies say how many
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Generator
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cytolens.study import team
+from cytolens.study.finished_run import FinishedRun
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
+
+WAYS = {"one thread": 1, "one thread, again": 1, "two processes": 2, "two threads": 2}
+
+
+def main() -> None:
+    """Study, compare, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("options", nargs="*", help="settings as JSON, e.g. epochs=4")
+    parser.add_argument("--out", type=Path)
+    asked = parser.parse_args()
+    options = {name: json.loads(value) for name, value in (o.split("=") for o in asked.options)}
+    large = team.LARGE_CROPS
+    runs: dict[str, FinishedRun] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (way, threads) in enumerate(WAYS.items()):
+            team.LARGE_CROPS = 0 if way == "two threads" else large  # no other processes
+            place = Path(folder, str(number))
+            study = Study(place, asked.data, StudySettings(threads=threads, **options))
+            study.make(list(study)[-2], "faithfulness", "contrasts", "clusters", "equalised")
+            runs[way] = FinishedRun(place)
+            print(f"{way}: {len(runs[way])} stages", file=sys.stderr, flush=True)
+        text = page(runs, f"{asked.data.name} {' '.join(asked.options)}")
+    print(text)
+    if asked.out is not None:
+        asked.out.write_text(text)
+
+
+def page(runs: dict[str, FinishedRun], asked: str) -> str:
+    """The table."""
+    one, *others = runs
+    rows = []
+    for stage in runs[one]:
+        if all(stage in runs[way] for way in others):
+            found = [str(compared(runs[one][stage], runs[way][stage])) for way in others]
+            rows.append(f"| {stage} | {' | '.join(found)} |")
+    return "\n".join([
+        "# One thread and two",
+        f"`python benchmarks/threads.py {asked}`, {date.today()}, {len(os.sched_getaffinity(0))} "
+        f"cores ({platform.machine()}). Each against the first run on one thread: the same, or how "
+        "many of the decisions differ, and the largest relative difference of a number.\n",
+        f"| stage | {' | '.join(others)} |\n|---{'|---' * len(others)}|",
+        *rows,
+        "",
+    ])  # fmt: skip
+
+
+@dataclass
+class Comparison:
+    """Of two results of a stage."""
+
+    decisions: int = 0
+    others: int = 0  # of the decisions
+    largest: float = 0.0  # relative difference of a number
+
+    def __str__(self) -> str:
+        if not self.others and not self.largest:
+            return "the same"
+        return f"{self.others} of {self.decisions}; {self.largest:.1e}"
+
+
+def compared(first: Any, second: Any) -> Comparison:
+    """Leaf by leaf."""
+    found = Comparison()
+    one, two = (dict(leaves(value, "")) for value in (first, second))
+    found.others += len(one.keys() ^ two.keys())
+    for name in one.keys() & two.keys():
+        a, b = one[name], two[name]
+        if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+            found.others += 1
+        elif a.dtype.kind == "f":
+            scale = np.nanmax(np.abs(a), initial=0) or 1.0
+            with np.errstate(invalid="ignore"):
+                apart = np.where(a == b, 0, np.abs(a - b))
+            found.others += int((np.isnan(a) != np.isnan(b)).sum())
+            found.largest = max(found.largest, float(np.nanmax(apart, initial=0) / scale))
+        else:
+            found.decisions += a.size
+            found.others += int((a != b).sum())
+    return found
+
+
+def leaves(value: Any, name: str) -> Generator[tuple[str, np.ndarray]]:
+    """Every array and every single value of a result, by its place in it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
+    if hasattr(value, "state_dict"):
+        value = value.state_dict()
+    if hasattr(value, "items"):
+        for key, item in value.items():
+            yield from leaves(item, f"{name}.{key}")
+    elif isinstance(value, tuple | list):
+        for place, item in enumerate(value):
+            yield from leaves(item, f"{name}.{place}")
+    elif value is not None:
+        found = np.asarray(value)
+        if found.dtype.kind in "fiubUS":
+            yield name, found
+
+
+if __name__ == "__main__":
+    main()
