@@ -15,6 +15,7 @@ from cytolens.errors import RunError, SettingError
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.study import teammate
+from cytolens.study.finished_run import open_run
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
 from cytolens.study.team import Teammate, Todo, work
@@ -52,6 +53,10 @@ def test_the_results_are_those_of_one_process(
     assert there  # the second study had some of its stages made by another process
     record = Study(tmp_path / "2").folder.timings
     assert all(record[stage] > 0 for stage in there)
+    assert "clusters" in open_run(tmp_path / "2")
+    assert "report" not in open_run(tmp_path / "2")
+    said = list(study["about"]["timings"])  # in the report, whoever was done first
+    assert said == [stage for stage in study if stage in said]
 
 
 def test_a_large_network_of_the_users_takes_threads_instead(

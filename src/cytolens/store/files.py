@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -150,12 +151,14 @@ def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 def replacing(path: Path) -> Generator[Path]:
     """A temporary path to write a file to; it replaces ``path`` when all went well.
 
-    The file is on the disk, not only in memory, when the block ends. Raises RunError when the disk
-    is full, or the folder cannot be written to.
+    The file is on the disk, not only in memory, when the block ends. What a process that was killed
+    left of an earlier try is removed. Raises RunError when the disk is full, or the folder cannot
+    be written to.
     """
     temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     with naming_faults(path):
         make_folder(path.parent)
+        _remove_partials(path.parent.glob(f"{_PARTIAL}*-{escape(path.name)}"))
         try:
             yield temporary
             _sync(temporary)
@@ -215,7 +218,11 @@ def remove_leftovers(folder: Path) -> None:
 
     The caller writes nothing there at the time. Files of other living processes stay.
     """
-    for found in (*folder.glob(f"{_PARTIAL}*"), *folder.glob(f"*/{_PARTIAL}*")):
+    _remove_partials([*folder.glob(f"{_PARTIAL}*"), *folder.glob(f"*/{_PARTIAL}*")])
+
+
+def _remove_partials(files: Iterable[Path]) -> None:
+    for found in files:
         pid = found.name.removeprefix(_PARTIAL).partition("-")[0]
         if found.is_file() and pid.isdecimal() and not _is_another(int(pid)):
             with suppress(OSError):
