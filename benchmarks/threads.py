@@ -1,9 +1,10 @@
 """What a study says on one thread, by two processes, and on two threads: bytes, decisions, numbers.
 
-    python benchmarks/threads.py DATA [--out benchmarks/results/threads.md] [OPTION=VALUE …]
+    python benchmarks/threads.py DATA [OPTION=VALUE …] [--out FILE] [--runs FOLDER]
 
-DATA is studied four times: twice on one thread; by two processes of one thread each, as small
-crops are with ``--threads 2``; and in one process on two threads, as large crops and networks are.
+DATA is studied five times: twice on one thread; by two processes of one thread each, as small crops
+are with ``--threads 2``; in one process on two threads, as large crops and networks are; and so
+once more, with the network that was trained on one thread.
 A decision is any text, whole number or yes or no that a stage stores: labels, parts, ranks, chosen
 channels, clusters, alarms. Numbers are compared by their largest difference, relative to the
 largest number of the same array.
@@ -12,10 +13,12 @@ largest number of the same array.
 import os
 
 os.environ.pop("OMP_NUM_THREADS", None)  # the studies say how many
+os.environ["OMP_WAIT_POLICY"] = "passive"  # as the command line has it
 
 import argparse
 import json
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Generator
@@ -26,12 +29,14 @@ from typing import Any
 
 import numpy as np
 
+from cytolens.store.run_folder import RunFolder
 from cytolens.study import team
 from cytolens.study.finished_run import FinishedRun
 from cytolens.study.settings import StudySettings
+from cytolens.study.stage import table, upstream
 from cytolens.study.study import Study
 
-WAYS = {"one thread": 1, "one thread, again": 1, "two processes": 2, "two threads": 2}
+WAYS = ("one thread", "again", "two processes", "two threads", "two threads, the same network")
 
 
 def main() -> None:
@@ -40,16 +45,25 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("options", nargs="*", help="settings as JSON, e.g. epochs=4")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=Path, help="keep the runs there, and go on with them")
     asked = parser.parse_args()
     options = {name: json.loads(value) for name, value in (o.split("=") for o in asked.options)}
     large = team.LARGE_CROPS
     runs: dict[str, FinishedRun] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (way, threads) in enumerate(WAYS.items()):
-            team.LARGE_CROPS = 0 if way == "two threads" else large  # no other processes
-            place = Path(folder, str(number))
-            study = Study(place, asked.data, StudySettings(threads=threads, **options))
-            study.make(list(study)[-2], "faithfulness", "contrasts", "clusters", "equalised")
+        for number, way in enumerate(WAYS):
+            team.LARGE_CROPS = 0 if "threads" in way else large  # no other processes
+            settings = StudySettings(threads=2 if "two" in way else 1, **options)
+            place, data = (asked.runs or Path(folder)) / str(number), asked.data
+            if "same" in way and not place.exists():
+                shutil.copytree(place.with_name("0"), place)
+                RunFolder(place).forget(*(set(table()) - {*upstream("classifier")}))
+            study = Study(place, None if "same" in way else data, settings)
+            if "threads" not in way:
+                study.make("report")  # which all others are made for, side by side
+            study.make(
+                *(name for name, stage in table().items() if stage.keep and name != "report")
+            )
             runs[way] = FinishedRun(place)
             print(f"{way}: {len(runs[way])} stages", file=sys.stderr, flush=True)
         text = page(runs, f"{asked.data.name} {' '.join(asked.options)}")
@@ -63,7 +77,7 @@ def page(runs: dict[str, FinishedRun], asked: str) -> str:
     one, *others = runs
     rows = []
     for stage in runs[one]:
-        if all(stage in runs[way] for way in others):
+        if stage != "report":
             found = [str(compared(runs[one][stage], runs[way][stage])) for way in others]
             rows.append(f"| {stage} | {' | '.join(found)} |")
     return "\n".join([
@@ -101,11 +115,10 @@ def compared(first: Any, second: Any) -> Comparison:
         if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
             found.others += 1
         elif a.dtype.kind == "f":
-            scale = np.nanmax(np.abs(a), initial=0) or 1.0
-            with np.errstate(invalid="ignore"):
-                apart = np.where(a == b, 0, np.abs(a - b))
             found.others += int((np.isnan(a) != np.isnan(b)).sum())
-            found.largest = max(found.largest, float(np.nanmax(apart, initial=0) / scale))
+            a, b = np.nan_to_num(a), np.nan_to_num(b)
+            scale = np.abs(a).max(initial=0) or 1.0
+            found.largest = max(found.largest, float(np.abs(a - b).max(initial=0) / scale))
         else:
             found.decisions += a.size
             found.others += int((a != b).sum())
@@ -114,6 +127,8 @@ def compared(first: Any, second: Any) -> Comparison:
 
 def leaves(value: Any, name: str) -> Generator[tuple[str, np.ndarray]]:
     """Every array and every single value of a result, by its place in it."""
+    if hasattr(value, "__array__"):  # on the disk
+        value = np.asarray(value)
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if hasattr(value, "state_dict"):
