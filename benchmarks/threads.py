@@ -75,11 +75,13 @@ def main() -> None:
 def page(runs: dict[str, FinishedRun], asked: str) -> str:
     """The table."""
     one, *others = runs
-    rows = []
+    rows, total = [], dict.fromkeys(others, 0)
     for stage in runs[one]:
         if stage != "report":
-            found = [str(compared(runs[one][stage], runs[way][stage])) for way in others]
-            rows.append(f"| {stage} | {' | '.join(found)} |")
+            found = {way: compared(runs[one][stage], runs[way][stage]) for way in others}
+            rows.append(f"| {stage} | {' | '.join(map(str, found.values()))} |")
+            total = {way: total[way] + found[way].others for way in others}
+    rows.append(f"| decisions that differ | {' | '.join(map(str, total.values()))} |")
     return "\n".join([
         "# One thread and two",
         f"`python benchmarks/threads.py {asked}`, {date.today()}, {len(os.sched_getaffinity(0))} "
@@ -87,6 +89,8 @@ def page(runs: dict[str, FinishedRun], asked: str) -> str:
         "many of the decisions differ, and the largest relative difference of a number.\n",
         f"| stage | {' | '.join(others)} |\n|---{'|---' * len(others)}|",
         *rows,
+        "\nA network trained on two threads is another: training makes much of the rounding. With "
+        "the same network, numbers differ as the last column says.",
         "",
     ])  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Accidents of every kind at many moments of every stage of a study, and what came of them.
 
-    python tests/faults/everything.py [--out benchmarks/results/faults.md] [--quick] [--seed 0]
+    python tests/faults/everything.py [--out FILE] [--quick] [--seed 0] [--only KIND …]
 
 Everything is made in a folder of its own, which is removed. Exit code 1 where anything half-made
 counted as finished, a rerun gave other bytes or made more than it had to, a process outlived its
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", choices=[*KINDS, *OTHERS], default=[*KINDS, *OTHERS])
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
     found: dict[str, dict[str, Outcome]] = {}
@@ -101,13 +102,14 @@ def main() -> None:
         arena = Arena(Path(folder), QUICK["kill -9"] if asked.quick else KEPT)
         arena.prepare()
         for what, happen in ({} if asked.quick else OTHERS).items():
-            others[what] = happen(arena, draw)
-            _say(what, others[what])
-        for kind, happen_at in KINDS.items():
+            if what in asked.only:
+                others[what] = happen(arena, draw)
+                _say(what, others[what])
+        for kind in [kind for kind in KINDS if kind in asked.only]:
             with small_disk(arena, wanted=kind == "disk full") as there:
                 stages = QUICK[kind] if asked.quick else KEPT
                 for stage in stages if there else ():
-                    outcome = happen_at(arena, stage, asked.quick, draw)
+                    outcome = KINDS[kind](arena, stage, asked.quick, draw)
                     found.setdefault(stage, {})[kind] = outcome
                     _say(f"{stage}, {kind}", outcome)
                     if asked.out is not None:  # what there is, in case that it is stopped
