@@ -1,10 +1,10 @@
-# make demo | test | coverage | lint | bench | size | release-files | clean. Everything runs inside
+# make demo | test | coverage | lint | bench | faults | size | release-files | clean. Everything runs inside
 # .venv, made on first use; release-files in .venv-release.
 VENV   := .venv
 PY     := $(VENV)/bin/python
 PYTHON ?= python3
 
-.PHONY: setup demo test coverage lint bench size release-files clean
+.PHONY: setup demo test coverage lint bench faults size release-files clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -37,6 +37,11 @@ lint: setup
 
 bench: setup
 	for script in benchmarks/bench_*.py; do $(PY) $$script || exit 1; done
+
+# Accidents of every kind at many moments of every stage: kills, a full disk, interrupts. A quarter
+# of an hour on one core. The full disk needs root, for a small file system of its own.
+faults: setup
+	$(PY) tests/faults/everything.py --out benchmarks/results/faults.md
 
 size: setup
 	@du -sm --apparent-size $(VENV) | awk '{printf "%.2f GB\n", $$1 * 1048576 / 1e9}'

@@ -160,7 +160,10 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path):
         assert all(one[key].tobytes() == two[key].tobytes() for key in one.files)
 
 
-def test_an_interrupt_says_that_the_same_command_goes_on(simulated: Path, tmp_path: Path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_that_the_same_command_goes_on(
+    simulated: Path, tmp_path: Path, number: signal.Signals, code: int
+):
     words = ["train", str(simulated), "--out", str(tmp_path / "run"), "--epochs", "500"]
     running = subprocess.Popen(
         [*CYTOLENS, *words], stderr=subprocess.PIPE, text=True,
@@ -171,9 +174,9 @@ def test_an_interrupt_says_that_the_same_command_goes_on(simulated: Path, tmp_pa
         if record.is_file() and "cells" in json.loads(record.read_text())["stages"]:
             break
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, said = running.communicate(timeout=60)
-    assert running.returncode in (130, -signal.SIGINT)  # a shell says 130 of both
+    assert running.returncode in (code, -signal.SIGINT)  # a shell says 130 of the latter
     assert said.splitlines()[-1] == "cytolens: stopped; the same command goes on from here"
     again = cytolens("train", simulated, "--out", tmp_path / "run", "--epochs", "1")
     assert again.returncode == 0, again.stderr

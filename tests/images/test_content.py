@@ -1,4 +1,5 @@
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,19 @@ def test_a_known_stamp_saves_reading_the_bytes(
     pretended = Content("pretended", known.stamp)
     assert content_of(data_files(data), pretended) == pretended
     edit(data / "a" / "cell_0.png")  # its time of change is as before, that of its inode is not
+    assert content_of(data_files(data), pretended).digest not in ("pretended", known.digest)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_was_set_hides_no_change(
+    class_folders: Folders, monkeypatch: pytest.MonkeyPatch, hours: int
+):
+    data, now = class_folders(), time.time_ns()
+    monkeypatch.setattr("time.time_ns", lambda: now + hours * 3_600_000_000_000)
+    known = content_of(data_files(data))
+    pretended = Content("pretended", known.stamp)
+    assert content_of(data_files(data), pretended) == pretended
+    edit(data / "a" / "cell_0.png")
     assert content_of(data_files(data), pretended).digest not in ("pretended", known.digest)
 
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,17 @@ def test_a_disk_that_cannot_be_written_to_is_one_line_and_the_old_file_stays(
     folder.write_result("maps", {"a": 3})  # it goes on once there is room
     assert folder.read_result("maps") == {"a": 3}
     assert not [f for f in folder.path.rglob("*") if f.name.startswith(".partial")]
+
+
+def test_what_a_killed_process_left_of_an_export_is_removed_by_the_next(tmp_path: Path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left, other = (tmp_path / f".partial-{ended.pid}-{name}" for name in ("a[1].h5ad", "b.h5ad"))
+    left.touch()
+    other.touch()
+    write_bytes(tmp_path / "a[1].h5ad", b"x")
+    assert [p.name for p in tmp_path.iterdir() if p != other] == ["a[1].h5ad"]
+    assert other.exists()  # of another file
 
 
 def test_a_crash_between_two_renames_loses_neither_the_old_nor_the_new(

@@ -48,6 +48,24 @@ def test_a_lock_ends_with_the_process_that_held_it(holder, tmp_path: Path):
         assert (tmp_path / "run" / LOCK).is_file()
 
 
+def test_what_a_killed_process_was_writing_is_removed(holder, tmp_path: Path):
+    run = tmp_path / "run"
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    left = run / f".partial-{holder.pid}-run.json"
+    left.write_text("{")
+    assert not RunFolder(run).exists  # a run that was killed at its very start can be begun anew
+    with run_lock(run):
+        assert not left.exists()
+        (run / "stages").mkdir()
+        left = run / "stages" / f".partial-{holder.pid}-maps.npz"  # of a process that helped
+        other = run / f".partial-{os.getppid()}-suspects.csv"  # of one that still writes
+        left.touch()
+        other.touch()
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_a_folder_with_nothing_but_a_lock_is_a_new_run(tmp_path: Path):
     with run_lock(tmp_path / "run"):
         assert not RunFolder(tmp_path / "run").exists

@@ -1,9 +1,12 @@
 """Other processes that work on a study: the same results, whatever happens to them."""
 
+import errno
 import os
 import signal
 import threading
+from dataclasses import asdict
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from cytolens.errors import RunError, SettingError
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
+from cytolens.study import teammate
+from cytolens.study.finished_run import open_run
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
 from cytolens.study.team import Teammate, Todo, work
@@ -48,6 +53,10 @@ def test_the_results_are_those_of_one_process(
     assert there  # the second study had some of its stages made by another process
     record = Study(tmp_path / "2").folder.timings
     assert all(record[stage] > 0 for stage in there)
+    assert "clusters" in open_run(tmp_path / "2")
+    assert "report" not in open_run(tmp_path / "2")
+    said = list(study["about"]["timings"])  # in the report, whoever was done first
+    assert said == [stage for stage in study if stage in said]
 
 
 def test_a_large_network_of_the_users_takes_threads_instead(
@@ -136,3 +145,43 @@ def test_a_process_says_what_is_wrong_and_ends_with_its_study(data: Path, tmp_pa
     other.process.stdin.close()
     assert other.process.wait(60) == 0
     other.stop()
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (MemoryError(), "ended"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_in_one_line_or_left_to_another_process(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, said: str
+):
+    Study(tmp_path / "run", data, StudySettings(threads=1, **SMALL)).make("together")
+    first = {"run": str(tmp_path / "run"), "settings": asdict(StudySettings()), "trusted": False}
+    asked: SimpleQueue[Any] = SimpleQueue()
+    asked.put(first)
+    asked.put({"make": "together"})
+    answers: list[dict[str, str]] = []
+
+    class Ended(BaseException):
+        pass
+
+    def fail(*_: Any) -> None:
+        raise fault
+
+    def answer(message: Any) -> None:
+        answers.append(message)
+        raise Ended
+
+    def end(code: int) -> None:
+        answers.append({"error": "ended", "kind": ""})
+        raise Ended
+
+    monkeypatch.setattr(teammate, "answering", lambda ended: (asked, answer))
+    monkeypatch.setattr(teammate, "_make", fail)
+    monkeypatch.setattr(teammate.os, "_exit", end)
+    with pytest.raises(Ended):
+        teammate.main()
+    assert said in answers[0]["error"]
+    assert answers[0]["kind"] in ("RunError", "")

@@ -1,13 +1,16 @@
 """``cytolens``: the verbs, and the one place where errors become a line and an exit code.
 
-Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 interrupted.
+Exit codes: 0 done, 1 a fault of ours, 2 bad input (one line on stderr), 130 interrupted
+(Ctrl-C), 143 asked to end (SIGTERM, e.g. at a job's time limit).
 """
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import typer
@@ -29,7 +32,7 @@ from cytolens.errors import CytolensError
 
 _UsageError: Any = typer.BadParameter.__base__  # typer's own copy of click, or click, by version
 
-_INTERRUPTED = 130
+_INTERRUPTED, _ENDED = 130, 143
 
 app = typer.Typer(
     name="cytolens",
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: waiting threads sleep
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with suppress(ValueError):  # in a thread of someone else's program
+        signal.signal(signal.SIGTERM, _end)
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of writing that a full disk stopped
     try:
@@ -83,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
+    except _Ended:
+        code = _ENDED
     except _UsageError as error:
         typer.echo(f"cytolens: {one_line(error.format_message())} (see --help)", err=True)
         code = 2
@@ -99,9 +106,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         named = "" if error.filename is None else f": '{error.filename}'"
         typer.echo(f"cytolens: {one_line(str(error.strerror or error))}{named}", err=True)
         code = 2
-    if code == _INTERRUPTED:
+    if code in (_INTERRUPTED, _ENDED):
         typer.echo("cytolens: stopped; the same command goes on from here", err=True)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+class _Ended(BaseException):
+    """The system asks the process to end: all blocks are left in order, as after Ctrl-C."""
+
+
+def _end(number: int, frame: Any) -> None:
+    raise _Ended
 
 
 def spread(words: Sequence[str]) -> list[str]:

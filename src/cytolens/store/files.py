@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +18,7 @@ import numpy as np
 from cytolens.errors import RunError, SettingError
 from cytolens.records.cells import Simulation
 
+_PARTIAL = ".partial-"
 _MOST_OF_A_NAME = 180  # characters; file systems take 255 bytes, and a prefix is added
 _AGAIN = "then give the same command again"
 _ELSEWHERE = "name a folder elsewhere"
@@ -149,12 +151,14 @@ def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
 def replacing(path: Path) -> Generator[Path]:
     """A temporary path to write a file to; it replaces ``path`` when all went well.
 
-    The file is on the disk, not only in memory, when the block ends. Raises RunError when the disk
-    is full, or the folder cannot be written to.
+    The file is on the disk, not only in memory, when the block ends. What a process that was killed
+    left of an earlier try is removed. Raises RunError when the disk is full, or the folder cannot
+    be written to.
     """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
     with naming_faults(path):
         make_folder(path.parent)
+        _remove_partials(path.parent.glob(f"{_PARTIAL}*-{escape(path.name)}"))
         try:
             yield temporary
             _sync(temporary)
@@ -177,7 +181,7 @@ def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Gen
     files, which an earlier result of the same kind has. Raises SettingError for any other folder,
     RunError when the disk is full or the folder cannot be written to.
     """
-    temporary, old = path.with_name(f".partial-{path.name}"), _aside(path)
+    temporary, old = path.with_name(f"{_PARTIAL}{path.name}"), _aside(path)
     with naming_faults(path):
         make_folder(path.parent)
         if old.exists() and not path.exists():
@@ -202,6 +206,38 @@ def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Gen
                 old.replace(path)
             for leftover in (temporary, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file or folder is one that was being written, by its name."""
+    return path.name.startswith(_PARTIAL)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove, in a folder and those in it, the files that a process was writing when it was killed.
+
+    The caller writes nothing there at the time. Files of other living processes stay.
+    """
+    _remove_partials([*folder.glob(f"{_PARTIAL}*"), *folder.glob(f"*/{_PARTIAL}*")])
+
+
+def _remove_partials(files: Iterable[Path]) -> None:
+    for found in files:
+        pid = found.name.removeprefix(_PARTIAL).partition("-")[0]
+        if found.is_file() and pid.isdecimal() and not _is_another(int(pid)):
+            with suppress(OSError):
+                found.unlink()
+
+
+def _is_another(pid: int) -> bool:
+    """Whether another process has this number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # of another user
+        return True
+    except (OSError, OverflowError):
+        return False
+    return pid != os.getpid()
 
 
 def standing(path: Path) -> Path:

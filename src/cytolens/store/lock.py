@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cytolens.errors import RunError
-from cytolens.store.files import make_folder, naming_faults
+from cytolens.store.files import make_folder, naming_faults, remove_leftovers
 
 LOCK = ".lock"
 """Name of the lock file in a run folder."""
@@ -22,10 +22,10 @@ def run_lock(path: Path) -> Generator[None]:
     """Within the block no other process works on the run folder ``path``, which is made if needed.
 
     The lock is an advisory one of the operating system (``flock``) on ``path/.lock``: it ends with
-    the process that holds it, however that ends, so the file may stay. A folder in which nothing
-    else was made is removed. Not to be taken twice by
-    one process. Raises RunError when another process holds it, saying which and since when, and
-    when the folder cannot be written to.
+    the process that holds it, however that ends, so the file may stay. What processes that were
+    killed left half-written is removed, and a folder in which nothing else was made. Not to be
+    taken twice by one process. Raises RunError when another process holds it, saying which and
+    since when, and when the folder cannot be written to.
     """
     with naming_faults(path / LOCK):
         make_folder(path)
@@ -47,10 +47,12 @@ def run_lock(path: Path) -> Generator[None]:
         holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
         with naming_faults(path / LOCK):
             _write(handle, json.dumps(holder).encode())
+        remove_leftovers(path)
         try:
             yield
         finally:
             os.ftruncate(handle, 0)
+            remove_leftovers(path)  # of other processes that worked for this one
             if [entry.name for entry in path.iterdir()] == [LOCK]:  # nothing was made
                 (path / LOCK).unlink()
                 path.rmdir()

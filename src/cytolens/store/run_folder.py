@@ -36,6 +36,7 @@ from cytolens.store.encoding import decode, encode
 from cytolens.store.files import (
     checksum,
     file_name,
+    is_partial,
     read_sealed_json,
     replacing_folder,
     standing,
@@ -88,7 +89,7 @@ class RunFolder:
         self._unlogged: list[str] = []  # said before there was a run
         if path.exists() and not path.is_dir():
             raise RunError(f"'{path}' is a file; name a folder for the run")
-        if path.is_dir() and not self.exists and any(p.name != LOCK for p in path.iterdir()):
+        if path.is_dir() and not self.exists and any(map(_is_strange, path.iterdir())):
             raise RunError(f"'{path}' holds other things and no run.json; name a new folder")
         self._read_record()
 
@@ -332,6 +333,11 @@ class RunFolder:
 
 
 _CELLS, _CLASSIFIER = "cells", "classifier"
+
+
+def _is_strange(path: Path) -> bool:
+    """Whether something lies in a folder that a study killed at its very start does not leave."""
+    return path.name != LOCK and not is_partial(path)
 
 
 def _result_file(stage: str) -> str:

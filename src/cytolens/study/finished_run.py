@@ -69,6 +69,9 @@ class FinishedRun(Mapping[str, Any]):
     def __iter__(self) -> Iterator[str]:
         return (name for name, stage in table().items() if stage.keep and self.folder.has(name))
 
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
     def __len__(self) -> int:
         return sum(1 for _ in self)
 

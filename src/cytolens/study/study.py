@@ -358,10 +358,11 @@ class Study(Mapping[str, Any]):
 
     def _source(self, name: str) -> Any:
         if name == "about":
+            spent = self.folder.timings  # in the order in which they were made, which varies
             return {
                 "settings": {"data": str(self.data), **asdict(self.settings)},
                 "versions": versions(),
-                "timings": self.folder.timings,
+                "timings": {stage: spent[stage] for stage in table() if stage in spent},
             }
         if name == "data":
             if not self.data.exists():

@@ -1,7 +1,8 @@
 """One process of a study's team: it makes the stages that it is asked for, from the run folder.
 
 Asked by lines of JSON on standard input; answers are lines of JSON. It ends when the input does,
-at once: with the study that asked, a stage is no longer wanted.
+at once: with the study that asked, a stage is no longer wanted. So it does where memory is short:
+another process makes the stage, then.
 """
 
 import os
@@ -10,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cytolens.errors import CytolensError
+from cytolens.errors import CytolensError, RunError
 from cytolens.numerics.threads import limited_threads
 from cytolens.study.finished_run import FinishedRun
 from cytolens.study.lines import answering
@@ -37,6 +38,10 @@ def main() -> None:
                 answer(made(run, request, answer))
             except CytolensError as error:
                 answer({"error": str(error), "kind": type(error).__name__})
+            except MemoryError:
+                os._exit(1)  # there may be enough once this process is gone
+            except OSError as error:
+                answer({"error": str(error), "kind": RunError.__name__})
             except Exception:
                 answer({"error": traceback.format_exc(), "kind": ""})
 
