@@ -212,7 +212,7 @@ class Study(Mapping[str, Any]):
 
     def _have_made(self, mate: Teammate, name: str) -> None:
         """A stage made by another process."""
-        stage, made_from, later = _stage(name), str(self.hash_of(name)), downstream(name)
+        stage, made_from, later = _stage(name), str(self.hash_of(name)), self._outdated_by(name)
         record = RunFolder(self.folder.path)  # apart from what this process writes meanwhile
         record.forget(name, *later)
         for outdated in (name, *later):
@@ -299,7 +299,7 @@ class Study(Mapping[str, Any]):
         made_from = str(self.hash_of(stage.name))  # before the data are read, not after
         for need in stage.needs:
             self[need]
-        later = downstream(stage.name)
+        later = self._outdated_by(stage.name)
         for outdated in (stage.name, *later):
             self._results.pop(outdated, None)
         spent = time.process_time()
@@ -311,6 +311,10 @@ class Study(Mapping[str, Any]):
         peak, spent = peak_memory(), time.process_time() - spent
         held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
         self._log(stage, self.folder.timings[stage.name], f"{spent:.1f} of the processor{held}")
+
+    def _outdated_by(self, name: str) -> tuple[str, ...]:
+        """The stages that no longer count as made once ``name`` is: but for those that are held."""
+        return tuple(one for one in downstream(name) if not (self._hold and one in HELD))
 
     def _log(self, stage: Stage, seconds: float, more: str) -> None:
         self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s, {more}")
