@@ -22,6 +22,7 @@ from cytolens.cli import (
     fetching,
     making,
     placing,
+    sharing,
     studying,
     validating,
 )
@@ -47,6 +48,7 @@ app = typer.Typer(
 studying.add_verbs(app)
 making.add_verbs(app)
 placing.add_verbs(app)
+sharing.add_verbs(app)
 describing.add_verbs(app)
 validating.add_verbs(app)
 exploring.add_verbs(app)

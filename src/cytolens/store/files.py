@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 from urllib.parse import quote
 
@@ -152,7 +153,7 @@ def replacing(path: Path) -> Generator[Path]:
     The file is on the disk, not only in memory, when the block ends. Raises RunError when the disk
     is full, or the folder cannot be written to.
     """
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".partial-{token_hex(4)}-{path.name}")
     with naming_faults(path):
         make_folder(path.parent)
         try:
