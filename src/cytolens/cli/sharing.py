@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cytolens.cli import terminal
-from cytolens.errors import SettingError
+from cytolens.errors import RunError, SettingError
 
 _PANEL = "Cluster"
 SHARD = Annotated[
@@ -113,7 +113,7 @@ def slurm(
 ) -> None:
     """Print a script that makes the rest of a study as arrays of SLURM jobs, and joins them.
 
-    Save it, and give it to bash on a login node. A run is begun by cytolens train DATA --out RUN.
+    Save it, and give it to bash on a login node. Begin the run with cytolens train DATA --out RUN.
     """
     from cytolens.cluster.job_array import array_script
     from cytolens.store.run_folder import open_run
@@ -123,6 +123,8 @@ def slurm(
     study = Study(open_run(run).path, trust_model=trust_model)
     kept = [name for name, stage in table().items() if stage.keep is not None]
     outstanding = [name for name in kept if not study.is_current(name)]
+    if not outstanding:
+        raise RunError(f"'{run}' is finished: there is nothing left to make")
     text = array_script(
         run, shards, outstanding=outstanding, sbatch=sbatch or (), trusted=trust_model
     )

@@ -12,10 +12,12 @@ So the stage is made in the same way whoever makes its parts, and has the same b
 """
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from cytolens.records.cells import Progress
+from cytolens.store.parts import PartFiles
 from cytolens.study.settings import StudySettings
 
 T = TypeVar("T")
@@ -86,3 +88,33 @@ class PartTask:
 Workers = Callable[[Sequence[PartTask]], Iterable[int]]
 """Other processes: they make all parts and store them; given back is how many are done, each time
 one is. Raises what making one has raised."""
+
+
+def have_made(
+    files: PartFiles,
+    workers: Workers,
+    settings: StudySettings,
+    *,
+    trusted: bool,
+    progress: Progress,
+) -> None:
+    """Have the parts that do not lie ready made by workers."""
+    tasks = [
+        PartTask(files.run, settings, trusted, files.stage, number, files.made_from)
+        for number in files.missing()
+    ]
+    ready = files.total - len(tasks)
+    for done in workers(tasks) if tasks else ():
+        progress(ready + done, files.total, "parts made by workers")
+
+
+def read_or_made(files: PartFiles, parts: Parts[T]) -> Iterable[T]:
+    """What each part gives: as it was stored where it lies ready, else made here."""
+
+    def one(number: int) -> T:
+        try:
+            return files.read(number)
+        except KeyError:
+            return parts.make(number)
+
+    return here(replace(parts, make=one))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +21,7 @@ from cytolens.store.lock import run_lock
 from cytolens.store.parts import PartFiles, have_parts, remove_parts
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
-from cytolens.study.parts import Parts, PartTask, Workers, here
+from cytolens.study.parts import Parts, Workers, have_made, read_or_made
 from cytolens.study.settings import StudySettings, of_held_stages
 from cytolens.study.stage import SOURCES, Stage, downstream, table, upstream
 from cytolens.study.team import Teammate, Todo, team, work
@@ -157,8 +157,7 @@ class Study(Mapping[str, Any]):
     def _with_team(self, name: str) -> None:
         """Make a stage and all that it rests on, with other processes where there are cores."""
         cores = thread_count(self.settings.threads)
-        alone = self._module is not None or self.workers is not None
-        if cores > 1 and not alone and not self.is_current(name):
+        if cores > 1 and self._module is None and not self.is_current(name):
             with self._writing():
                 self._share(name, cores)
         self[name]
@@ -175,11 +174,16 @@ class Study(Mapping[str, Any]):
             self._mates = mates
             try:
                 if mates:
-                    begun = (stage for stage in todo if have_parts(self.folder.path, stage))
+                    alone = (*HERE, *filter(self._in_parts, todo))
                     here, there = self.__getitem__, self._have_made
-                    work(Todo(todo), mates, here=here, there=there, alone=(*HERE, *begun))
+                    work(Todo(todo), mates, here=here, there=there, alone=alone)
             finally:
                 self._mates = []
+
+    def _in_parts(self, name: str) -> bool:
+        """Whether parts of a stage are made by workers, or lie ready: it is joined here."""
+        by_workers = self.workers is not None and _stage(name).has_parts
+        return by_workers or have_parts(self.folder.path, name)
 
     def _own_is_large(self) -> bool:
         """Whether the user's network is so large that threads gain more than processes."""
@@ -277,25 +281,10 @@ class Study(Mapping[str, Any]):
         self, name: str, made_from: str, progress: Progress, parts: Parts[Any]
     ) -> Iterable[Any]:
         """What the parts of a stage give: those that lie ready are read, the others made."""
-        ready = PartFiles(self.folder.path, name, made_from, len(parts))
+        files = PartFiles(self.folder.path.resolve(), name, made_from, len(parts))
         if self.workers is not None and self._module is None:
-            missing = list(ready.missing())
-            tasks = [
-                PartTask(
-                    self.folder.path.resolve(), self.settings, self.trusted, name, number, made_from
-                )
-                for number in missing
-            ]
-            for done in self.workers(tasks):
-                progress(len(parts) - len(missing) + done, len(parts), "parts made by workers")
-
-        def read_or_made(number: int) -> Any:
-            try:
-                return ready.read(number)
-            except KeyError:
-                return parts.make(number)
-
-        return here(replace(parts, make=read_or_made))
+            have_made(files, self.workers, self.settings, trusted=self.trusted, progress=progress)
+        return read_or_made(files, parts)
 
     @contextmanager
     def threads(self, stage: Stage) -> Generator[None]:

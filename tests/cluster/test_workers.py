@@ -1,0 +1,93 @@
+"""Workers of Dask: what they are asked, who may be reached, and what happens when one dies."""
+
+import importlib
+import signal
+from pathlib import Path
+
+import pytest
+
+from cytolens.cluster import workers as room
+from cytolens.cluster.workers import check_scheduler, slurm_jobs, workers
+from cytolens.errors import MissingExtra, RunError, SettingError
+from cytolens.simulation.simulate import simulate
+from cytolens.store.files import write_simulation
+from cytolens.store.parts import PartFiles
+from cytolens.study.parts import PartTask
+from cytolens.study.settings import StudySettings
+from cytolens.study.study import Study
+
+SMALL = StudySettings(quick=True, epochs=1, threads=1, folds="5")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "kind"),
+    [
+        ("local:2", "local"), ("slurm:100", "slurm"), ("tls://node7:8786", "tls"),
+        ("tcp://127.0.0.1:8786", "tcp"), ("tcp://localhost:1", "tcp"),
+    ],
+)  # fmt: skip
+def test_safe_schedulers_are_taken(scheduler: str, kind: str):
+    assert check_scheduler(scheduler, insecure=False)[0] == kind
+
+
+@pytest.mark.parametrize("scheduler", ["", "local", "local:0", "slurm:x", "node7:8786", "tcp://"])
+def test_what_is_no_scheduler_is_refused(scheduler: str):
+    with pytest.raises(SettingError, match="give local:2"):
+        check_scheduler(scheduler, insecure=True)
+
+
+def test_another_machine_without_tls_takes_a_flag():
+    with pytest.raises(SettingError, match="--insecure-scheduler"):
+        check_scheduler("tcp://node7:8786", insecure=False)
+    assert check_scheduler("tcp://node7:8786", insecure=True)[0] == "tcp"
+
+
+def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(room, "import_module", missing)
+    with pytest.raises(MissingExtra, match=r"cytolens\[cluster\]"), workers("local:2"):
+        pass
+
+
+def test_jobs_of_slurm_speak_tls_and_have_the_options_given(tmp_path: Path):
+    pytest.importorskip("dask_jobqueue")
+    dask = importlib.import_module("dask")
+    own = {"jobqueue.slurm.memory": "3 GB", "jobqueue.slurm.scheduler-options.host": "127.0.0.1"}
+    with dask.config.set(own), slurm_jobs(["--partition=gpu"], tmp_path) as jobs:
+        lines = jobs.job_script().splitlines()
+        assert jobs.scheduler_address.startswith("tls://127.0.0.1")
+    assert {"#SBATCH --mem=3G", "#SBATCH --partition=gpu"} <= set(lines)
+    assert any(line.startswith("export MALLOC_TRIM_THRESHOLD_=") for line in lines)
+    command = lines[-1]
+    assert "--nthreads 1" in command
+    assert f"--tls-key {tmp_path}" in command
+
+
+def test_a_worker_that_is_killed_costs_its_part_only(tmp_path: Path):
+    pytest.importorskip("distributed")
+    psutil = pytest.importorskip("psutil")
+    data = write_simulation(tmp_path / "cells", simulate(100, size=40, rng=0))
+    study = Study(tmp_path / "run", data, SMALL)
+    study["together"]
+    hash = str(study.hash_of("folds"))
+    files = PartFiles(tmp_path / "run", "folds", hash, 5)
+    tasks = [PartTask(files.run, SMALL, False, "folds", k, hash) for k in range(5)]
+    with workers("local:2") as make:
+        counts: list[int] = []
+        for done in make(tasks):
+            if done == 1:
+                every = psutil.Process().children(recursive=True)
+                busy = [process for process in every if "spawn_main" in str(process.cmdline())]
+                busy[0].send_signal(signal.SIGKILL)
+            counts.append(done)
+        assert counts == [1, 2, 3, 4, 5]
+        assert list(files.missing()) == []
+        wrong = PartTask(files.run, SMALL, False, "folds", 0, "other")
+        with pytest.raises(RunError, match="is not as it was"):
+            list(make([wrong]))
+        study.workers = make
+        joined = study["folds"]
+    assert len(joined.names) == 5
+    assert not (tmp_path / "run" / "parts").exists()
