@@ -94,12 +94,13 @@ def test_the_untrained_control_normalises_the_cells_it_is_given(spots):
     for module in control.network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(lambda module, args, output: values.append(output))
-    predicted = predict(control, spots)
+    predicted = predict(control, spots, batch_size=len(spots))
+    values = [value for value in values if len(value) == len(spots)]  # not of two blank crops
     for normalised in values:
         assert torch.allclose(normalised.mean((0, 2, 3)), torch.zeros(()), atol=1e-3)
         assert torch.allclose(normalised.std((0, 2, 3)), torch.ones(()), atol=1e-2)
     assert len(values) == 4
-    assert np.array_equal(predicted, predict(again, spots))
+    assert np.array_equal(predicted, predict(again, spots, batch_size=len(spots)))
     assert not any(module.training for module in control.network.modules())
     momenta = {m.momentum for m in control.network.modules() if isinstance(m, nn.BatchNorm2d)}
     assert momenta == {0.1}

@@ -100,6 +100,18 @@ def test_crops_that_do_not_fit_into_memory_are_read_batch_by_batch(spots, traine
     assert torch.equal(weights(streamed), weights(trained))
 
 
+def test_of_crops_that_do_not_fit_into_memory_some_are_drawn(spots, monkeypatch):
+    """As evenly from the classes as their numbers allow; each as it is in the files."""
+    each = int(np.prod(spots.shape)) * np.dtype(spots.preparation.dtype).itemsize
+    monkeypatch.setattr(loop, "IN_MEMORY", 24 * each)
+    monkeypatch.setattr(loop, "VALIDATED", 6)
+    settings = replace(SMALL, epochs=2, batch_size=6, epoch_cells=6)
+    made = train(spots, settings=settings, rng=0)
+    assert made.pool == 24 < len(made.split.train)
+    again = train(spots, settings=settings, rng=0)
+    assert torch.equal(weights(made), weights(again))
+
+
 def test_a_rare_class_counts_as_much_as_a_common_one(spots):
     cells = spots.subset(np.r_[np.flatnonzero(spots.labels == 0), np.array([1, 25, 49, 73])])
     found = loop._loss_weights(cells, "class")

@@ -1,9 +1,9 @@
 """Workers of Dask: what they are asked, who may be reached, and what happens when one dies."""
 
 import importlib
-import signal
 from pathlib import Path
 
+import dying
 import pytest
 
 from cytolens.cluster import workers as room
@@ -11,12 +11,11 @@ from cytolens.cluster.workers import check_scheduler, slurm_jobs, workers
 from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
-from cytolens.store.parts import PartFiles
 from cytolens.study.parts import PartTask
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
 
-SMALL = StudySettings(quick=True, epochs=1, threads=1, folds="5")
+SMALL = StudySettings(quick=True, epochs=1, threads=1, folds="2")
 
 
 @pytest.mark.parametrize(
@@ -65,29 +64,31 @@ def test_jobs_of_slurm_speak_tls_and_have_the_options_given(tmp_path: Path):
     assert f"--tls-key {tmp_path}" in command
 
 
-def test_a_worker_that_is_killed_costs_its_part_only(tmp_path: Path):
+def test_a_worker_that_is_killed_costs_its_part_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     pytest.importorskip("distributed")
-    psutil = pytest.importorskip("psutil")
-    data = write_simulation(tmp_path / "cells", simulate(100, size=40, rng=0))
+    tasks = [PartTask(tmp_path, SMALL, False, "maps", number, "hash") for number in range(5)]
+    dask = importlib.import_module("dask")
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}), workers("local:2") as make:
+        monkeypatch.setattr(room, "make_part", dying.dies_once)
+        assert list(make(tasks)) == [1, 2, 3, 4, 5]
+        assert {path.name for path in tmp_path.iterdir()} == {"died", *"01234"}
+        monkeypatch.setattr(room, "make_part", dying.always_dies)
+        with pytest.raises(RunError, match="a part of 'maps' ended every worker"):
+            list(make(tasks[:1]))
+
+
+def test_a_study_has_its_parts_made_by_workers(tmp_path: Path):
+    pytest.importorskip("distributed")
+    data = write_simulation(tmp_path / "cells", simulate(80, size=40, rng=0))
     study = Study(tmp_path / "run", data, SMALL)
     study["together"]
-    hash = str(study.hash_of("folds"))
-    files = PartFiles(tmp_path / "run", "folds", hash, 5)
-    tasks = [PartTask(files.run, SMALL, False, "folds", k, hash) for k in range(5)]
-    with workers("local:2") as make:
-        counts: list[int] = []
-        for done in make(tasks):
-            if done == 1:
-                every = psutil.Process().children(recursive=True)
-                busy = [process for process in every if "spawn_main" in str(process.cmdline())]
-                busy[0].send_signal(signal.SIGKILL)
-            counts.append(done)
-        assert counts == [1, 2, 3, 4, 5]
-        assert list(files.missing()) == []
-        wrong = PartTask(files.run, SMALL, False, "folds", 0, "other")
+    with workers("local:1") as make:
+        wrong = PartTask(tmp_path / "run", SMALL, False, "folds", 0, "other")
         with pytest.raises(RunError, match="is not as it was"):
             list(make([wrong]))
         study.workers = make
         joined = study["folds"]
-    assert len(joined.names) == 5
+    assert joined.names == ("fold 1", "fold 2")
     assert not (tmp_path / "run" / "parts").exists()

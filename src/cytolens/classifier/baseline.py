@@ -11,6 +11,7 @@ LARGEST = 32  # pixels; larger crops are mean-pooled to at most this
 COMPONENTS = 100
 PENALTY = 0.01  # inverse strength of the L2 penalty, on components of standardised pixels
 MOST_CELLS = 20_000  # training cells used; more change a hundred weights little
+_BATCH = 1024
 
 
 def linear_baseline(cells: Cells, split: Split, *, rng: Rng = None) -> NDArray[np.float32]:
@@ -39,15 +40,15 @@ def linear_baseline(cells: Cells, split: Split, *, rng: Rng = None) -> NDArray[n
         LogisticRegression(C=PENALTY, class_weight="balanced", max_iter=1000),
     )
     model.fit(pixels, cells.labels[index])
-    found = model.predict_proba(_pixels(cells.subset(split.test)))
-    probabilities = np.zeros((len(found), len(cells.class_names)), dtype=np.float32)
-    probabilities[:, model.classes_] = found
+    probabilities = np.zeros((len(split.test), len(cells.class_names)), dtype=np.float32)
+    for rows, crops in cells.subset(split.test).batches(_BATCH):
+        probabilities[rows, model.classes_] = model.predict_proba(_pooled(crops))
     return probabilities
 
 
 def _pixels(cells: Cells) -> NDArray[np.float32]:
     """Mean-pooled crops, (N, pixel)."""
-    return np.concatenate([_pooled(crops) for _, crops in cells.batches(1024)])
+    return np.concatenate([_pooled(crops) for _, crops in cells.batches(_BATCH)])
 
 
 def _pooled(crops: NDArray[np.float32]) -> NDArray[np.float32]:

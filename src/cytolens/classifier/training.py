@@ -19,12 +19,15 @@ from cytolens.classifier.networks import build_network
 from cytolens.classifier.splitting import split_cells
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
+from cytolens.images.sources import ArrayImages
 from cytolens.numerics.estimates import Rng, generator
-from cytolens.records.cells import Cells, ImageSource, Index, Progress, Split
+from cytolens.numerics.resampling import drawn_evenly
+from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.shown import record
 
 BALANCES = ("class", "none")
-IN_MEMORY = 2**30  # bytes of prepared training crops that are kept; more is read batch by batch
+IN_MEMORY = 2**29  # bytes of training crops, in the files' own dtype, that are kept
+VALIDATED = 4096  # validation cells that are looked at after every epoch, at most
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Training:
     model: Classifier
     split: Split
     history: tuple[dict[str, float], ...]
+    pool: int | None = None  # training cells that were drawn to learn from; None: all of them
 
 
 def train(
@@ -71,7 +75,10 @@ def train(
     is given is left as it is, and ``width``, ``stages`` and ``pre_softmax`` have no effect.
 
     ``split=None`` takes `split_cells`; the test cells are not touched. With an empty validation
-    part every epoch is run and the last weights stay. ``device=None`` trains on a GPU if PyTorch
+    part every epoch is run and the last weights stay. Where the training crops take more than 512
+    MB, as many as that are drawn, as evenly from the classes as they weigh in the loss; crops so
+    large that this leaves few are read from the disk instead. Of more than 4096 validation cells as
+    many are drawn. ``device=None`` trains on a GPU if PyTorch
     sees one; the trained network lies on the CPU, in evaluation mode. The same ``rng`` gives the
     same weights on the same machine and number of threads. ``progress`` is called after every
     epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
@@ -97,9 +104,10 @@ def train(
     pairs = list(
         zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
     )  # the tensors themselves, not copies
-    crops, labels = _in_memory(cells.subset(split.train)), cells.labels[split.train]
-    weights = _loss_weights(cells.subset(split.train), settings.balance)
-    validation = _in_memory(cells.subset(split.validation))
+    learnt = _pool(cells, split.train, settings, draw)
+    crops, labels = _in_memory(cells.subset(learnt)), cells.labels[learnt]
+    weights = _loss_weights(cells.subset(learnt), settings.balance)
+    validation = _in_memory(cells.subset(_validated(cells, split.validation, draw)))
     batch_size = min(settings.batch_size, len(labels))
     steps = min(len(labels), settings.epoch_cells) // batch_size
     optimiser = torch.optim.AdamW(
@@ -141,7 +149,8 @@ def train(
             break
     best.restore(averaged)
     averaged.cpu()
-    return Training(model=model, split=split, history=tuple(history))
+    pool = len(learnt) if len(learnt) < len(split.train) else None
+    return Training(model=model, split=split, history=tuple(history), pool=pool)
 
 
 def check_settings(settings: TrainingSettings) -> None:
@@ -187,32 +196,41 @@ class _Best:
             network.load_state_dict(dict(self._weights))
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """Prepared crops held in memory, read like any other source."""
+def _bytes_each(cells: Cells) -> int:
+    return int(np.prod(cells.shape)) * np.dtype(cells.preparation.dtype).itemsize
 
-    parent: ImageSource
-    crops: NDArray[np.float32]
 
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.parent.shape
+def _pool(
+    cells: Cells, part: NDArray[np.int64], settings: TrainingSettings, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The training cells that are learnt from: all, or a draw that fits in memory.
 
-    def read(self, index: Index) -> NDArray[np.float32]:
-        return self.crops[index]
+    Crops so large that the draw would be fewer than four epochs' are all used, from the disk.
+    """
+    most = IN_MEMORY // _bytes_each(cells)
+    if len(part) <= most or most < 4 * settings.epoch_cells:
+        return part
+    if settings.balance == "class":
+        return part[drawn_evenly(cells.labels[part], most, rng)]
+    return np.sort(rng.choice(part, most, replace=False))
 
-    def read_raw(self, index: Index) -> NDArray[Any]:
-        return self.parent.read_raw(index)
 
-    def masks(self, index: Index) -> NDArray[np.bool_]:
-        return self.parent.masks(index)
+def _validated(
+    cells: Cells, part: NDArray[np.int64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """The validation cells that are looked at: all, or a draw, as evenly from the classes."""
+    return (
+        part if len(part) <= VALIDATED else part[drawn_evenly(cells.labels[part], VALIDATED, rng)]
+    )
 
 
 def _in_memory(cells: Cells) -> Cells:
-    """The same cells, read once if their prepared crops fit, else batch by batch as before."""
-    if len(cells) * 4 * int(np.prod(cells.shape)) > IN_MEMORY:
+    """The same cells, read once if their crops fit, else batch by batch as before."""
+    if len(cells) * _bytes_each(cells) > IN_MEMORY:
         return cells
-    return replace(cells, images=_Kept(cells.images, cells.read(slice(0, len(cells)))))
+    every = slice(0, len(cells))
+    raw = cells.images.read_raw(every)
+    return replace(cells, images=ArrayImages(raw, cells.original_sizes, cells.preparation))
 
 
 def _new_classifier(

@@ -39,6 +39,20 @@ def resampled_counts(
     return whole - table if len(table) > 1 else table
 
 
+def drawn_evenly(labels: Labels, n: int, rng: np.random.Generator) -> Labels:
+    """At most ``n`` cells, in order, as evenly from the ``labels`` (N,) as their numbers allow.
+
+    >>> drawn_evenly(np.array([0, 0, 0, 0, 1]), 3, np.random.default_rng(0)).tolist()
+    [2, 3, 4]
+    """
+    order = rng.permutation(len(labels))
+    rank = np.empty(len(labels), dtype=np.int64)  # of a cell within its class, in random order
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((order, rank))[:n])
+
+
 def are_several(groups: NDArray[np.generic] | None) -> bool:
     """Whether there are groups to hold out whole: two or more."""
     return groups is not None and len(np.unique(groups)) > 1

@@ -55,6 +55,7 @@ class TrainedNetwork:
     history: tuple[Mapping[str, float], ...]  # by epoch; empty for a network that was brought
     seen: str = "no"  # whether it was trained on the test cells: "no", "yes" or "unknown"
     remarks: tuple[str, ...] = ()  # what a trial of a network that was brought has shown
+    pool: int | None = None  # training cells that it has learnt from; None: all of them
 
     @property
     def test_cells(self) -> str:

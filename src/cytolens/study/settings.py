@@ -218,7 +218,9 @@ class StudySettings:
         "CPU cores to use, by processes side by side, or by threads where crops or network are "
         "large; default: all",
     )
-    batch_size: int = _setting(256, MACHINE, "cells per forward pass")
+    batch_size: int | None = _setting(
+        None, MACHINE, "cells per forward pass; default: 128, on a GPU 2048"
+    )
     isolate: bool = _setting(
         False,
         MACHINE,

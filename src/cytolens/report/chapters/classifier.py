@@ -51,6 +51,12 @@ def figures(results: Results) -> Iterator[Drawing]:
             "curve that goes on improving while the validation curve turns back is overfitting. "
             "The validation cells chose the epoch, so judge by the test cells."
         )
+        if network.pool is not None:
+            caption += (
+                f" It has learnt from {network.pool:,} of the {len(network.split.train):,} "
+                "training cells, drawn as evenly from the classes as their numbers allow: more do "
+                "not fit in memory."
+            )
         yield Drawing("training", "Training", caption, partial(plot_training, network.history))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.numerics.resampling import drawn_evenly
 from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.knowledge import Properties
 from cytolens.study.stage import Keep, Stage, Summary
@@ -51,7 +52,7 @@ def cells(
     if limit is None or limit >= len(found):
         return found
     drawn = f"{limit} of these {len(found)} cells were drawn, evenly from the classes"
-    some = found.subset(_evenly(found.labels, limit, seed))
+    some = found.subset(drawn_evenly(found.labels, limit, np.random.default_rng(seed)))
     return replace(some, remarks=(*some.remarks, drawn))
 
 
@@ -157,17 +158,6 @@ def _draw(cells: Rows, most: int, seed: int) -> Rows:
     if len(cells) <= most:
         return cells
     return np.sort(np.random.default_rng(seed).choice(cells, most, replace=False))
-
-
-def _evenly(labels: Rows, limit: int, seed: int) -> Rows:
-    """At most ``limit`` cells, as evenly from the classes as their numbers allow."""
-    draw = np.random.default_rng(seed)
-    order = draw.permutation(len(labels))
-    rank = np.empty(len(labels), dtype=np.int64)  # of a cell within its class, in random order
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    return np.sort(np.lexsort((order, rank))[:limit])
 
 
 CELLS = Stage(

@@ -40,7 +40,7 @@ _GIVEN = {
 _MOST_FOLDS = 10  # networks that are trained without being asked for
 _EPOCH_CELLS = 8192  # cells that an epoch of training takes at most
 _MOST_WORK = 3e7  # groups × cells × pixels
-BLOCK = 4096  # cells whose activations are extracted at a time: a few chunks of the store
+BLOCK = 8192  # cells whose activations are extracted at a time: whole chunks of the store
 Block = Mapping[str, NDArray[np.float32]]
 """Features (n, F) of some cells, by layer."""
 Extraction = Callable[[Sink], Activations]
@@ -84,7 +84,7 @@ def classifier(
     made = train(
         cells, split=split, settings=_training(epochs), rng=seed, device=device, progress=progress
     )
-    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history)
+    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history, pool=made.pool)
 
 
 def _with_its_outputs(
@@ -180,7 +180,7 @@ def evaluation(
     split: Split,
     *,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Predictions | None:
@@ -194,7 +194,7 @@ def evaluation(
     from cytolens.classifier.evaluation import compare, evaluate
     from cytolens.classifier.model import predict
 
-    probabilities = predict(network, cells, batch_size=batch_size, device=device)
+    probabilities = predict(network, cells, batch_size=batch_size, device=device, progress=progress)
     progress(1, 3, "evaluating")
     test = split.test
     labels = cells.labels[test]
@@ -265,7 +265,7 @@ def activations(
     layers: tuple[Layer, ...],
     *,
     reduction: str,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Made[Block, Extraction]:
@@ -296,7 +296,7 @@ def untrained(
     *,
     reduction: str,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     device: str | None,
     progress: Progress,
 ) -> Made[Block, Extraction]:
@@ -388,6 +388,7 @@ def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress
             "history": value.history,
             "seen": value.seen,
             "remarks": value.remarks,
+            "pool": value.pool,
         },
     )
 

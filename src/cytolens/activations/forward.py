@@ -1,0 +1,64 @@
+"""How crops go through a network fast: how they lie in memory, and how many at a time."""
+
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from cytolens.activations.capture import Place, capture
+
+_ON_CPU, _ON_GPU = 128, 2048  # cells; more no longer fit the cache, or gain nothing
+
+
+def cells_at_once(batch_size: int | None, device: torch.device) -> int:
+    """Cells per forward pass: as asked for, else what suits the device."""
+    return batch_size or (_ON_CPU if device.type == "cpu" else _ON_GPU)
+
+
+@contextmanager
+def fast_layout(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    target: torch.device,
+    places: Iterable[Place] = (),
+) -> Generator[torch.memory_format, None, None]:
+    """Within the block the weights lie in memory as the layout given asks; afterwards as before.
+
+    Images of ``shape`` (C, H, W) are to lie in memory in the same way. ``places`` are the last that
+    the network is run to; none: all of it. Networks that look at activations with ``view`` do not
+    run with channels last; they and other devices keep the usual layout.
+    """
+    weights = [(weight, weight.data) for weight in model.parameters() if weight.ndim == 4]
+    layout = torch.contiguous_format
+    try:
+        if target.type == "cpu":
+            for weight, data in weights:
+                weight.data = data.contiguous(memory_format=torch.channels_last)
+            blank = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
+            if _runs(model, blank, places):
+                layout = torch.channels_last
+            else:
+                _put_back(weights)
+        yield layout
+    finally:
+        _put_back(weights)
+
+
+def _runs(model: nn.Module, images: Tensor, places: Iterable[Place]) -> bool:
+    """Whether the network takes the images, up to the last of the places."""
+
+    def ignore(place: Place, value: Tensor) -> None:
+        pass
+
+    try:
+        with torch.inference_mode(), capture(model, places, stop_at_last=True, consume=ignore):
+            model(images)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _put_back(weights: list[tuple[nn.Parameter, Tensor]]) -> None:
+    for weight, data in weights:
+        weight.data = data
