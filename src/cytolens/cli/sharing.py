@@ -65,7 +65,7 @@ def shared(
             raise SettingError("--insecure-scheduler and --sbatch speak of a --scheduler")
         yield
         return
-    from cytolens.cluster.workers import workers
+    from cytolens.machines.dask_workers import workers
 
     with workers(scheduler, insecure=insecure, sbatch=sbatch or ()) as made:
         study.workers = made
@@ -115,7 +115,7 @@ def slurm(
 
     Save it, and give it to bash on a login node. Begin the run with cytolens train DATA --out RUN.
     """
-    from cytolens.cluster.job_array import array_script
+    from cytolens.machines.job_array import array_script
     from cytolens.store.run_folder import open_run
     from cytolens.study.stage import table
     from cytolens.study.study import Study

@@ -40,7 +40,7 @@ _GIVEN = {
 _MOST_FOLDS = 10  # networks that are trained without being asked for
 _EPOCH_CELLS = 8192  # cells that an epoch of training takes at most
 _MOST_WORK = 3e7  # groups × cells × pixels
-BLOCK = 8192  # cells whose activations are extracted at a time: whole chunks of the store
+BLOCK = 4096  # cells whose activations are extracted at a time: whole chunks of the store
 Block = Mapping[str, NDArray[np.float32]]
 """Features (n, F) of some cells, by layer."""
 Extraction = Callable[[Sink], Activations]

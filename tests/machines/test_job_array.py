@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cytolens.cli.main import main
-from cytolens.cluster.job_array import array_script, rounds
+from cytolens.machines.job_array import array_script, rounds
 from cytolens.errors import SettingError
 from cytolens.store.run_folder import RunFolder
 from cytolens.study.stage import table, upstream

@@ -6,8 +6,8 @@ from pathlib import Path
 import dying
 import pytest
 
-from cytolens.cluster import workers as room
-from cytolens.cluster.workers import check_scheduler, slurm_jobs, workers
+from cytolens.machines import dask_workers as room
+from cytolens.machines.dask_workers import check_scheduler, slurm_jobs, workers
 from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
