@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cytolens.cli.main import main
-from cytolens.machines.job_array import array_script, rounds
 from cytolens.errors import SettingError
+from cytolens.machines.job_array import array_script, rounds
 from cytolens.store.run_folder import RunFolder
 from cytolens.study.stage import table, upstream
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import dying
 import pytest
 
+from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.machines import dask_workers as room
 from cytolens.machines.dask_workers import check_scheduler, slurm_jobs, workers
-from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.study.parts import PartTask
