@@ -22,7 +22,7 @@ def small() -> Classifier:
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("cytolens.numerics.threads._cores", lambda: 3)
+    monkeypatch.setattr("cytolens.numerics.threads.cores", lambda: 3)
     return 3
 
 

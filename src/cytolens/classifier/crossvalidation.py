@@ -13,8 +13,9 @@ from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure
 from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import held_out_parts
 from cytolens.classifier.threads import side_by_side
-from cytolens.classifier.training import TrainingSettings, clock, train
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.machine import clock
 from cytolens.numerics.threads import thread_count
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds

@@ -21,6 +21,7 @@ from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
 from cytolens.images.sources import ArrayImages
 from cytolens.numerics.estimates import Rng, generator
+from cytolens.numerics.machine import clock
 from cytolens.numerics.resampling import drawn_evenly
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.shown import record
@@ -167,16 +168,6 @@ def check_settings(settings: TrainingSettings) -> None:
         if not 0 <= getattr(settings, name) < 1:
             raise SettingError(f"{name} {getattr(settings, name)} must be from 0 to below 1")
     choose("balance", settings.balance, BALANCES)
-
-
-def clock(seconds: float) -> str:
-    """Seconds as a person reads them.
-
-    >>> clock(42.3), clock(200)
-    ('42 s', '3 min 20 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class _Best:

@@ -39,6 +39,7 @@ class Verb:
 
 
 def _run(study: Any) -> None:
+    terminal.print_forecast(study)
     study.make("report")
     terminal.print_line(str(study.folder.path / "report.html"))
     terminal.print_headline(study)

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from cytolens.numerics.estimates import Estimate
+from cytolens.numerics.machine import clock
 from cytolens.records.cells import Progress
 from cytolens.records.clusters import Clusters
 from cytolens.records.contrast import Contrasts
@@ -26,6 +27,7 @@ _lock = threading.Lock()
 _open: list[Bar] = []  # the same for every stage that is being made
 _shown: Bar
 _WORTH_A_LINE = 0.05  # seconds
+_SILENCE = 30.0  # seconds, after which a file that the output goes to is given a line, too
 _WIDE = 200  # columns, where the output goes to a file and nothing may be cut
 _out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -69,12 +71,16 @@ def print_edits(run: Path) -> None:
 @contextmanager
 def announce(stage: str) -> Generator[Progress]:
     """A progress bar for one stage on standard error; a line with its seconds when it ends."""
-    started = time.perf_counter()
+    started = said = time.perf_counter()
     with _bars() as bars:
         task = bars.add_task(stage, total=None, note="")
 
         def progress(done: int, total: int, note: str) -> None:
+            nonlocal said
             bars.update(task, completed=done, total=total, note=note)
+            if not _err.is_terminal and time.perf_counter() - said > _SILENCE:
+                said = time.perf_counter()
+                print_remark(f"{stage}: {how_far(done, total, said - started)} ({note})")
 
         try:
             yield progress
@@ -83,6 +89,17 @@ def announce(stage: str) -> Generator[Progress]:
     seconds = time.perf_counter() - started
     if seconds >= _WORTH_A_LINE:
         _err.print(f"{stage}: {seconds:.1f} s", markup=False)
+
+
+def how_far(done: int, total: int, seconds: float) -> str:
+    """How far a stage is, and how long it still takes if it goes on as it went.
+
+    >>> how_far(1, 4, 90), how_far(0, 4, 90)
+    ('25 %, about 4 min 30 s left', '0 %')
+    """
+    share = min(max(done / total, 0), 1) if total else 0
+    left = f", about {clock(seconds * (1 / share - 1))} left" if share else ""
+    return f"{100 * share:.0f} %{left}"
 
 
 @contextmanager
@@ -118,6 +135,21 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     for row in rows:
         table.add_row(*row)
     _out.print(table)
+
+
+def print_forecast(study: Any) -> None:
+    """How long a large study will take, and what it will store, before it does.
+
+    Raises RunError where there is no room for it.
+    """
+    foreseen = study.foresee()
+    if foreseen is not None:
+        from cytolens.study.forecast import check_room
+
+        print_remark(foreseen.text)
+        warning = check_room(study.folder.path, foreseen)
+        if warning is not None:
+            print_remark(warning)
 
 
 def print_headline(study: Any) -> None:

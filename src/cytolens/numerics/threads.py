@@ -7,6 +7,8 @@ from contextvars import ContextVar
 
 from threadpoolctl import threadpool_limits
 
+from cytolens.numerics.machine import cores
+
 ONE_THREAD_UP_TO = 5000
 """Cells up to which clusters and separation are found on one thread where none are asked for."""
 
@@ -34,11 +36,7 @@ def asked_threads() -> int | None:
 
 def thread_count(threads: int | None) -> int:
     """``threads``; where None, `asked_threads`, or the cores this process may use."""
-    return max(1, threads if threads is not None else asked_threads() or _cores())
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, threads if threads is not None else asked_threads() or cores())
 
 
 @contextmanager

@@ -11,8 +11,9 @@ Layout (format 2)::
     stages/<stage>.npz       every other result, without pickles
     figures/                 each figure as PNG, on request as SVG
     report.html  summary.json  cells.h5ad
+    log.txt                  what was made when, how long it took, and what stopped it
 
-Everything but the last two lines carries checksums. Every file is replaced as a whole, and is on
+Everything but the last three lines carries checksums. Every file is replaced as a whole, and is on
 the disk before its stage is marked as finished.
 """
 
@@ -42,6 +43,7 @@ from cytolens.store.files import (
     write_sealed_json,
 )
 from cytolens.store.lock import LOCK
+from cytolens.store.log import write_log
 from cytolens.store.stored_array import (
     Origin,
     StoredArray,
@@ -83,6 +85,7 @@ class RunFolder:
         """Raises RunError for a path that cannot be a run; writes nothing."""
         self.path = path
         self._unfinished: dict[str, None] = {}  # what was written for stages not yet marked
+        self._unlogged: list[str] = []  # said before there was a run
         if path.exists() and not path.is_dir():
             raise RunError(f"'{path}' is a file; name a folder for the run")
         if path.is_dir() and not self.exists and any(p.name != LOCK for p in path.iterdir()):
@@ -132,6 +135,13 @@ class RunFolder:
             raise ValueError(f"{' and '.join(_KEPT)} are no notes")
         with _recording:
             self._write_record({**self._read_record(), **entries})
+
+    def log(self, text: str) -> None:
+        """Add lines to ``log.txt``, as soon as there is a run."""
+        self._unlogged.append(text)
+        if self.exists:
+            write_log(self.path, "\n".join(self._unlogged))
+            self._unlogged.clear()
 
     @property
     def timings(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cytolens
 from cytolens.errors import InputError
+from cytolens.numerics.machine import cores, memory
 
 EXTRAS = {
     "umap": ("umap", "maps by UMAP"),
@@ -75,14 +76,11 @@ def _outside(allowed: str, found: str, name: str) -> str:
 
 
 def _machine() -> list[tuple[str, str, str]]:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
     lines = [
         ("system", f"{platform.system()} {platform.release()}, {platform.machine()}", ""),
-        ("cores", f"{cores} usable of {os.cpu_count()}", ""),
+        ("cores", f"{cores()} usable of {os.cpu_count()}", ""),
     ]
-    total, free = _memory()
+    total, free = memory()
     if total is not None and free is not None:
         advice = "" if free >= _LEAST_MEMORY * _GIB else "a whole study wants 3 GiB; try --quick"
         lines.append(("memory", f"{free / _GIB:.1f} GiB free of {total / _GIB:.1f}", advice))
@@ -94,29 +92,6 @@ def _machine() -> list[tuple[str, str, str]]:
         lines.append((name, f"{left / _GIB:.1f} GiB free at {place}", advice))
     lines += _torch()
     return lines
-
-
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory, and those that are free; the limit of a container counts."""
-    total = free = None
-    try:
-        text = Path("/proc/meminfo").read_text()
-        about = {
-            k: int(v.split()[0]) << 10 for k, _, v in (r.partition(":") for r in text.splitlines())
-        }
-        total, free = about.get("MemTotal"), about.get("MemAvailable")
-    except (OSError, ValueError, IndexError):
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-            total = free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        total = min(total or limit, limit)
-        free = min(free or limit, max(limit - used, 0))
-    except (OSError, ValueError):  # no container, or no limit
-        pass
-    return total, free
 
 
 def _torch() -> list[tuple[str, str, str]]:

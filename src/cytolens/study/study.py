@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import cytolens
 from cytolens.errors import ModelError, RunError, SettingError, choose
+from cytolens.numerics.machine import peak_memory
 from cytolens.numerics.threads import (
     asked_threads,
     default_threads,
@@ -18,6 +19,7 @@ from cytolens.numerics.threads import (
 )
 from cytolens.records.cells import Progress
 from cytolens.store.lock import run_lock
+from cytolens.store.log import machine
 from cytolens.store.parts import PartFiles, have_parts, remove_parts
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
@@ -28,6 +30,7 @@ from cytolens.study.team import Teammate, Todo, team, work
 
 if TYPE_CHECKING:
     from cytolens.images.content import Content
+    from cytolens.study.forecast import Forecast
 
 Announce = Callable[[str], AbstractContextManager[Progress]]
 """Called with a stage's title when it starts; the context gives its progress. Several stages may be
@@ -147,12 +150,32 @@ class Study(Mapping[str, Any]):
         """Make stages where they are not current; ``again``: also where they are."""
         for name in names:
             stage = _stage(name)
-            if again and stage.keep is not None:
-                with self._writing():
-                    self.folder.forget(name)
-                    self._results.pop(name, None)
-                    self._with_team(name)
-            self._with_team(name)
+            with self._logging(name):
+                if again and stage.keep is not None:
+                    with self._writing():
+                        self.folder.forget(name)
+                        self._results.pop(name, None)
+                        self._with_team(name)
+                self._with_team(name)
+
+    @contextmanager
+    def _logging(self, name: str) -> Generator[None]:
+        """What is asked for, with what and on what machine, and how it ends, in the run's log."""
+        if self.is_current(name):
+            yield
+            return
+        usual = asdict(StudySettings())
+        given = {key: v for key, v in asdict(self.settings).items() if v != usual[key]}
+        self.folder.log(
+            f"to make: {name}; cytolens {cytolens.__version__}, {machine(self.folder.path)}\n"
+            f"data: {self.data}; settings: {given or 'as usual'}"
+        )
+        try:
+            yield
+        except BaseException as error:
+            self.folder.log(f"stopped: {str(error) or type(error).__name__}")
+            raise
+        self.folder.log(f"made: {name}")
 
     def _with_team(self, name: str) -> None:
         """Make a stage and all that it rests on, with other processes where there are cores."""
@@ -206,6 +229,26 @@ class Study(Mapping[str, Any]):
         with self._announce(stage.title) as progress:
             files, seconds = mate.make(name, progress)
         record.finish(name, made_from, seconds, files)
+        self._log(stage, seconds, ", by another process")
+
+    def foresee(self) -> "Forecast | None":
+        """What a study of many cells, or with a network of the user's, will take; else None.
+
+        The cells are read for it. None, too, where the activations are there already.
+        """
+        if self.is_current("activations"):
+            return None
+        cells = self["cells"]
+        own = self.settings.model is not None or self._module is not None
+        from cytolens.study.forecast import MANY, forecast
+
+        if not own and len(cells) * cells.shape[1] * cells.shape[2] < MANY:
+            return None
+        with self._announce("looking ahead"), limited_threads(asked_threads() or 1):
+            network = self["network"] if own or self.is_current("classifier") else None
+            found = forecast(cells, self.settings, network)
+        self.folder.log(found.text)
+        return found
 
     def verify(self, found: Callable[[str, str | None], None]) -> list[str]:
         """Read all that is stored, through its checksums; the names of the damaged stages.
@@ -276,6 +319,7 @@ class Study(Mapping[str, Any]):
             write(self.folder, name, value, progress)
             self._note(name)
         remove_parts(self.folder.path, name)
+        self._log(stage, self.folder.timings[name])
 
     def _spread(
         self, name: str, made_from: str, progress: Progress, parts: Parts[Any]
@@ -285,6 +329,11 @@ class Study(Mapping[str, Any]):
         if self.workers is not None and self._module is None:
             have_made(files, self.workers, self.settings, trusted=self.trusted, progress=progress)
         return read_or_made(files, parts)
+
+    def _log(self, stage: Stage, seconds: float, by: str = "") -> None:
+        peak = None if by else peak_memory()
+        held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
+        self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s{by}{held}")
 
     @contextmanager
     def threads(self, stage: Stage) -> Generator[None]:
