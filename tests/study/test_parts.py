@@ -48,9 +48,9 @@ def inline(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stored(run: Path) -> dict[str, bytes]:
-    """Every file but the record, which has seconds in it, and the lock."""
+    """Every file but the record and the log, which have seconds in them, and the lock."""
     files = [path for path in run.rglob("*") if path.is_file()]
-    kept = (path for path in files if path.name not in ("run.json", ".lock"))
+    kept = (path for path in files if path.name not in ("run.json", ".lock", "log.txt"))
     return {str(path.relative_to(run)): path.read_bytes() for path in kept}
 
 
