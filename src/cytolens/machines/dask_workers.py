@@ -24,7 +24,7 @@ _NO_DASHBOARD = {"dashboard": False, "dashboard_address": f"{_HERE[0]}:0"}
 _MEMORY = "8 GiB"  # of a job, where neither the user nor Dask's own settings say
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 1 << 26, "MALLOC_MMAP_THRESHOLD_": 1 << 25}
 """For the environment of workers. Dask has them give freed memory back at once, from 64 KB on: the
-parts of the stage "faithfulness" took 2.5 times as long by that."""
+parts of the stage "faithfulness" took 2.4 times the CPU time by that."""
 _PLAIN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
