@@ -15,8 +15,8 @@ SHARD = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
-        help="of the N-th parts make the I-th ones only, as a job of an array; the same command "
-        "without it joins all parts",
+        help="make every N-th part only, from the I-th on, as one job of an array; the same "
+        "command without it joins them all",
         rich_help_panel=_PANEL,
     ),
 ]

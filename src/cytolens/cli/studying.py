@@ -198,14 +198,7 @@ def _command(verb: Verb) -> Callable[..., None]:
         inspect.Parameter("out", keyword, default=None, annotation=_OUT),
         inspect.Parameter("trust_model", keyword, default=False, annotation=_TRUST),
         inspect.Parameter("remake", keyword, default=False, annotation=_REMAKE),
-        inspect.Parameter("scheduler", keyword, default=None, annotation=sharing.SCHEDULER),
-        inspect.Parameter("insecure", keyword, default=False, annotation=sharing.INSECURE),
-        inspect.Parameter("sbatch", keyword, default=None, annotation=sharing.SBATCH),
     ]
-    if verb.parts is not None:
-        parameters.append(
-            inspect.Parameter("shard", keyword, default=None, annotation=sharing.SHARD)
-        )
     order = (*verb.panels, MACHINE)
     every = fields(StudySettings)
     ordered = [f for panel in order for f in every if f.metadata["panel"] == panel]
@@ -220,6 +213,15 @@ def _command(verb: Verb) -> Callable[..., None]:
         annotation = Annotated[kinds[setting.name] | None, option]
         parameters.append(
             inspect.Parameter(setting.name, keyword, default=None, annotation=annotation)
+        )
+    parameters += [
+        inspect.Parameter("scheduler", keyword, default=None, annotation=sharing.SCHEDULER),
+        inspect.Parameter("insecure", keyword, default=False, annotation=sharing.INSECURE),
+        inspect.Parameter("sbatch", keyword, default=None, annotation=sharing.SBATCH),
+    ]
+    if verb.parts is not None:
+        parameters.append(
+            inspect.Parameter("shard", keyword, default=None, annotation=sharing.SHARD)
         )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}

@@ -8,6 +8,7 @@ or a worker can run code there: local ones listen on this machine only, others s
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ parts of the stage "faithfulness" took 2.4 times the CPU time by that."""
 _PLAIN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
+    "logging": {"distributed": "critical", "distributed.client": "critical"},  # it is raised
 }
 _WAIT = 20  # seconds for a scheduler to answer
 _KINDS = "local:2 (processes here), slurm:8 (jobs), or the address of a scheduler, tls://HOST:PORT"
@@ -44,10 +46,10 @@ def workers(
     SettingError for anything else and where no scheduler answers, MissingExtra without Dask.
     """
     kind, rest = check_scheduler(scheduler, insecure=insecure)
-    distributed = _library("distributed")
     with ExitStack() as stack:
-        place: Any = scheduler
         stack.enter_context(_library("dask").config.set(_PLAIN))
+        distributed = _library("distributed")
+        place: Any = scheduler
         if kind == "local":
             place = stack.enter_context(
                 distributed.LocalCluster(
@@ -139,6 +141,10 @@ def _made(client: Any, tasks: Sequence[PartTask]) -> Iterator[int]:
         raise RunError(
             f"a part of '{tasks[0].stage}' ended every worker that was at it; give workers more "
             "memory, or make the stage without --scheduler"
+        ) from error
+    except CancelledError as error:
+        raise RunError(
+            "the scheduler has gone; parts that were made are kept, and the same command goes on"
         ) from error
     finally:
         client.cancel(futures)
