@@ -1,14 +1,15 @@
 """What it costs to have the parts of a study made by other processes, and whether bytes differ.
 
-    python benchmarks/cluster.py DATA [--cells 20000] [--out benchmarks/results/cluster.md]
+    python benchmarks/cluster.py DATA [--cells 20000] [--begun RUN] [--out FILE]
 
-A run is begun on DATA (cells, classifier, layers) and copied for every way: the stages with parts
-made by one process, by workers of Dask, with a worker that is killed, and by jobs of an array. Each
-way is a process of its own; CPU seconds count it and all that it has started.
+A run is begun on DATA (or was, in RUN), and copied for every way: the stages with parts made by one
+process, by workers of Dask, and with a worker that is killed. Each way is a process of its own; CPU
+seconds count it and all that it has started.
 """
 
 import argparse
 import filecmp
+import json
 import os
 import platform
 import resource
@@ -18,11 +19,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
+import psutil
+
 from cytolens.machines.dask_workers import workers
-from cytolens.store.run_folder import open_run
 from cytolens.study.parts import PartTask
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import SOURCES, table
@@ -31,15 +34,15 @@ from cytolens.study.study import Study
 SETTINGS = {
     "quick": True, "gallery": 8, "pairs": 4, "threads": 1, "methods": ["tsne", "pca"],
 }  # fmt: skip
-STAGES = ("activations", "ranking", "maps", "features", "contrasts", "faithfulness")
+STAGES = ("activations", "features", "faithfulness")
 WAYS = {
-    "one process": [],
+    "one process": ["here"],
     "2 workers": ["local:2"],
-    "8 workers": ["local:8"],
     "2 workers, one killed": ["local:2", "--kill"],
-    "array of 2 jobs": ["array"],
+    "8 workers": ["local:8"],
 }
 NOTHING = 200  # tasks that do nothing
+SPENT = "cpu.json"
 
 
 def main() -> None:
@@ -47,6 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cells", type=int, default=20_000)
+    parser.add_argument("--begun", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--way")
     parser.add_argument("--kill", action="store_true")
@@ -55,51 +59,44 @@ def main() -> None:
         make(asked.data, asked.way, kill=asked.kill)
         return
     load = os.getloadavg()[0]
-    seconds: dict[str, dict[str, float]] = {}
+    start, each = engine()
     rows: list[str] = []
+    one = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        first = Path(folder) / "begun"
-        study = Study(first, asked.data, StudySettings(**SETTINGS, limit=asked.cells))
-        study.make("layers", "properties", "together")
-        one = 0.0
+        begun = asked.begun or Path(folder) / "begun"
+        if asked.begun is None:
+            settings = StudySettings(**SETTINGS, limit=asked.cells)
+            Study(begun, asked.data, settings).make("layers", "properties", "together")
         for number, (name, options) in enumerate(WAYS.items()):
             run = Path(folder) / str(number)
-            shutil.copytree(first, run)
-            if number == 0:
-                reference = run
+            shutil.copytree(begun, run)
             clock, spent = timed(run, options)
             one = one or spent
-            seconds[name] = open_run(run).timings
-            unlike = differing(reference, run)
+            unlike = differing(Path(folder) / "0", run)
             same = "the same" if not unlike else f"not the same: {', '.join(unlike)}"
-            rows.append(f"| {name} | {clock:.0f} | {spent:.0f} | {spent / one:.2f} | {same} |")
+            stages = json.loads((run / SPENT).read_text())
+            by_stage = " | ".join(f"{stages[stage]:.1f}" for stage in STAGES)
+            rows.append(f"| {name} | {clock:.0f} | {spent:.0f} | {by_stage} | {same} |")
+            lines = [
+                "# Parts made by other processes",
+                f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}`, "
+                f"{date.today()}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}) that "
+                f"others used, too (load {load:.0f} before, {os.getloadavg()[0]:.0f} after): "
+                "compare CPU seconds, which are too many then, not the clock. One run each.\n",
+                f"| | s by the clock | CPU s | {' | '.join(STAGES)} / CPU s | bytes |",
+                f"|---|---|---|{'---|' * len(STAGES)}---|",
+                *rows,
+                f"\nA process takes {start:.1f} CPU s to start and to load what parts need. A task "
+                f"of Dask that does nothing takes {1000 * each:.1f} ms by the clock.",
+            ]
             print(rows[-1], flush=True)
-            if number:
-                shutil.rmtree(run)
-    start, each = engine()
-    lines = [
-        "# Parts made by other processes",
-        f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}`, {date.today()}, "
-        f"{len(os.sched_getaffinity(0))} cores ({platform.machine()}) that others used, too (load "
-        f"before it {load:.1f}), so compare CPU seconds; one run each.\n",
-        "| | s by the clock | CPU s | CPU / one process | bytes |\n|---|---|---|---|---|",
-        *rows,
-        f"\nA worker takes {start:.1f} CPU s to start and to load what parts need, an empty task "
-        f"{1000 * each:.1f} ms by the clock. Seconds of each stage by the clock:\n",
-        f"| stage | {' | '.join(WAYS)} |\n|---{'|---' * len(WAYS)}|",
-    ]
-    for stage in STAGES:
-        each_way = [found[stage] for found in seconds.values()]
-        lines.append(f"| {stage} | {' | '.join(f'{one:.1f}' for one in each_way)} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if asked.out is not None:
-        asked.out.write_text(text)
+            if asked.out is not None:
+                asked.out.write_text("\n".join(lines) + "\n")
 
 
 def timed(run: Path, options: list[str]) -> tuple[float, float]:
     """Seconds by the clock and of the processor of a way, in a process of its own."""
-    way, *more = options or ["here"]
+    way, *more = options
     before, began = cpu_of_children(), time.perf_counter()
     subprocess.run([sys.executable, __file__, run, "--way", way, *more], check=True)
     return time.perf_counter() - began, cpu_of_children() - before
@@ -112,29 +109,29 @@ def cpu_of_children() -> float:
 
 def make(run: Path, way: str, *, kill: bool) -> None:
     """Make the stages in the way named."""
-    if way == "array":
-        for stage in STAGES[:4]:
-            before = [need for need in table()[stage].needs if need not in SOURCES]
-            Study(run).make(*before)
-            command = [sys.executable, "-m", "cytolens", "stage", stage, run]
-            jobs = [subprocess.Popen([*command, "--shard", f"{k}/2"]) for k in (1, 2)]
-            assert [job.wait() for job in jobs] == [0, 0]
-            subprocess.run(command, check=True)
-        Study(run).make(*STAGES)
-        return
-    study = Study(run)
-    if way == "here":
-        study.make(*STAGES)
-        return
-    with workers(way) as made:
-        study.workers = killing(made) if kill else made
-        study.make(*STAGES)
+    study, spent = Study(run), {}
+    with ExitStack() as stack:
+        if way != "here":
+            made = stack.enter_context(workers(way))
+        for stage in STAGES:
+            study.workers = None
+            study.make(*[need for need in table()[stage].needs if need not in SOURCES])
+            before = cpu_so_far()
+            if way != "here":
+                study.workers = killing(made) if kill and stage == "activations" else made
+            study.make(stage)
+            spent[stage] = cpu_so_far() - before
+    (run / SPENT).write_text(json.dumps(spent))
+
+
+def cpu_so_far() -> float:
+    """CPU seconds of this process and of those that it has started."""
+    every = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    return cpu_of_children() + sum(sum(one.cpu_times()[:2]) for one in every)
 
 
 def killing(made):
     """The same workers, one of which is killed after the second part of all."""
-    import psutil
-
     left = [2]
 
     def make(tasks: Sequence[PartTask]) -> Iterator[int]:
@@ -156,7 +153,7 @@ def differing(one: Path, other: Path) -> list[str]:
         str(path.relative_to(run))
         for run in (one, other)
         for path in run.rglob("*")
-        if path.is_file() and path.name not in ("run.json", ".lock", "log.txt")
+        if path.is_file() and path.name not in ("run.json", ".lock", "log.txt", SPENT)
     }
     _, unlike, missing = filecmp.cmpfiles(one, other, sorted(names), shallow=False)
     return sorted([*unlike, *missing])
