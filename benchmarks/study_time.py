@@ -2,9 +2,9 @@
 
     python benchmarks/study_time.py DATA [--out benchmarks/results/study_time.md] [OPTION …]
 
-DATA is run three times, each into a new folder: on one core (``--threads 1``), on all, and on all
-with ``--quick``. Further options go to ``cytolens run``. CPU seconds count all processes of a
-study; the peak is that of its first, which is the largest.
+DATA is run four times, each into a new folder: on one core (``--threads 1``), on all, on all beside
+one other busy process, and on all with ``--quick``. Further options go to ``cytolens run``. CPU
+seconds count all processes of a study; the peak is that of its first, which is the largest.
 """
 
 import argparse
@@ -19,7 +19,14 @@ from pathlib import Path
 
 from cytolens.study.finished_run import open_run
 
-WAYS = {"one core": ["--threads", "1"], "all cores": [], "all cores, `--quick`": ["--quick"]}
+BESIDE = "all cores, beside one busy process"
+WAYS = {
+    "one core": ["--threads", "1"],
+    "all cores": [],
+    BESIDE: [],
+    "all cores, `--quick`": ["--quick"],
+}
+BUSY = "while True: pass"
 
 
 def main() -> None:
@@ -33,7 +40,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, way) in enumerate(WAYS.items()):
             run = Path(folder) / str(number)
-            seconds, spent, peak = timed(asked.data, run, [*way, *options])
+            other = subprocess.Popen([sys.executable, "-c", BUSY]) if name == BESIDE else None
+            try:
+                seconds, spent, peak = timed(asked.data, run, [*way, *options])
+            finally:
+                if other is not None:
+                    other.kill()
             rows.append(f"| {name} | {seconds:.0f} | {spent:.0f} | {peak:.2f} |")
             stages[name] = open_run(run).folder.timings
     lines = [

@@ -12,6 +12,7 @@ from made_crops import make_crops
 from cytolens.errors import InputError, SettingError
 from cytolens.images import array_files
 from cytolens.images.arrays import cells_from_arrays
+from cytolens.images.crops import ArrayCrops, in_batches
 from cytolens.images.preparation import pad_or_crop
 from cytolens.images.reading import read_cells
 from cytolens.images.sources import ArrayImages
@@ -281,3 +282,29 @@ def test_channels_are_chosen_by_name_part_or_number(
 def test_settings_out_of_range_say_what_is_allowed(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         cells_from_arrays(make_crops(24, 20, 20), np.arange(24) % 2, **options)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="Linux says what a process holds"
+)
+def test_a_large_array_on_the_disk_is_not_held_once_it_was_read(tmp_path: Path) -> None:
+    n = 100_000
+    mapped = np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (n, 1, 32, 32))
+    mapped[:, 0, 0, 0] = np.arange(n) % 251
+    del mapped
+    crops = ArrayCrops((np.load(tmp_path / "a.npy", mmap_mode="r"),), ("a.npy",), 1)
+    started, first = _mapped(), crops.load(np.arange(3))
+    for start, loaded in in_batches(crops, np.arange(n)):
+        assert [int(np.asarray(crop)[0, 0, 0]) for crop in loaded[:9]] == [
+            (start + place) % 251 for place in range(9)
+        ]
+        for crop in loaded:
+            np.asarray(crop).sum()
+    assert _mapped() - started < 70 << 20  # of 98 MiB: two batches at most
+    assert [int(np.asarray(crop)[0, 0, 0]) for crop in first] == [0, 1, 2]
+
+
+def _mapped() -> int:
+    """Bytes of files that this process holds."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssFile"))

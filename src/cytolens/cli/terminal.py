@@ -71,16 +71,20 @@ def print_edits(run: Path) -> None:
 @contextmanager
 def announce(stage: str) -> Generator[Progress]:
     """A progress bar for one stage on standard error; a line with its seconds when it ends."""
-    started = said = time.perf_counter()
+    started = since = said = time.perf_counter()
+    before = 0  # what was done when it was last told
     with _bars() as bars:
         task = bars.add_task(stage, total=None, note="")
 
         def progress(done: int, total: int, note: str) -> None:
-            nonlocal said
+            nonlocal said, since, before
+            if done < before:  # another part of the stage begins
+                since = time.perf_counter()
+            before = done
             bars.update(task, completed=done, total=total, note=note)
             if not _err.is_terminal and time.perf_counter() - said > _SILENCE:
                 said = time.perf_counter()
-                print_remark(f"{stage}: {how_far(done, total, said - started)} ({note})")
+                print_remark(f"{stage}: {how_far(done, total, said - since)} ({note})")
 
         try:
             yield progress
@@ -94,11 +98,11 @@ def announce(stage: str) -> Generator[Progress]:
 def how_far(done: int, total: int, seconds: float) -> str:
     """How far a stage is, and how long it still takes if it goes on as it went.
 
-    >>> how_far(1, 4, 90), how_far(0, 4, 90)
+    >>> how_far(1, 4, 90), how_far(1, 1000, 90)
     ('25 %, about 4 min 30 s left', '0 %')
     """
     share = min(max(done / total, 0), 1) if total else 0
-    left = f", about {clock(seconds * (1 / share - 1))} left" if share else ""
+    left = f", about {clock(seconds * (1 / share - 1))} left" if share >= 0.01 else ""
     return f"{100 * share:.0f} %{left}"
 
 

@@ -26,6 +26,7 @@ from cytolens.features.predictivity import Judged, Space, draw_held_out, judge
 from cytolens.features.priors import Prior
 from cytolens.features.transforms import Transforms, draw_views, transform
 from cytolens.numerics.estimates import Estimate, Rng, generator, mean_of
+from cytolens.records.cells import Progress
 from cytolens.records.features import Faithfulness, FeatureImages
 from cytolens.records.layers import Layer
 from cytolens.records.shown import record
@@ -55,6 +56,7 @@ def prepare_yardstick(
     prior: Prior,
     held_out: NDArray[np.float32],
     groups: NDArray[np.generic] | None = None,
+    progress: Progress | None = None,
 ) -> Yardstick:
     """Everything that feature images of these layers are compared with, made once.
 
@@ -65,7 +67,9 @@ def prepare_yardstick(
     if len(held_out) < 20:
         raise InputError(f"{len(held_out)} held-out cells came; faithfulness takes at least 20")
     spaces: dict[str, Space] = {}
-    for name in REPRESENTATIONS:
+    for done, name in enumerate(REPRESENTATIONS):
+        if progress is not None:
+            progress(done, len(REPRESENTATIONS), f"describing cells by {name}")
         comparison, points = prepare_comparison(prior, name)
         spaces[name] = Space(comparison, points, comparison(held_out))
     return Yardstick(

@@ -1,5 +1,6 @@
 """Raw crops as files and arrays hold them: any size, own dtype, one by one or in batches."""
 
+import mmap
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -88,6 +89,8 @@ class ArrayCrops:
 
     def load(self, positions: NDArray[np.int64]) -> list[Crop | InputError]:
         """Views of the rows, (C, h, w); nothing here can be wrong with them."""
+        for part in self.parts:
+            _let_go(part)
         crops: list[Crop | InputError] = []
         for position in positions.tolist():
             part, row = locate(self.parts, position)
@@ -130,6 +133,14 @@ class ListCrops:
                 crop = crop[None] if self.channel_axis is None else crop
                 crops.append(native(np.moveaxis(crop, self.channel_axis or 0, 0)))
         return crops
+
+
+def _let_go(array: Any) -> None:
+    """Of a file that is mapped to memory what was read before: it would count as held by us."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    if isinstance(array, mmap.mmap) and hasattr(array, "madvise"):
+        array.madvise(mmap.MADV_DONTNEED)
 
 
 def native(crop: Crop) -> Crop:

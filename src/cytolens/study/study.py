@@ -1,5 +1,6 @@
 """A study over one run folder: stages are made when they are asked for, and once."""
 
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -229,7 +230,7 @@ class Study(Mapping[str, Any]):
         with self._announce(stage.title) as progress:
             files, seconds = mate.make(name, progress)
         record.finish(name, made_from, seconds, files)
-        self._log(stage, seconds, ", by another process")
+        self._log(stage, seconds, "by another process")
 
     def foresee(self) -> "Forecast | None":
         """What a study of many cells, or with a network of the user's, will take; else None.
@@ -312,6 +313,7 @@ class Study(Mapping[str, Any]):
         later = downstream(name)
         for outdated in (name, *later):
             self._results.pop(outdated, None)
+        spent = time.process_time()
         making = self.folder.making(name, made_from, outdates=later)
         with making, self.threads(stage), self._announce(stage.title) as progress:
             spread = partial(self._spread, name, made_from, progress)
@@ -319,7 +321,9 @@ class Study(Mapping[str, Any]):
             write(self.folder, name, value, progress)
             self._note(name)
         remove_parts(self.folder.path, name)
-        self._log(stage, self.folder.timings[name])
+        peak, spent = peak_memory(), time.process_time() - spent
+        held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
+        self._log(stage, self.folder.timings[stage.name], f"{spent:.1f} of the processor{held}")
 
     def _spread(
         self, name: str, made_from: str, progress: Progress, parts: Parts[Any]
@@ -330,10 +334,8 @@ class Study(Mapping[str, Any]):
             have_made(files, self.workers, self.settings, trusted=self.trusted, progress=progress)
         return read_or_made(files, parts)
 
-    def _log(self, stage: Stage, seconds: float, by: str = "") -> None:
-        peak = None if by else peak_memory()
-        held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
-        self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s{by}{held}")
+    def _log(self, stage: Stage, seconds: float, more: str) -> None:
+        self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s, {more}")
 
     @contextmanager
     def threads(self, stage: Stage) -> Generator[None]:

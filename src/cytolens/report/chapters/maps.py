@@ -34,6 +34,7 @@ _QUALITY = {
     "distance_correlation": "correlation of distances",
     "kl_divergence": "KL divergence",
 }
+_FEW_KEPT = 0.2  # recall@10 below which a map is to be read by groups only
 _QUALITY_TEXT = (
     "Recall@k: share of a cell's k nearest neighbours in the features that are among its k "
     "nearest on the map. Trustworthiness: 1 unless neighbours on the map are far apart in the "
@@ -99,13 +100,34 @@ def result(results: Results) -> str:
     return f"{map_name(shown.method)} of {shown.layer}. {quality_of_map(shown.quality)}"
 
 
+def _drawn(results: Results, shown: Cells) -> str:
+    """That not all cells are on the map, where it is so."""
+    every = results.cells
+    if every is None or len(every) == len(shown):
+        return ""
+    return f", drawn at random from {len(every):,}"
+
+
+def _of_how_many(embedding: Embedding) -> str:
+    """What a map of very many cells cannot show."""
+    kept = embedding.quality.get("recall_10", 1.0)
+    if not kept < _FEW_KEPT:
+        return ""
+    return (
+        f"Of a cell's ten nearest neighbours in the features {10 * kept:.1f} are among its ten "
+        "nearest here: the map shows which groups there are, and how they border on each other, "
+        "not which single cells are alike. "
+    )
+
+
 def _main_map(
     results: Results, cells: Cells, embedding: Embedding, clusters: Clusters | None
 ) -> Iterator[Drawing]:
     layer = embedding.layer
     plot = partial(_plot_panel, results, cells, embedding, clusters)
     caption = (
-        f"Each of the {len(cells):,} points is a cell, placed by its {layer} features. "
+        f"Each of the {len(cells):,} points is a cell{_drawn(results, cells)}, placed by its "
+        f"{layer} features. {_of_how_many(embedding)}"
         f"{_READING.get(embedding.method, _READING_OTHERS)} If group or a covariate orders the map "
         "as the class does, the network may be using it."
     )

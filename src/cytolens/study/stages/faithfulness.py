@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cytolens.features.faithfulness import Yardstick
 
 _JUDGED_ON = 600  # held-out cells
+_OF_YARDSTICK, _STEPS = 4, 3  # of progress: describing cells, and at each layer
 _CONTROLLED = 3  # images of each layer that controls are made for, and that are made again
 
 
@@ -49,11 +50,11 @@ def faithfulness(
 
     @cache
     def yardstick() -> "Yardstick":
-        progress(0, len(pairs) + 1, "what the network answers to cells")
         return prepare_yardstick(
             network, shown,
             prior=prior, held_out=cells.read(held_out),
             groups=None if cells.groups is None else cells.groups[held_out],
+            progress=lambda done, of, note: progress(_OF_YARDSTICK * done // of, total, note),
         )  # fmt: skip
 
     half = None
@@ -67,11 +68,13 @@ def faithfulness(
         if images.layer not in on_fields
     ]
     names = [images.layer for images, _ in pairs]
+    total = _OF_YARDSTICK + _STEPS * len(pairs)
 
     def of_layer(number: int) -> Faithfulness:
         images, plain = pairs[number]
-        judged_by = yardstick()
-        progress(number + 1, len(pairs) + 1, names[number])
+        judged_by, name = yardstick(), names[number]
+        done = _OF_YARDSTICK + _STEPS * number
+        progress(done, total, f"{name}, controls")
         first = images.channels[~images.dead][:_CONTROLLED].tolist()
         controls = None
         if images.starts is not None and ascents.prior is not None:
@@ -79,9 +82,12 @@ def faithfulness(
                 network, images, judged_by.made_from.score[images.layer], prior=ascents.prior,
                 ascent=ascents.ascent, count=_CONTROLLED, rng=seed, device=ascents.device,
             )  # fmt: skip
+        progress(done + 1, total, f"{name}, once more from other cells")
+        repeated = again.of_channels(network, name, first) if first else None
+        progress(done + 2, total, f"{name}, what its images predict")
         return measure_faithfulness(
-            network, images, judged_by, unconstrained=plain, controls=controls, rng=seed,
-            again=again.of_channels(network, images.layer, first) if first else None,
+            network, images, judged_by,
+            unconstrained=plain, controls=controls, rng=seed, again=repeated,
         )  # fmt: skip
 
     judged = yield Parts(names, of_layer)
