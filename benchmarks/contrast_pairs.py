@@ -4,7 +4,9 @@ python benchmarks/contrast_pairs.py RUN [RUN …] [--out benchmarks/results]
 
 For finished runs: real pairs of classes and of four channels a layer, with components tempered by
 several powers of their s.d. (the library's is 0.75), against the cells that drive a target most.
-Edits of planted cells are measured by planted_twins.py.
+Where images of channels began as cells, also against that cell, the image, and the same ascent
+without the network (hold only), with intervals over these channels. Edits of planted cells are
+measured by planted_twins.py.
 """
 
 import argparse
@@ -15,18 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from cytolens.classifier.model import Classifier
 from cytolens.features.contrast.axis import TEMPERING
 from cytolens.features.contrast.matching import clearest_pairs
 from cytolens.features.contrast.pairs import SHOWN, make_pairs
 from cytolens.features.contrast.questions import ask
-from cytolens.features.contrast.subject import prepare_subject
+from cytolens.features.contrast.subject import PROPERTIES, SCATTERING, Subject, prepare_subject
 from cytolens.features.contrast.targets import channel_target, class_targets
-from cytolens.features.priors import fit_prior
+from cytolens.features.controls import make_controls
+from cytolens.features.priors import Prior, fit_prior
 from cytolens.images.preparation import prepared_background
-from cytolens.study.finished_run import open_run
+from cytolens.study.finished_run import FinishedRun, open_run
 from cytolens.study.stages.classifier import layers_with_channels
 
 POWERS = (1.0, 0.75, 0.5, 0.25, 0.0)
+LIBRARY = f"pairs, power {TEMPERING}"
 CHANNELS = 4  # of each layer
 Rows = list[str]
 
@@ -52,7 +57,9 @@ def questions(path: Path) -> Rows:
     for layer in shown:
         chosen = run["ranking"][layer.name].representatives[:CHANNELS]
         targets += [channel_target(layer, int(channel)) for channel in chosen]
+    from_cells = images_from_cells(run, subject, prior, model)
     share: dict[tuple[str, str], list[float]] = defaultdict(list)
+    beside: dict[tuple[str, str], list[float]] = defaultdict(list)
     deviations = 1 / np.linalg.norm(subject.space.axes, axis=0) ** (1 / TEMPERING)
     plain = subject.space.known * deviations**TEMPERING  # components as they are
     for target in targets:
@@ -79,6 +86,12 @@ def questions(path: Path) -> Rows:
             }
             for key, way in ways.items():
                 share[key, name].append(found.answered(subject.asked_as[name], way, rng=0).value)
+            for key, point in from_cells.get((target.name, name), {}).items():
+                right = found.answered(subject.asked_as[name], point - mean, rng=0).value
+                beside[key, name].append(right)
+            if (target.name, name) in from_cells:
+                for key in (LIBRARY, "nine most active", "regression"):
+                    beside[key, name].append(share[key, name][-1])
     made = make_pairs(subject, targets)
     controls = {name: made.control(name).value for name in made.pairs[0].controls}
     names = list(subject.known_as)
@@ -96,6 +109,77 @@ def questions(path: Path) -> Rows:
         *(
             f"| pairs of a control: {name.replace('_', ' ')} | {value:.3f} | |"
             for name, value in controls.items()
+        ),
+        *next_to_images(beside, names),
+    ]
+
+
+def images_from_cells(
+    run: FinishedRun, subject: Subject, prior: Prior, model: Classifier
+) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+    """By channel and representation: its start cell, its image, and hold only, as points (F,)."""
+    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for gallery in run["features"].channels:
+        if gallery.starts is None:
+            continue
+        images = gallery.of(
+            [k for k in range(len(gallery.targets)) if not gallery.dead[k]][:CHANNELS]
+        )
+        known, _ = subject.answers[images.layer]
+        controls = make_controls(model, images, known, prior=prior, count=CHANNELS, rng=0)
+        assert images.starts is not None
+        rows = np.array(
+            [int(np.abs(prior.crops - s).sum((1, 2, 3)).argmin()) for s in images.starts]
+        )
+        pictures = {
+            "start cell": images.starts, "feature image": images.images,
+            "hold only": controls.hold_only,
+        }  # fmt: skip
+        for key, crops in pictures.items():
+            points = {SCATTERING: subject.represent(crops)}
+            if PROPERTIES in subject.known_as:
+                moved = subject.shifts(subject.known[rows], images.starts, crops)
+                way = [moved.get(p, np.zeros(len(rows))) for p in subject.properties]
+                points[PROPERTIES] = subject.known_as[PROPERTIES][rows] + np.nan_to_num(
+                    np.stack(way, axis=1)
+                )
+            for name, each in points.items():
+                for channel, point in zip(images.channels, each, strict=True):
+                    found.setdefault((f"{images.layer}, channel {channel}", name), {})[key] = point
+    return found
+
+
+def next_to_images(beside: dict[tuple[str, str], list[float]], names: list[str]) -> Rows:
+    """The displays of the channels whose images began as cells, and how far pairs are ahead."""
+    count = len(beside[LIBRARY, names[0]])
+    if not count:
+        return []
+    draws = np.random.default_rng(0).integers(0, count, (2000, count))
+
+    def cell(key: str, name: str) -> str:
+        values = np.array(beside[key, name])
+        ahead = np.array(beside[LIBRARY, name]) - values
+        low, high = np.nanquantile(np.nanmean(ahead[draws], axis=1), (0.025, 0.975))
+        text = f"{np.nanmean(values):.3f}"
+        return (
+            text if key == LIBRARY else f"{text}; {np.nanmean(ahead):+.3f} [{low:.3f}, {high:.3f}]"
+        )
+
+    return [
+        f"\nOf the {count} channels whose images began as cells; then pairs minus the "
+        "display, with 95 % intervals over channels\n",
+        "| display | " + " | ".join(names) + " |",
+        "|---|" + "---|" * len(names),
+        *(
+            f"| {key} | " + " | ".join(cell(key, name) for name in names) + " |"
+            for key in (
+                LIBRARY,
+                "nine most active",
+                "start cell",
+                "hold only",
+                "feature image",
+                "regression",
+            )
         ),
     ]
 

@@ -23,21 +23,17 @@ import numpy as np
 import tifffile
 import torch
 
-from cytolens.activations.extraction import extract
-from cytolens.classifier.evaluation import evaluate
-from cytolens.classifier.model import predict, untrained
-from cytolens.classifier.training import TrainingSettings, train
+from alarms import look
 from cytolens.images.arrays import cells_from_arrays
 from cytolens.images.reading import read_cells
 from cytolens.knowledge.confounds import TOGETHER, label_from_nuisance
 from cytolens.properties.acquisition import measure_acquisition
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells
-from cytolens.records.classifier import Predictions
 from cytolens.records.knowledge import Confounds, Properties
 from cytolens.simulation.simulate import simulate
 from cytolens.study.settings import StudySettings
-from cytolens.study.stages.knowledge import confounds, nuisances_of
+from cytolens.study.stages.knowledge import nuisances_of
 from cytolens.study.study import Study
 from nuisances import PLANTS, plant
 
@@ -116,17 +112,6 @@ def without_network(name: str, crops: Crops, size: int, seeds: int) -> Iterator[
             quick += bool(heard(few, labels[:QUICK], k))
         often = max(set(names), key=names.count) if names else "–"
         yield f"| {name} | {nuisance} | {hits} of {seeds} | {quick} of {seeds} | {often} |"
-
-
-def look(cells: Cells, epochs: int, seed: int) -> Confounds:
-    network = train(cells, settings=TrainingSettings(epochs=epochs), rng=seed)
-    held_out = np.sort(np.concatenate([network.split.validation, network.split.test]))
-    shares = predict(network.model, cells)
-    return confounds(
-        measured(cells), cells, extract(network.model.network, cells),
-        extract(untrained(network.model, cells, rng=seed).network, cells.subset(held_out)),
-        Predictions(shares, *[evaluate(shares, cells.labels)] * 2, {}), held_out, seed=seed,
-    )  # fmt: skip
 
 
 def with_network(name: str, crops: Crops, size: int, epochs: int, seed: int) -> Iterator[str]:

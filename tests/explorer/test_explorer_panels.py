@@ -104,6 +104,13 @@ def test_a_channel_shows_what_it_looks_for_and_what_its_image_was_made_from(
         captions = page.locator(".channelpage figcaption").all_inner_texts()
         assert set(expected) <= set(captions)
         page.close()
+    page = opened(link(exported.as_uri(), tab="network", layer=galleries.classes.layer))
+    page.wait_for_selector(".network .section .strip canvas")
+    captions = page.locator(".network .section figcaption").all_inner_texts()
+    assert {"the cell it began as", "change", galleries.classes.targets[0]} <= set(captions)
+    likeness = float(galleries.classes.likeness_to_start[0])
+    said = page.locator(".network .section p.quiet").first.inner_text()
+    assert said.startswith(f"Pixel correlation with that cell {likeness:.2f}, with the nearest")
     place = {entry["name"]: entry for entry in shown.content.manifest["galleries"]}
     patches = place[f"patches/{on_field.layer}"]
     assert patches["count"] == len(patches["frames"]) * len(patches["indices"])

@@ -204,11 +204,13 @@ def test_targets_are_named_as_people_type_them() -> None:
 def test_pairs_of_a_planted_class_differ_in_the_plant_and_edits_are_judged_by_others() -> None:
     planted = plant_pairs(80, Plant(kind="rim"), size=40, rng=0)
     settings = TrainingSettings(epochs=4, patience=4)
-    made = train(planted.cells, split=planted.split, settings=settings, rng=0)
-    found = contrast_pairs(made.model, planted.cells, split=made.split, judges=1, rng=0)
+    n = len(planted.masks)
+    donors = np.char.add("donor ", (np.arange(len(planted.cells)) % n * 6 // n).astype(str))
+    cells = replace(planted.cells, groups=donors)
+    made = train(cells, settings=settings, rng=0)
+    found = contrast_pairs(made.model, cells, split=made.split, judges=1, rng=0)
     (pairs,) = found.pairs
     assert pairs.target.name == "planted rather than plain"
-    n = len(planted.masks)
     carries = pairs.more_rows >= n, pairs.less_rows >= n
     assert carries[0].mean() > carries[1].mean()
     assert set(pairs.answers) == {"scattering", "measured properties"}
@@ -218,11 +220,13 @@ def test_pairs_of_a_planted_class_differ_in_the_plant_and_edits_are_judged_by_ot
     assert pairs.edits.own.shape == (len(pairs.edits.cells), 2)
     assert np.isin(pairs.edits.cells, made.split.test).all()
     assert pairs.series.shape == (5, 1, 40, 40)
-    again = contrast_pairs(made.model, planted.cells, ["planted"], split=made.split, rng=0)
+    real = np.concatenate([pairs.less_rows, pairs.more_rows, pairs.edits.matched_rows.ravel()])
+    assert not np.isin(donors[real], donors[pairs.edits.cells]).any()
+    again = contrast_pairs(made.model, cells, ["planted"], split=made.split, rng=0)
     np.testing.assert_array_equal(again.pairs[0].more_rows, pairs.more_rows)
     assert again.pairs[0].edits is None
     values = replace(made.model, outputs="values", class_names=("size", "age"))
-    judged = contrast_pairs(values, planted.cells, ["age"], split=made.split, judges=1, rng=0)
+    judged = contrast_pairs(values, cells, ["age"], split=made.split, judges=1, rng=0)
     assert [one.target.kind for one in judged.pairs] == ["output"]
     assert judged.pairs[0].edits is not None  # judges see the cells' classes, whatever is judged
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from made_records import (
     NAN,
+    begun_as_cells,
     make_atlas,
     make_cells,
     make_context,
@@ -46,6 +47,23 @@ def test_a_card_says_what_speaks_for_a_channel(channels: int, classes: int) -> N
     assert len(tiles(figure.axes[0])) == 2 * channels * (1 + shown)
     assert len(outlines(figure)) == 2 * channels * shown
     assert len(render(figure, dpi=40)[0]) > 1000
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_image_made_from_a_cell_stands_with_it_and_its_change(channels: int) -> None:
+    cells = make_cells(channels=channels)
+    images = begun_as_cells(make_images(channels=channels, side=20))
+    plain, figure = (
+        plot_channel_cards([make_context(cells, 3)], shown, cells)
+        for shown in (replace(images, starts=None), images)
+    )
+    assert len(tiles(figure.axes[0])) == len(tiles(plain.axes[0])) + 2 * channels
+    written = texts(figure)
+    assert "its cell, change" in written
+    assert "r its cell 1.00" in written  # the made one is a darker copy
+    assert images.similarity is not None
+    assert f"r nearest {images.similarity[1]:.2f}" in written
+    assert "its cell, change" not in texts(plain)
 
 
 def test_the_field_is_outlined_to_scale_where_the_peak_is() -> None:

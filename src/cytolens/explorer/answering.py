@@ -98,8 +98,8 @@ class Answering:
             options: dict[str, Any] = {**ascents.options, "ascent": ascent}
             made = feature_images(self.network, objective=objective, progress=progress, **options)
             check()
-            picture = self._picture(made.images[0])
-            say(content={"picture": picture, "steps": steps, "last": STEPS[-1]})
+            content = {"picture": self._picture(made.images[0]), "steps": steps, "last": STEPS[-1]}
+            say(content={**content, **self._origin(made)})
         say(state="done", note="")
 
     def explain(self, say: Say, check: Check, *, cell: int, layer: str | None) -> None:
@@ -218,22 +218,28 @@ class Answering:
             check()
 
         self.make_ready()
+        held = self._images_of(layer)
         ascents = self.ascents or self.first
+        if held is not None:
+            ascents = ascents.alike(held)
         options: dict[str, Any] = {
             **ascents.options, "ascent": replace(ascents.ascent, steps=_MORE_STEPS),
         }  # fmt: skip
         more = feature_images(
             self.network, layer=layer, channels=channels, progress=progress, **options
         )
-        held = self._images_of(layer)
-        if held is not None:
-            more = replace(
-                held,
-                channels=np.concatenate([held.channels, more.channels]),
-                images=np.concatenate([held.images, more.images]),
-            )
-        self._images[layer] = more
-        return more
+        self._images[layer] = more if held is None else held.joined(more)
+        return self._images[layer]
+
+    def _origin(self, made: FeatureImages) -> dict[str, Any]:
+        """The cell that an image began as, and how like the image is to it and to the nearest."""
+        if made.starts is None or made.similarity is None:
+            return {}
+        likeness, nearest = float(made.likeness_to_start[0]), float(made.similarity[0])
+        return {
+            "start": self._picture(made.starts[0]),
+            "likeness": round(likeness, 2), "nearest": round(nearest, 2),
+        }  # fmt: skip
 
     def _explanation(self, found: CellExplanation, images: FeatureImages | None) -> dict[str, Any]:
         """An explanation as the page is given it."""

@@ -46,7 +46,7 @@ class _Galleries:
             change = largest_change(features.channels)
             for images in features.channels:
                 self._add_images("feature image", images)
-                self._add_origins(images, change)
+                self._add_origins("", images, change)
                 channels[images.layer] = self._about_channels(images)
             for found in features.fields:
                 self._add_field(found)
@@ -56,6 +56,7 @@ class _Galleries:
             for kind, images in (("class", features.classes), ("cluster", features.clusters)):
                 if images is not None:
                     self._add_images(kind, images)
+                    self._add_origins(f"{kind} ", images, largest_change([images]))
         if modulated is not None:
             for images in modulated.galleries:
                 self._add_images("modulated image", images)
@@ -101,8 +102,11 @@ class _Galleries:
             kind="patches", frames=[*frames, "image without a prior"], **about,
         )  # fmt: skip
 
-    def _add_origins(self, images: FeatureImages, change: float) -> None:
-        """The cells that images began as, and what was changed of each, by image channel."""
+    def _add_origins(self, of: str, images: FeatureImages, change: float) -> None:
+        """The cells that images began as, and what was changed of each, by image channel.
+
+        ``of``: put before the names of these galleries, "" for images of channels.
+        """
         if images.starts is None:
             return
         colour = self._drawn.colour
@@ -111,15 +115,16 @@ class _Galleries:
             "indices": [int(channel) for channel in images.channels],
         }  # fmt: skip
         self._content.add_gallery(
-            f"start/{images.layer}", as_bytes(images.starts, self._drawn), colour=colour,
-            kind="start", **about,
+            f"{of}start/{images.layer}", as_bytes(images.starts, self._drawn), colour=colour,
+            kind="start", likeness=numbers(images.likeness_to_start),
+            nearest=[] if images.similarity is None else numbers(images.similarity), **about,
         )  # fmt: skip
         moved = images.images - images.starts
         if colour:
             moved = moved.mean(axis=1, keepdims=True)
         pictures = np.moveaxis(np.round(255 * tint_change(moved, change)).astype(np.uint8), -1, 2)
         self._content.add_gallery(
-            f"change/{images.layer}", pictures.reshape(-1, *pictures.shape[2:]), colour=True,
+            f"{of}change/{images.layer}", pictures.reshape(-1, *pictures.shape[2:]), colour=True,
             kind="change", frames=["change"] if moved.shape[1] == 1 else list(self._drawn.views),
             **about,
         )  # fmt: skip

@@ -282,6 +282,7 @@ def explain_cell(
         ),
         total=total.astype(np.float32),
         saliency=(saliency / peak if peak > 0 else saliency).astype(np.float32),
+        began=_began(deciding, features),
     )
 
 
@@ -321,6 +322,14 @@ def _pictures(
     if any(picture.shape != image.shape for picture in pictures):
         raise InputError("feature images are not of the cell's shape; make them for this network")
     return np.stack(pictures), tuple(targets)
+
+
+def _began(channels: NDArray[np.int64], features: FeatureImages | None) -> FeatureImages | None:
+    """The feature images of these channels, if they were made from cells."""
+    if features is None or features.starts is None:
+        return None
+    rows = [int(row) for c in channels for row in np.flatnonzero(features.channels == c)[:1]]
+    return features.of(rows) if rows else None
 
 
 def _background(image: NDArray[np.float32], features: FeatureImages | None) -> Background:

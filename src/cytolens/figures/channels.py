@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.gallery import display_of_images
 from cytolens.figures.labels import format_number, shorten
+from cytolens.figures.origins import largest_change, show_change
 from cytolens.figures.style import (
     BRIEF_WIDTH,
     FAINT,
@@ -38,6 +39,7 @@ from cytolens.records.features import ChannelContext, FeatureImages
 
 _TILE = 0.92  # inches, of the feature image
 _BELOW = 0.48  # the same where several image channels are shown below each other
+_FROM_CELL = 0.65  # of that width, where the cell that it began as stands beside it
 _CROPS = 3  # best cells in a row
 _MOST = 4  # correlations
 
@@ -71,10 +73,12 @@ def plot_channel_cards(
     """A row per channel of a layer: what it is called for, with what speaks for it.
 
     From left to right: its number, how many channels it stands for and its importance; its feature
-    image; its best cells, with what the neuron at the peak sees outlined (nothing is where it sees
-    the whole crop, ``whole_field``); its activation by class, as densities, with the AUC of each
-    class; its strongest correlations with measured properties, with 95 % intervals, over the band
-    that permuted cells stay within (grey where the channel does not leave it).
+    image, with the cell that it began as (if any) above what was changed of it, and its pixel
+    correlation with that cell and with the nearest one; its best cells, with what the neuron at the
+    peak sees outlined (nothing is where it sees the whole crop, ``whole_field``); its activation by
+    class, as densities, with the AUC of each class; its strongest correlations with measured
+    properties, with 95 % intervals, over the band that permuted cells stay within (grey where the
+    channel does not leave it).
 
     ``images`` are those of the layer, with the channels of ``contexts`` among them; ``cells`` those
     that the best cells are numbered in. Intensities: feature images in the range they were made
@@ -88,18 +92,23 @@ def plot_channel_cards(
     rows, columns = cells.shape[1:]
     wide = _TILE if views == 1 else _BELOW  # several views stand below each other
     tile = wide * rows / columns + (0.02 if views > 1 else 0.0)
-    step = max(tile * views, _TILE) + 0.16
+    from_cells = images.starts is not None
+    step = max(tile * views, _TILE) + (0.3 if from_cells and views > 1 else 0.16)
+    if from_cells and views == 1:
+        wide *= _FROM_CELL
     plot = min(step - 0.39, 0.75)  # inches
     key = 0.17 if brief and len(cells.class_names) > 2 else 0.0  # a line for the classes alone
     top = 0.62 + key
     figure, axes = canvas(places.width, top + len(contexts) * step + foot_height(of_cells) + 0.05)
-    _head(axes, images.layer, cells.class_names, places, key, whole_field=whole_field)
+    note = "its cell, change" if from_cells else ""
+    _head(axes, images.layer, cells.class_names, places, key, note, whole_field=whole_field)
+    change = largest_change([images])
     for row, context in enumerate(contexts):
         y = top + row * step
         if row:
             axes.plot([0.1, places.width - 0.1], [y - 0.08] * 2, color="#E4E4E4", linewidth=0.6)
         _name(axes, context, places.name, y)
-        _image(axes, images, context.channel, drawn, (places.image, y), wide)
+        _image(axes, images, context.channel, drawn, (places.image, y), wide, change)
         _best(axes, context, cells, of_cells, places, y, tile * views)
         _by_class(_inset(figure, places.classes, y, 1.2, plot), context, cells.class_names)
         if places.correlates is not None:
@@ -117,7 +126,7 @@ def _inset(figure: Figure, x: float, y: float, width: float, height: float) -> A
 
 
 def _head(
-    axes: Axes, layer: str, class_names: Sequence[str], places: _Places, key: float, *,
+    axes: Axes, layer: str, class_names: Sequence[str], places: _Places, key: float, note: str, *,
     whole_field: bool,
 ) -> None:  # fmt: skip
     title = f"{shorten(layer, 18)}: what its channels are for"
@@ -125,16 +134,16 @@ def _head(
     box = "the neuron sees the whole crop" if whole_field else "box: what the neuron sees"
     heads = (
         (places.name, "importance", "change of logits"),
-        (places.image, "feature image", ""),
+        (places.image, "feature image", note),
         (places.cells, "best cells", box),
         (places.classes, "activation by class", ""),
         (places.correlates, "correlates with", "rank correlation; grey: by chance"),
     )
-    for x, text, note in heads:
+    for x, text, below in heads:
         if x is None:
             continue
         axes.text(x, 0.37 + key, text, va="center", size=SMALL + 0.5, color=INK)
-        axes.text(x, 0.49 + key, note, va="center", size=SMALL - 0.5, color="#777777")
+        axes.text(x, 0.49 + key, below, va="center", size=SMALL - 0.5, color="#777777")
     left = 0.05 if key else 2.7
     put_classes(axes, class_names, 0.155 + key, left=left, right=places.width - 0.1)
 
@@ -158,7 +167,12 @@ def _image(
     drawn: Display,
     place: tuple[float, float],
     wide: float,
+    change: float,
 ) -> None:
+    """Its views below each other; to the right of each the cell that it began as, and the change.
+
+    ``change``: the difference in the fullest colour.
+    """
     x, y = place
     found = np.flatnonzero(images.channels == channel)
     rows, columns = images.images.shape[-2:]
@@ -166,8 +180,23 @@ def _image(
     if len(found) == 0 or images.dead[found[0]]:
         put_dead(axes, x, y, wide, tall * len(drawn.views) - 0.02)
         return
+    k = int(found[0])
     for view in range(len(drawn.views)):
-        put(axes, drawn.show(images.images[found[0]], view), x, y + view * tall, wide)
+        top = y + view * tall
+        put(axes, drawn.show(images.images[k], view), x, top, wide)
+        if images.starts is not None:
+            beside, half = x + wide + 0.02, (tall - 0.02) / 2
+            put(axes, drawn.show(images.starts[k], view), beside, top, wide / 2 - 0.01)
+            changed = show_change(images, k, view, drawn, change)
+            put(axes, changed, beside, top + half + 0.01, wide / 2 - 0.01)
+    if images.starts is None:
+        return
+    lines = [f"r its cell {format_number(float(images.likeness_to_start[k]), 2)}"]
+    if images.similarity is not None:
+        lines.append(f"r nearest {format_number(float(images.similarity[k]), 2)}")
+    for at, line in enumerate(lines):
+        below = y + tall * len(drawn.views) + 0.045 + 0.105 * at
+        axes.text(x, below, line, va="center", size=SMALL - 0.5, color="#555555")
 
 
 def _best(

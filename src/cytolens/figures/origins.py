@@ -226,9 +226,16 @@ def _picture(
         return look.drawn.show(images.images[k], view)
     if kind == "cell":
         return look.drawn.show(images.starts[k], view)
+    return show_change(images, k, view, look.drawn, look.change)
+
+
+def show_change(
+    images: FeatureImages, k: int, view: int, drawn: Display, largest: float
+) -> NDArray[np.float64]:
+    """One image minus the cell that it began as, (H, W, 3); see `tint_change`."""
+    assert images.starts is not None
     moved = images.images[k] - images.starts[k]
-    shown = moved.mean(0) if look.drawn.colour else moved[view]
-    return tint_change(shown, look.change)
+    return tint_change(moved.mean(0) if drawn.colour else moved[view], largest)
 
 
 def tint_change(moved: NDArray[np.floating], largest: float) -> NDArray[np.float64]:

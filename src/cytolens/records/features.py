@@ -1,7 +1,7 @@
 """Feature images, what is made of them, and the numbers that say how far to trust them."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Settings
 from cytolens.records.shown import notebook, record
+
+_PER_IMAGE = (
+    "channels", "images", "activation", "natural", "activation_maps", "history", "dead", "starts",
+    "similarity",
+)  # fmt: skip
 
 
 @record
@@ -27,6 +32,33 @@ class FeatureImages:
     settings: Settings
     starts: NDArray[np.float32] | None = None  # (K, C, H, W), the cells they began as; None: none
     similarity: NDArray[np.float32] | None = None  # (K,), with the nearest cell; None: not known
+
+    @property
+    def likeness_to_start(self) -> NDArray[np.float32]:
+        """(K,): Pearson's correlation of each image with the cell that it began as; NaN if none."""
+        if self.starts is None:
+            return np.full(len(self.images), np.nan, np.float32)
+        both = [pixels.reshape(len(pixels), -1) for pixels in (self.images, self.starts)]
+        made, start = (rows - rows.mean(1, keepdims=True) for rows in both)
+        size = np.linalg.norm(made, axis=1) * np.linalg.norm(start, axis=1)
+        return ((made * start).sum(1) / np.maximum(size, 1e-9)).astype(np.float32)
+
+    def of(self, rows: list[int]) -> "FeatureImages":
+        """Some of the images, in this order."""
+        held = {name: getattr(self, name) for name in _PER_IMAGE}
+        kept = {name: None if values is None else values[rows] for name, values in held.items()}
+        return replace(self, targets=tuple(self.targets[row] for row in rows), **kept)
+
+    def joined(self, more: "FeatureImages") -> "FeatureImages":
+        """These images and ``more`` of the same layer; what only one of them knows is left out."""
+        steps = min(self.history.shape[1], more.history.shape[1])
+        ends = [replace(one, history=one.history[:, :steps]) for one in (self, more)]
+        held = {name: [getattr(one, name) for one in ends] for name in _PER_IMAGE}
+        both = {
+            name: None if own is None or other is None else np.concatenate([own, other])
+            for name, (own, other) in held.items()
+        }
+        return replace(self, targets=self.targets + more.targets, **both)
 
     def _repr_html_(self) -> str:
         return notebook(self, self.images)
@@ -86,6 +118,8 @@ class CellExplanation:
     modulated: ModulatedImages
     total: NDArray[np.float32]  # (C, H, W), contribution-weighted sum of the modulated images
     saliency: NDArray[np.float32]  # (H, W), where the evidence for the class lies, 0…1
+    began: FeatureImages | None = None
+    """The channels' feature images before they were modulated, where they began as cells."""
 
     def _repr_html_(self) -> str:
         return notebook(self, np.stack([self.image, self.total]))

@@ -88,7 +88,7 @@ class Subject:
         return {
             name: (found[1][name] - found[0][name]) / deviation
             for name, deviation in self.deviations.items()
-            if name in found[0]
+            if all(name in one for one in found)  # cells may be measured in another channel
         }
 
     def measured(self, rows: Rows, crops: NDArray[np.float32]) -> dict[str, Floats]:

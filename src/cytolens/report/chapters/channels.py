@@ -9,13 +9,15 @@ import numpy as np
 from cytolens.figures.atlas import plot_atlas
 from cytolens.figures.channels import plot_channel_cards
 from cytolens.figures.labels import format_interval, format_number
-from cytolens.figures.origins import plot_from_cells
+from cytolens.figures.origins import largest_change, plot_from_cells
 from cytolens.records.features import Atlas, ChannelContext, ChannelRanking
+from cytolens.report.began import began_text, gallery_title
 from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
 
 _MOST_SENTENCES = 3
+_BEGAN = "The cells that images of the atlas of {} began as"
 
 
 def figures(results: Results) -> Iterator[Drawing]:
@@ -34,7 +36,7 @@ def figures(results: Results) -> Iterator[Drawing]:
             places = tuple(name.removeprefix("tile ") for name in atlas.images.targets)
             yield Drawing(
                 "atlas_starts",
-                f"The cells that images of the atlas of {atlas.layer} began as",
+                _BEGAN.format(atlas.layer),
                 "Each column: a real cell that drives the direction of a tile (row, column), the "
                 "image made from it, and what was changed. r: likeness to the nearest real cell. "
                 "What is not in the change is the cell's.",
@@ -138,8 +140,12 @@ def _cards(
             "explains the numbers."
         )
     note = _cards_note(contexts[0].n, results.test_cells) if first else ""
-    if first and images.starts is not None:
-        note += " The cell that an image began as, and the change: in What each layer looks for."
+    if images.starts is not None:
+        note += (
+            f"{began_text(images, gallery_title(galleries))} Change: orange is brighter "
+            "than the cell, purple darker; full colour at "
+            f"{format_number(largest_change([images]), 2)} of intensity."
+        )
     if on_field is not None:
         size = on_field.made.images.shape[-1]
         note = f"{note} The image is of the {size} pixels that a neuron sees, enlarged.".strip()
@@ -177,19 +183,12 @@ def _ranking_note(ranking: ChannelRanking) -> str:
 
 
 def _atlas_note(atlas: Atlas) -> str:
-    alike = atlas.images.similarity
-    nearest = "" if alike is None else f"{format_number(float(np.median(alike)), 2)}"
-    likeness = (
-        f" Pixel correlation of the images with the nearest cell of the prior: median {nearest}."
-        if nearest
-        else ""
-    )
     return (
         f"The map is cut into {atlas.grid} × {atlas.grid} tiles. The image is made from the mean "
         "activation of a tile's cells, against all cells. Tiles grow with the number of cells; the "
         "frame has the colour of the most frequent class, and the strip below shows the shares of "
         f"all. {atlas.left_out:,} cells lie on tiles with too few of them and are not shown."
-        + likeness
+        + began_text(atlas.images, _BEGAN.format(atlas.layer))
     )
 
 

@@ -1,13 +1,16 @@
 """The chapter on clusters: whether there are any, what they are, and how they pass on."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from cytolens.figures.clusters import letter, plot_class_parts, plot_clusters
 from cytolens.figures.flow import plot_flow
 from cytolens.figures.labels import format_interval, format_number
+from cytolens.figures.origins import plot_from_cells
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Split
 from cytolens.records.classifier import TrainedNetwork
@@ -18,10 +21,12 @@ from cytolens.records.clusters import (
     Clusters,
     Populations,
 )
+from cytolens.report.began import began_text
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.page import ReportTable
 from cytolens.report.results import Results
 
+_BEGAN = "How the images of the parts of classes were made"
 _METHODS = {
     "kmeans": "k-means",
     "gmm": "a mixture of Gaussians",
@@ -55,6 +60,10 @@ def figures(results: Results) -> Iterator[Drawing]:
             described=described,
         )  # fmt: skip
         note = _clusters_note(shown, described, images=images is not None)
+        if images is not None:
+            note += began_text(
+                images, f"How the images of the clusters of {images.layer} were made"
+            )
         yield Drawing("clusters", f"Clusters of {shown.layer}", caption, plot, note)
     if populations is None:
         return
@@ -65,7 +74,20 @@ def figures(results: Results) -> Iterator[Drawing]:
         title = f"The parts of each class at {populations.layer}"
         caption = _parts_caption(populations.classes)
         note = _parts_note(images=populations.images is not None)
+        note += began_text(populations.images, _BEGAN)
         yield Drawing("class_parts", title, caption, plot, note)
+        if populations.images is not None and populations.images.starts is not None:
+            shape: dict[str, Any] = {
+                "channel_names": cells.channel_names, "pixel_size": cells.pixel_size,
+            }  # fmt: skip
+            short = tuple(name.replace(", part ", " ") for name in populations.images.targets)
+            images = replace(populations.images, targets=short)
+            plot = partial(plot_from_cells, [images], least_columns=6, **shape)
+            caption = (
+                "The image of each part, made in the direction from the mean of its class to that "
+                "of the part, with the cell that it began as and what was changed."
+            )
+            yield Drawing("class_parts_starts", _BEGAN, caption, plot, fold="Images of the parts")
     if len(populations.flow.layers) > 1:
         plot = partial(plot_flow, populations.flow, cells.labels, cells.class_names)
         title = "Which clusters become which, from layer to layer"

@@ -91,7 +91,7 @@ def sentences(results: Results) -> tuple[str, ...]:
 
 
 def what_differs(pairs: ContrastPairs) -> str:
-    """The properties that are named, as a sentence; a warning where the first is off the cell."""
+    """The properties that are named, as a sentence; a warning where some are off the cell."""
     named = pairs.named[:_MOST_NAMED]
     if not named:
         return f"More of {pairs.target.name}: no measured property shifts clearly."
@@ -109,8 +109,11 @@ def what_differs(pairs: ContrastPairs) -> str:
     ]
     text = f"More of {pairs.target.name}: {listed}"
     text += f"; {', '.join(steady)} unchanged." if steady else "."
-    if named[0].name in OF_THE_CROP:
-        text += f" Take care: {readable(named[0].name)} is of the crop, not of the cell alone."
+    crop = [readable(shift.name) for shift in named if shift.name in OF_THE_CROP]
+    if crop:
+        which = "all of it" if len(crop) == len(named) > 1 else " and ".join(crop)
+        verb = "are" if len(crop) == 2 < len(named) else "is"
+        text += f" Take care: {which} {verb} of the crop, not of the cell alone."
     return text
 
 

@@ -18,6 +18,7 @@ from cytolens.records.features import (
     FeatureImages,
     Galleries,
 )
+from cytolens.report.began import gallery_title
 from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.results import Results
 
@@ -165,8 +166,7 @@ def _images(
             "that it predicts them anyway: compare its p with its cell's (p image|cell; ✓ where it "
             "says more)."
         )
-    title = "Feature images of whole cells" if found.fields else "Feature images by depth"
-    yield Drawing("gallery", title, caption, plot, note)
+    yield Drawing("gallery", gallery_title(found), caption, plot, note)
 
 
 def _on_fields(found: Galleries, shared: Mapping[str, Any]) -> Drawing:

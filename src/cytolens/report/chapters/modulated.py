@@ -1,6 +1,6 @@
 """The chapter on what matters in a cell: modulated feature images, and cells explained."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,17 +9,16 @@ import numpy as np
 from cytolens.figures.kept import plot_kept
 from cytolens.figures.labels import format_interval
 from cytolens.figures.modulation import plot_cell_explanation, plot_modulated
+from cytolens.figures.origins import plot_from_cells
 from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells
-from cytolens.records.features import CellExplanation, ModulatedImages, Modulation
+from cytolens.records.features import CellExplanation, FeatureImages, ModulatedImages, Modulation
+from cytolens.report.began import began_text, gallery_title
 from cytolens.report.chapter import Chapter, Drawing, file_name
 from cytolens.report.page import first_sentence
 from cytolens.report.results import Results
 
-_BEGAN_AS = (
-    " Images of the gallery stand with the cells that they began as in What each layer looks for; "
-    "others are made in the same way for the cells explained."
-)
+_BEGAN = "The cells that images of the explained cells began as"
 
 
 def figures(results: Results) -> Iterator[Drawing]:
@@ -45,20 +44,29 @@ def figures(results: Results) -> Iterator[Drawing]:
                 crop_size=None if cells is None else tuple(cells.original_sizes[shown.cell]),
                 **crops,
             ),
-            _explanation_note(shown)
-            + ("" if images is None or images.starts is None else _BEGAN_AS),
+            _explanation_note(shown) + began_text(shown.began, _BEGAN),
             fold="" if place == 0 else "More cells explained",
         )
+    began = _began(found.explanations)
+    if began is not None:
+        caption = (
+            "Each column: a real cell that drives a channel, the image made from it that the "
+            "figures before show modulated, and what was changed. What is not in the change is "
+            "the cell's."
+        )
+        plot = partial(plot_from_cells, [began], **crops)
+        yield Drawing("explained_starts", _BEGAN, caption, plot, fold="More cells explained")
     for place, modulated in enumerate(reversed(found.galleries)):
         images = None if galleries is None else galleries.of(modulated.layer)
-        if images is None or len(images.targets) != len(modulated.targets):
+        if galleries is None or images is None or len(images.targets) != len(modulated.targets):
             continue
         yield Drawing(
             f"modulated_{file_name(modulated.layer)}",
             f"Modulated feature images of {modulated.layer}",
             _modulated_caption(modulated, first=place == 0),
             partial(plot_modulated, images, modulated, padded=_padded(cells), **crops),
-            kept_text(found.kept.get(modulated.layer, {})),
+            kept_text(found.kept.get(modulated.layer, {}))
+            + began_text(images, gallery_title(galleries)),
             fold="" if place == 0 else "Modulated images of the other layers",
         )
     if len(found.kept) > 0 and found.galleries and found.galleries[0].source == "self":
@@ -78,6 +86,19 @@ def figures(results: Results) -> Iterator[Drawing]:
             "that background drives as much are left out. Band: 95 % interval over channels."
         )
         yield Drawing("kept", "Is the salient part more than brightness?", caption, plot, note)
+
+
+def _began(explanations: Sequence[CellExplanation]) -> FeatureImages | None:
+    """The images of all explained cells that began as cells, each once."""
+    found: FeatureImages | None = None
+    for shown in explanations:
+        if shown.began is None:
+            continue
+        known = [] if found is None else found.channels.tolist()
+        new = [k for k, c in enumerate(shown.began.channels.tolist()) if c not in known]
+        more = shown.began.of(new)
+        found = more if found is None else found.joined(more)
+    return found
 
 
 def _padded(cells: Cells | None) -> bool:
@@ -158,6 +179,8 @@ def _explanation_note(shown: CellExplanation) -> str:
         if itself
         else "their feature images, modulated by their maps of this cell"
     )
+    if shown.began is None and not itself:
+        made += " (they began as no cell)"
     return (
         "Channels are ranked by gradient × activation, for the predicted class against the others. "
         f"Saliency shows where they speak for it in this cell. Below: {made}. The sum weights them "

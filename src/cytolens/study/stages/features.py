@@ -105,6 +105,12 @@ class Ascents:
             return replace(self, prior=self.prior.named("range"))
         return replace(self, ascent=replace(self.ascent, regularisers={}))
 
+    def alike(self, images: FeatureImages) -> "Ascents":
+        """As these images were made: with the prior, or without."""
+        made = (images.settings.get("prior") or {}).get("kind")
+        own = None if self.prior is None else self.prior.as_settings["kind"]
+        return self if made == own else self.without_prior()
+
     def repeated(self, half: Rows | None) -> "Ascents":
         """The same with another seed, and with a prior from these of its cells."""
         prior = self.prior if half is None or self.prior is None else self.prior.of(half)

@@ -1,7 +1,6 @@
 """What matters in a cell: modulated feature images, and cells explained by them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,7 +87,7 @@ def _explain(
     ascents: Ascents,
     progress: Progress,
 ) -> list[CellExplanation]:
-    """The chosen cells explained; feature images that the gallery lacks are made."""
+    """The chosen cells explained; feature images that the gallery lacks are made as its own are."""
     from cytolens.features.modulation import explain_cell
 
     def explain(index: int, images: FeatureImages) -> CellExplanation:
@@ -110,12 +109,8 @@ def _explain(
     if not missing:
         return first
     progress(0, 1, f"{len(missing)} more channels of {layer.name}")
-    more = ascents.of_channels(network, layer.name, missing)
-    images = replace(
-        gallery,
-        channels=np.concatenate([gallery.channels, more.channels]),
-        images=np.concatenate([gallery.images, more.images]),
-    )
+    more = ascents.alike(gallery).of_channels(network, layer.name, missing)
+    images = gallery.joined(more)
     return [explain(index, images) for index in chosen.tolist()]
 
 
@@ -155,5 +150,5 @@ def _summary_of_modulation(modulated: Modulation, layers: Layers) -> Summary:
 
 
 MODULATED = Stage(
-    "modulated", "modulating feature images", modulated, version=2, summary=_summary_of_modulation
+    "modulated", "modulating feature images", modulated, version=3, summary=_summary_of_modulation
 )

@@ -70,6 +70,8 @@ export interface Gallery extends TileGrid {
   targets: string[];
   indices?: number[]; // channels that the targets are
   size?: string; // of a picture, where it is not that of a crop
+  likeness?: (number | null)[]; // of cells that images began as: pixel correlation of the image with it
+  nearest?: (number | null)[]; // and with the nearest real cell
   frames?: string[]; // of a strip: what the pictures of one target are, in their order
 }
 

@@ -11,7 +11,7 @@ import { CropRow } from "./cell";
 import { ChannelRow } from "./deciding";
 import { usualLook } from "../data/sheets";
 import { useComposed } from "./crops";
-import { Picture, usePaced } from "./parts";
+import { Origin, Picture, usePaced } from "./parts";
 
 interface Answer {
   state: "waiting" | "working" | "done" | "failed" | "cancelled";
@@ -20,6 +20,9 @@ interface Answer {
   steps?: number;
   last?: number;
   picture?: Pictured;
+  start?: Pictured; // the cell that it began as
+  likeness?: number;
+  nearest?: number;
 }
 /** A picture as PNGs in base64: one in colour, or one per image channel. */
 export interface Pictured {
@@ -131,6 +134,8 @@ export function Question({ explorer }: { explorer: Explorer }) {
           : <button class="primary" onClick={() => void ask()}>{against ? "What tells these apart?" : "What does it see in these?"}</button>}
       </div>
       {answer?.picture && <Asked explorer={explorer} picture={answer.picture} />}
+      {answer?.start && <figure><Asked explorer={explorer} picture={answer.start} side={72} label="the cell that it began as" /><figcaption>the cell it began as</figcaption></figure>}
+      {answer?.start && <p class="quiet">Pixel correlation with that cell {answer.likeness?.toFixed(2)}, with the nearest real cell {answer.nearest?.toFixed(2)}.</p>}
       {answer && !answer.picture && <Precomputed explorer={explorer} />}
       {answer && (
         <p class="quiet" role="status">
@@ -182,6 +187,7 @@ function Precomputed({ explorer }: { explorer: Explorer }) {
   return (
     <>
       <Picture explorer={explorer} gallery={gallery} index={index} side={150} label={`the study's image of ${name}`} />
+      <Origin explorer={explorer} of={`${gallery.split("/")[0]} `} layer={gallery.slice(gallery.indexOf("/") + 1)} index={index} side={72} label={name} />
       <p class="quiet">Made by the study, of {name}: {Math.round(100 * share)} % of your cells are of it, and they are {Math.round(100 * of)} % of it.</p>
     </>
   );

@@ -5,7 +5,7 @@ import type { Layer } from "../data/manifest";
 import { formatCount, formatNumber } from "../data/statistics";
 import { seen } from "../view/colouring";
 import { CropRow } from "./cell";
-import { DepthCurve, Frames, FrameStrip, mainGallery, Picture, placeOf, Section } from "./parts";
+import { DepthCurve, Frames, FrameStrip, mainGallery, Origin, Picture, placeOf, Section } from "./parts";
 
 const MEASURES: Record<string, string> = {
   probe_accuracy: "Separation: accuracy of a linear probe",
@@ -89,20 +89,28 @@ function LayerPage({ explorer, layer }: { explorer: Explorer; layer: Layer }) {
       {!galleries.length && <p class="quiet">The run holds no images of this layer.</p>}
       {galleries.map((gallery, index) => (
         <Section key={gallery.name} title={`${titles[gallery.kind] ?? gallery.kind} (${gallery.count})`} open={index < 1}>
-          <div class="gallery">
-            {gallery.targets.slice(0, gallery.count).map((target, at) => {
-              const channel = gallery.indices?.[at] ?? -1;
-              return (
-                <button
-                  key={target} class="picture" disabled={channel < 0} title={channel >= 0 ? `open ${target}` : target}
-                  onClick={() => explorer.set({ layer: layer.name, channel })}
-                >
-                  <Picture explorer={explorer} gallery={gallery.name} index={at} side={64} label={`${gallery.kind} of ${target}`} />
-                  <span>{target.replace("channel ", "ch ")}</span>
-                </button>
-              );
-            })}
-          </div>
+          {explorer.gallery(`${gallery.kind} start/${layer.name}`)
+            ? gallery.targets.slice(0, gallery.count).map((target, at) => (
+              <Origin key={target} explorer={explorer} of={`${gallery.kind} `} layer={layer.name} index={at} side={SIDE} label={target}>
+                <figure><Picture explorer={explorer} gallery={gallery.name} index={at} side={SIDE} label={`${gallery.kind} of ${target}`} /><figcaption>{target}</figcaption></figure>
+              </Origin>
+            ))
+            : (
+              <div class="gallery">
+                {gallery.targets.slice(0, gallery.count).map((target, at) => {
+                  const channel = gallery.indices?.[at] ?? -1;
+                  return (
+                    <button
+                      key={target} class="picture" disabled={channel < 0} title={channel >= 0 ? `open ${target}` : target}
+                      onClick={() => explorer.set({ layer: layer.name, channel })}
+                    >
+                      <Picture explorer={explorer} gallery={gallery.name} index={at} side={64} label={`${gallery.kind} of ${target}`} />
+                      <span>{target.replace("channel ", "ch ")}</span>
+                    </button>
+                  );
+                })}
+              </div>
+            )}
         </Section>
       ))}
       {layer.importance && <Ranking explorer={explorer} layer={layer} />}
@@ -191,14 +199,12 @@ function Images({ explorer, layer, channel }: { explorer: Explorer; layer: strin
         </>
       )}
       {fromCell && (
-        <>
-          <div class="strip wrap">
-            {one("start", at("start"), "the cell it began as")}
-            {one("feature image", at("feature image"), "feature image")}
-            <FrameStrip explorer={explorer} gallery={`change/${layer}`} index={at("change")} side={SIDE} prefix={`change of channel ${channel}: `} />
-          </div>
-          <p class="quiet">Change: orange is brighter than in that cell, purple darker.</p>
-        </>
+        <Origin explorer={explorer} of="" layer={layer} index={at("start")} side={SIDE} label={`channel ${channel}`}>
+          {one("feature image", at("feature image"), "feature image")}
+        </Origin>
+      )}
+      {fromCell && (
+        <p class="quiet">Change: orange is brighter than in that cell, purple darker.</p>
       )}
       <div class="strip wrap">
         {!fromCell && one("feature image", at("feature image"), onField ? "on a whole crop" : "feature image")}

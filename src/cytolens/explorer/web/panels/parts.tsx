@@ -96,7 +96,38 @@ export function FrameStrip(props: { explorer: Explorer; gallery: string; index: 
   );
 }
 
-/** The same under a heading. */
+/**
+ * Beside an image made from a cell: that cell, what was changed of it, and how like the image is to
+ * it and to the nearest cell. `of` names the galleries, as "class ", or "" for channels.
+ */
+export function Origin(props: { explorer: Explorer; of: string; layer: string; index: number; side: number; label: string; children?: ComponentChildren }) {
+  const { explorer, of, layer, index, side, label } = props;
+  const start = `${of}start/${layer}`;
+  const entry = explorer.gallery(start)?.entry;
+  if (!entry || index < 0) return <>{props.children}</>;
+  return (
+    <>
+      <div class="strip wrap">
+        <figure><Picture explorer={explorer} gallery={start} index={index} side={side} label={`the cell that the image of ${label} began as`} /><figcaption>the cell it began as</figcaption></figure>
+        {props.children}
+        <FrameStrip explorer={explorer} gallery={`${of}change/${layer}`} index={index} side={side} prefix={`change of ${label}: `} />
+      </div>
+      <Likeness own={entry.likeness?.[index]} nearest={entry.nearest?.[index]} />
+    </>
+  );
+}
+
+/** How like an image is to the cell that it began as, and to the nearest one. */
+export function Likeness({ own, nearest }: { own?: number | null; nearest?: number | null }) {
+  if (typeof own !== "number") return null;
+  return (
+    <p class="quiet">
+      Pixel correlation with that cell {own.toFixed(2)}{typeof nearest === "number" ? `, with the nearest real cell ${nearest.toFixed(2)}` : ""}.
+    </p>
+  );
+}
+
+/** A strip of frames under a heading. */
 export function Frames(props: { explorer: Explorer; kind: string; gallery: string; index: number; side: number }) {
   const { kind, ...strip } = props;
   if (props.index < 0 || !props.explorer.gallery(props.gallery)) return null;
