@@ -34,12 +34,12 @@ from cytolens.study.study import Study
 SETTINGS = {
     "quick": True, "gallery": 8, "pairs": 4, "threads": 1, "methods": ["tsne", "pca"],
 }  # fmt: skip
-STAGES = ("activations", "features", "faithfulness")
+STAGES = ("activations", "features")
 WAYS = {
     "one process": ["here"],
     "2 workers": ["local:2"],
-    "2 workers, one killed": ["local:2", "--kill"],
     "8 workers": ["local:8"],
+    "2 workers, one killed": ["local:2", "--kill"],
 }
 NOTHING = 200  # tasks that do nothing
 SPENT = "cpu.json"

@@ -11,7 +11,7 @@ def dies_once(task: PartTask) -> None:
     if task.number == 1 and not (task.run / "died").exists():
         (task.run / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    (task.run / str(task.number)).touch()
+    (task.run / str(task.number)).write_text(str(os.environ.get("MALLOC_TRIM_THRESHOLD_")))
 
 
 def always_dies(task: PartTask) -> None:

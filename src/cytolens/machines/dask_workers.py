@@ -26,10 +26,10 @@ _MEMORY = "8 GiB"  # of a job, where neither the user nor Dask's own settings sa
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 1 << 26, "MALLOC_MMAP_THRESHOLD_": 1 << 25}
 """For the environment of workers. Dask has them give freed memory back at once, from 64 KB on: the
 parts of the stage "faithfulness" took 2.4 times the CPU time by that."""
+_SILENT = {"logging": {"distributed": "critical", "distributed.client": "critical"}}
 _PLAIN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
-    "logging": {"distributed": "critical", "distributed.client": "critical"},  # it is raised
 }
 _WAIT = 20  # seconds for a scheduler to answer
 _KINDS = "local:2 (processes here), slurm:8 (jobs), or the address of a scheduler, tls://HOST:PORT"
@@ -47,8 +47,10 @@ def workers(
     """
     kind, rest = check_scheduler(scheduler, insecure=insecure)
     with ExitStack() as stack:
-        stack.enter_context(_library("dask").config.set(_PLAIN))
+        settings = _library("dask").config
+        stack.enter_context(settings.set(_SILENT))  # read when distributed is loaded
         distributed = _library("distributed")
+        stack.enter_context(settings.set(_PLAIN))  # over what it brings
         place: Any = scheduler
         if kind == "local":
             place = stack.enter_context(

@@ -1,8 +1,9 @@
 """Feature images of a study: what is made, how far to believe it, and what it says of cells."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -248,22 +249,15 @@ def _of_layer(
     return wanted
 
 
-def _joined(blocks: Sequence[Images]) -> Images:
+def _joined(blocks: Sequence[Any]) -> Any:
     """The images of several blocks of channels as one."""
-    first = blocks[0]
-    if len(blocks) == 1 or not isinstance(first, FeatureImages):
-        return first
-    every = [block for block in blocks if isinstance(block, FeatureImages)]
-    columns = {
-        field.name: np.concatenate([getattr(block, field.name) for block in every])
-        for field in fields(first)
-        if isinstance(getattr(first, field.name), np.ndarray)
-    }
-    start = first.settings["start"]  # of each image, where they are cells
-    if isinstance(start, list):
-        start = [cell for block in every for cell in block.settings["start"]]
-    targets = tuple(target for block in every for target in block.targets)
-    return replace(first, targets=targets, settings={**first.settings, "start": start}, **columns)
+    if len(blocks) == 1:
+        return blocks[0]
+    images: FeatureImages = reduce(FeatureImages.joined, blocks)
+    starts = [block.settings["start"] for block in blocks]
+    if all(isinstance(start, list) for start in starts):  # the cell that each image began as
+        images = replace(images, settings={**images.settings, "start": [*chain(*starts)]})
+    return images
 
 
 def _by_channel(activations: Activations, layer: Layer, rows: Rows) -> NDArray[np.float32]:
