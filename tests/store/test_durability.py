@@ -53,12 +53,15 @@ def test_a_disk_that_cannot_be_written_to_is_one_line_and_the_old_file_stays(
 def test_what_a_killed_process_left_of_an_export_is_removed_by_the_next(tmp_path: Path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left, other = (tmp_path / f".partial-{ended.pid}-{name}" for name in ("a[1].h5ad", "b.h5ad"))
-    left.touch()
-    other.touch()
+    left, other = (
+        files.temporary_of(tmp_path / name, ended.pid) for name in ("a[1].h5ad", "b.h5ad")
+    )
+    elsewhere = tmp_path / f".partial-{ended.pid}-00000000-a[1].h5ad"  # of another machine
+    for file in (left, other, elsewhere):
+        file.touch()
     write_bytes(tmp_path / "a[1].h5ad", b"x")
-    assert [p.name for p in tmp_path.iterdir() if p != other] == ["a[1].h5ad"]
-    assert other.exists()  # of another file
+    assert not left.exists()
+    assert {p.name for p in tmp_path.iterdir()} == {"a[1].h5ad", other.name, elsewhere.name}
 
 
 def test_a_crash_between_two_renames_loses_neither_the_old_nor_the_new(

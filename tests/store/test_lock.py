@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cytolens.errors import RunError
+from cytolens.store.files import temporary_of
 from cytolens.store.lock import LOCK, run_lock
 from cytolens.store.run_folder import RunFolder
 
@@ -52,14 +53,14 @@ def test_what_a_killed_process_was_writing_is_removed(holder, tmp_path: Path):
     run = tmp_path / "run"
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    left = run / f".partial-{holder.pid}-run.json"
+    left = temporary_of(run / "run.json", holder.pid)
     left.write_text("{")
     assert not RunFolder(run).exists  # a run that was killed at its very start can be begun anew
     with run_lock(run):
         assert not left.exists()
         (run / "stages").mkdir()
-        left = run / "stages" / f".partial-{holder.pid}-maps.npz"  # of a process that helped
-        other = run / f".partial-{os.getppid()}-suspects.csv"  # of one that still writes
+        left = temporary_of(run / "stages" / "maps.npz", holder.pid)  # of a process that helped
+        other = temporary_of(run / "suspects.csv", os.getppid())  # of one that still writes
         left.touch()
         other.touch()
     assert not left.exists()

@@ -1,6 +1,6 @@
 """All layers of all cells in one forward pass, streamed to where the caller wants them."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -117,6 +117,33 @@ def extract(
                 progress(done, n, "activations")
         writer.flush()
     return Activations(layers=chosen, features=arrays, reduction=reduction)
+
+
+def gather(
+    blocks: Iterable[Mapping[str, NDArray[np.float32]]],
+    layers: Sequence[Layer],
+    n: int,
+    *,
+    reduction: str,
+    sink: Sink,
+) -> Activations:
+    """Features of ``n`` cells from those of blocks of them, by layer and in order.
+
+    Blocks are written by a thread of its own while the next one is made. Raises ValueError where
+    they are not of ``n`` cells.
+    """
+    arrays = {
+        layer.name: sink(layer.name, (n, _width(layer, reduction)), np.dtype(np.float32))
+        for layer in layers
+    }
+    with _writing(arrays) as writer:
+        for block in blocks:
+            for name, rows in block.items():
+                writer.add(name, rows)
+        writer.flush()
+        if set(writer.written.values()) != {n}:
+            raise ValueError(f"blocks of {writer.written} cells came where there are {n}")
+    return Activations(tuple(layers), arrays, reduction)
 
 
 def _together(found: list[tuple[str, Tensor]]) -> Iterator[tuple[str, NDArray[np.float32]]]:

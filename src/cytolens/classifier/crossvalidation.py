@@ -1,7 +1,8 @@
 """A network per held-out part: what the training procedure is worth, not one lucky split."""
 
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from threading import Lock
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cytolens.classifier.evaluation import evaluate, mean_over_folds, measure
 from cytolens.classifier.model import Device, predict, seed_from
 from cytolens.classifier.splitting import held_out_parts
+from cytolens.classifier.threads import side_by_side
 from cytolens.classifier.training import TrainingSettings, train
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.numerics.machine import clock
@@ -41,42 +43,80 @@ def cross_validate(
     On the CPU as many networks train side by side as there are cores (`thread_count`), one thread
     each: small convolutions gain little from sharing. ``progress`` counts epochs over all folds.
     """
+    plan = plan_folds(
+        cells, folds=folds, settings=settings, rng=rng, device=device, progress=progress
+    )
+    found = side_by_side(plan.train, len(plan.names), plan.at_once)
+    return plan.judge(list(found), resamples=resamples)
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """The networks of a cross-validation: each can be trained apart from the others."""
+
+    cells: Cells
+    parts: Mapping[str, NDArray[np.int64]]  # the held-out cells by name
+    seeds: Sequence[int]
+    settings: TrainingSettings
+    device: Device
+    draw: np.random.Generator
+    report: "_Tally"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The held-out groups, or "fold 1" …"""
+        return tuple(self.parts)
+
+    @property
+    def at_once(self) -> int:
+        """Networks that one process trains side by side."""
+        usual = "cuda" if torch.cuda.is_available() else "cpu"
+        on_cpu = torch.device(self.device or usual).type == "cpu"
+        return min(len(self.parts), thread_count(None)) if on_cpu else 1
+
+    def train(self, number: int) -> NDArray[np.float32]:
+        """Probabilities (n, class) of a part by a network that has not seen it."""
+        name = self.names[number]
+        held_out = self.parts[name]
+        rest = np.setdiff1d(np.arange(len(self.cells)), held_out)
+        nothing = np.empty(0, dtype=np.int64)
+        trained = train(
+            self.cells,
+            split=Split(train=rest, validation=nothing, test=held_out),
+            settings=self.settings,
+            rng=self.seeds[number],
+            device=self.device,
+            progress=lambda done, total, note: self.report(name, done),
+        )
+        return predict(trained.model, self.cells.subset(held_out))
+
+    def judge(self, found: Sequence[NDArray[np.float32]], *, resamples: int = 1000) -> Folds:
+        """How well all networks do together; ``found``: what `train` gives, in order."""
+        return _judge(self.cells, self.parts, found, resamples, self.draw)
+
+
+def plan_folds(
+    cells: Cells,
+    *,
+    folds: str | int,
+    settings: TrainingSettings | None = None,
+    rng: Rng = None,
+    device: Device = None,
+    progress: Progress | None = None,
+) -> FoldPlan:
+    """The networks of `cross_validate`, not trained yet."""
     settings = settings or TrainingSettings()
     draw = generator(rng)
     parts = held_out_parts(cells, folds, rng=draw)
     seeds = [seed_from(draw) for _ in parts]
     report = _Tally(len(parts), settings.epochs, progress)
-    on_cpu = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type == "cpu"
-    workers = min(len(parts), thread_count(None)) if on_cpu else 1
-
-    def one(name: str, seed: int) -> NDArray[np.float32]:
-        held_out = parts[name]
-        rest = np.setdiff1d(np.arange(len(cells)), held_out)
-        nothing = np.empty(0, dtype=np.int64)
-        trained = train(
-            cells,
-            split=Split(train=rest, validation=nothing, test=held_out),
-            settings=settings,
-            rng=seed,
-            device=device,
-            progress=lambda done, total, note: report(name, done),
-        )
-        return predict(trained.model, cells.subset(held_out))
-
-    if workers == 1:
-        found = [one(name, seed) for name, seed in zip(parts, seeds, strict=True)]
-    else:
-        before = torch.get_num_threads()
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            found = list(pool.map(one, parts, seeds))
-        torch.set_num_threads(before)  # for threads started later
-    return _judge(cells, parts, found, resamples, draw)
+    return FoldPlan(cells, parts, seeds, settings, device, draw, report)
 
 
 def _judge(
     cells: Cells,
-    parts: dict[str, NDArray[np.int64]],
-    found: list[NDArray[np.float32]],
+    parts: Mapping[str, NDArray[np.int64]],
+    found: Sequence[NDArray[np.float32]],
     resamples: int,
     draw: np.random.Generator,
 ) -> Folds:

@@ -1,7 +1,9 @@
 """On how many CPU threads a network runs."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,6 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from cytolens.activations.capture import device_of, evaluating
 from cytolens.classifier.model import Classifier
 from cytolens.numerics.threads import asked_threads, thread_count
+
+T = TypeVar("T")
 
 LARGE = 200_000_000
 """Floating-point operations per crop from which on a network runs on all cores. The reference
@@ -43,3 +47,14 @@ def network_threads(classifier: Classifier | None) -> Generator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def side_by_side(make: Callable[[int], T], count: int, workers: int) -> Iterator[T]:
+    """``make(0)`` to ``make(count - 1)``, in order, so many at a time, each on one thread."""
+    if workers == 1:
+        yield from map(make, range(count))
+        return
+    before = torch.get_num_threads()
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.map(make, range(count))
+    torch.set_num_threads(before)  # for threads started later

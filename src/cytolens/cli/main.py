@@ -25,6 +25,7 @@ from cytolens.cli import (
     fetching,
     making,
     placing,
+    sharing,
     studying,
     validating,
 )
@@ -50,6 +51,7 @@ app = typer.Typer(
 studying.add_verbs(app)
 making.add_verbs(app)
 placing.add_verbs(app)
+sharing.add_verbs(app)
 describing.add_verbs(app)
 validating.add_verbs(app)
 exploring.add_verbs(app)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from cytolens.cli import terminal
+from cytolens.cli import sharing, terminal
 from cytolens.errors import InputError, SettingError
 from cytolens.study.settings import (
     CELLS,
@@ -34,6 +34,7 @@ class Verb:
     help: str
     panels: tuple[str, ...]
     act: Callable[[Any], None]
+    parts: str | None = None  # the stage whose parts are made for --shard
     trains: bool = False  # it may read the data and train again; the others take them as they are
 
 
@@ -71,12 +72,14 @@ VERBS = (
         "Activations of every cell at every depth, to Zarr.",
         (DEPTH,),
         terminal.print_activations,
+        parts="activations",
     ),
     Verb(
         "embed",
         "Maps of the feature space, one per depth.",
         (MAPS,),
         lambda study: terminal.print_maps(study["maps"]),
+        parts="maps",
     ),
     Verb(
         "cluster",
@@ -95,6 +98,7 @@ VERBS = (
         "Feature images of channels, classes and clusters, and how complex each layer is.",
         (IMAGES,),
         lambda study: terminal.print_complexity(study["complexity"]),
+        parts="features",
     ),
     Verb(
         "modulate",
@@ -107,6 +111,7 @@ VERBS = (
         "Cells with less and with more of what the network looks for, and what differs in them.",
         (IMAGES,),
         lambda study: terminal.print_contrasts(study["contrasts"]),
+        parts="contrasts",
     ),
     Verb(
         "report",
@@ -168,13 +173,21 @@ def _command(verb: Verb) -> Callable[..., None]:
         out: Path | None = None,
         trust_model: bool = False,
         remake: bool = False,
+        scheduler: str | None = None,
+        insecure: bool = False,
+        sbatch: list[str] | None = None,
+        shard: str | None = None,
         **given: Any,
     ) -> None:
         study = open_study(
             data, out, given, trains=verb.trains, trust_model=trust_model, remake=remake,
-            watch=verb.name != "layers",
+            watch=verb.name != "layers" and shard is None,
         )  # fmt: skip
-        verb.act(study)
+        if shard is not None:
+            sharing.make_shard(study, str(verb.parts), shard)
+            return
+        with sharing.shared(study, scheduler, insecure, sbatch):
+            verb.act(study)
         if verb.act is not _run:
             terminal.print_whether_report_is_old(study)
 
@@ -201,6 +214,15 @@ def _command(verb: Verb) -> Callable[..., None]:
         parameters.append(
             inspect.Parameter(setting.name, keyword, default=None, annotation=annotation)
         )
+    parameters += [
+        inspect.Parameter("scheduler", keyword, default=None, annotation=sharing.SCHEDULER),
+        inspect.Parameter("insecure", keyword, default=False, annotation=sharing.INSECURE),
+        inspect.Parameter("sbatch", keyword, default=None, annotation=sharing.SBATCH),
+    ]
+    if verb.parts is not None:
+        parameters.append(
+            inspect.Parameter("shard", keyword, default=None, annotation=sharing.SHARD)
+        )
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__name__ = verb.name
@@ -213,6 +235,10 @@ def make_stage(
     out: _OUT = None,
     trust_model: _TRUST = False,
     remake: _REMAKE = False,
+    scheduler: sharing.SCHEDULER = None,
+    insecure: sharing.INSECURE = False,
+    sbatch: sharing.SBATCH = None,
+    shard: sharing.SHARD = None,
 ) -> None:
     """Make one stage of a study alone, with the stages that it needs."""
     from cytolens.errors import choose
@@ -220,8 +246,12 @@ def make_stage(
 
     stages = {stage.name: stage for stage in table().values() if stage.keep is not None}
     stage = stages[choose("stage", name, list(stages))]
-    study = open_study(data, out, {}, trust_model=trust_model, remake=remake)
-    study.make(stage.name, again=remake)
+    study = open_study(data, out, {}, trust_model=trust_model, remake=remake, watch=shard is None)
+    if shard is not None:
+        sharing.make_shard(study, stage.name, shard)
+        return
+    with sharing.shared(study, scheduler, insecure, sbatch):
+        study.make(stage.name, again=remake)
     terminal.print_line(f"{stage.name}: made ({stage.title})")
     if stage.name != "report":
         terminal.print_whether_report_is_old(study)

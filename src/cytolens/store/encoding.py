@@ -24,7 +24,7 @@ _ROOM = "cytolens.records"
 _COMMENT_LENGTH = (8).to_bytes(2, "little")  # the file ends with its checksum as zip comment
 
 
-def encode(value: Any) -> bytes:
+def encode(value: Any, *, compressed: bool = True) -> bytes:
     """``value`` (records, mappings with string keys, tuples, lists, arrays, scalars) as npz bytes.
 
     Raises RunError for anything else, so that nothing is stored which cannot be read back.
@@ -33,7 +33,8 @@ def encode(value: Any) -> bytes:
     tree = _to_tree(value, arrays)
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(tree).encode(), dtype=np.uint8)
-    np.savez_compressed(buffer, allow_pickle=False, **{_TREE: text}, **arrays)
+    save = np.savez_compressed if compressed else np.savez
+    save(buffer, allow_pickle=False, **{_TREE: text}, **arrays)
     sealed = buffer.getvalue()[:-2] + _COMMENT_LENGTH
     return sealed + checksum(sealed).encode()
 

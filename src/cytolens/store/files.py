@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import platform
 import shutil
 import zlib
 from collections.abc import Generator, Iterable, Mapping
@@ -155,7 +156,7 @@ def replacing(path: Path) -> Generator[Path]:
     left of an earlier try is removed. Raises RunError when the disk is full, or the folder cannot
     be written to.
     """
-    temporary = path.with_name(f"{_PARTIAL}{os.getpid()}-{path.name}")
+    temporary = temporary_of(path, os.getpid())
     with naming_faults(path):
         make_folder(path.parent)
         _remove_partials(path.parent.glob(f"{_PARTIAL}*-{escape(path.name)}"))
@@ -208,6 +209,11 @@ def replacing_folder(path: Path, *, knows: tuple[str, ...] | None = None) -> Gen
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
+def temporary_of(path: Path, pid: int) -> Path:
+    """Where a process of this machine writes a file before it takes its name."""
+    return path.with_name(f"{_PARTIAL}{pid}-{_host()}-{path.name}")
+
+
 def is_partial(path: Path) -> bool:
     """Whether a file or folder is one that was being written, by its name."""
     return path.name.startswith(_PARTIAL)
@@ -223,10 +229,16 @@ def remove_leftovers(folder: Path) -> None:
 
 def _remove_partials(files: Iterable[Path]) -> None:
     for found in files:
-        pid = found.name.removeprefix(_PARTIAL).partition("-")[0]
-        if found.is_file() and pid.isdecimal() and not _is_another(int(pid)):
+        pid, _, rest = found.name.removeprefix(_PARTIAL).partition("-")
+        here = rest.startswith(f"{_host()}-")
+        if found.is_file() and here and pid.isdecimal() and not _is_another(int(pid)):
             with suppress(OSError):
                 found.unlink()
+
+
+def _host() -> str:
+    """This machine, in eight characters: numbers of processes are those of one machine."""
+    return checksum(platform.node().encode())
 
 
 def _is_another(pid: int) -> bool:

@@ -17,7 +17,7 @@ EXTRAS = {
     "umap": ("umap", "maps by UMAP"),
     "pacmap": ("pacmap", "maps by PaCMAP"),
     "captum": ("captum", "cytolens validate: baselines"),
-    "dask": ("distributed", "the units of a study over a cluster"),
+    "cluster": ("distributed", "--scheduler: parts of a study made by Dask"),
     "yaml": ("yaml", "model cards in YAML, rdf.yaml of bioimage.io"),
     "timm": ("timm", "--model timm:NAME"),
     "hf": ("transformers", "--model hf:REPO"),

@@ -8,7 +8,8 @@ A stage is declared once, next to what makes it::
 
 The signature is the declaration: parameters before the ``*`` are the stages that it needs, those
 after it are settings. ``make`` is handed these and nothing else, so a stage cannot rest on
-something that its hash does not know of.
+something that its hash does not know of. A stage whose work falls into parts is a generator
+(`study.parts`).
 """
 
 import hashlib
@@ -26,6 +27,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Progress
 from cytolens.store.run_folder import FORMAT, RunFolder
 from cytolens.study import stages
+from cytolens.study.parts import Parts, Spread, here, join, parts_of
 from cytolens.study.settings import StudySettings
 
 SOURCES = ("data", "own_module", "about")
@@ -95,11 +97,37 @@ class Stage:
         settings: StudySettings,
         progress: Progress,
         mates: Sequence[Any] = (),
+        *,
+        spread: Spread = here,
     ) -> Any:
         """The result: ``make`` called with the results of its needs and with its settings.
 
         ``mates`` are other processes of the study that have nothing to do (`study.team`).
+        ``spread`` has the parts of the stage made, where it has parts.
         """
+        made = self._called(results, settings, progress, mates)
+        return join(made, spread) if self.has_parts else made
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether ``make`` yields `Parts`."""
+        return inspect.isgeneratorfunction(self.make)
+
+    def parts(
+        self, results: Mapping[str, Any], settings: StudySettings, progress: Progress
+    ) -> Parts[Any]:
+        """What can be made apart; nothing where the stage has no parts."""
+        if not self.has_parts:
+            return Parts((), lambda number: None)
+        return parts_of(self._called(results, settings, progress, ()))
+
+    def _called(
+        self,
+        results: Mapping[str, Any],
+        settings: StudySettings,
+        progress: Progress,
+        mates: Sequence[Any],
+    ) -> Any:
         named: dict[str, Any] = {name: getattr(settings, name) for name in self.settings}
         handed = dict(zip(_HANDED, (progress, tuple(mates)), strict=True))
         asked = inspect.signature(self.make).parameters

@@ -1,9 +1,10 @@
 """A study over one run folder: stages are made when they are asked for, and once."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,10 @@ from cytolens.numerics.threads import (
 from cytolens.records.cells import Progress
 from cytolens.store.lock import run_lock
 from cytolens.store.log import machine
+from cytolens.store.parts import PartFiles, have_parts, remove_parts
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
+from cytolens.study.parts import Parts, Workers, have_made, read_or_made
 from cytolens.study.settings import StudySettings, of_held_stages
 from cytolens.study.stage import SOURCES, Stage, downstream, table, upstream
 from cytolens.study.team import Teammate, Todo, team, work
@@ -110,7 +113,7 @@ class Study(Mapping[str, Any]):
         self._known = self.folder.noted("data", {})
         self.data = _data_path(self.folder, data, self._known)
         self._named = data is not None or remake  # read the data's bytes to see whether they differ
-        self._module, self._trusted = module, trust_model
+        self._module, self.trusted = module, trust_model
         self._hold = (data is None if hold is None else hold) and not remake
         self._announce: Announce = announce or (lambda title: nullcontext(_silent))
         self._results: dict[str, Any] = {}
@@ -118,6 +121,7 @@ class Study(Mapping[str, Any]):
         self._content: Content | None = None
         self._locked = False
         self._mates: list[Teammate] = []
+        self.workers: Workers | None = None
         if data is not None and not remake:
             self._refuse_other_data()
 
@@ -189,15 +193,21 @@ class Study(Mapping[str, Any]):
         if len(todo) < _FEWEST_SHARED or self._own_is_large():
             return
         with team(
-            self.folder.path, self.settings, cells, cores=cores, trusted=self._trusted
+            self.folder.path, self.settings, cells, cores=cores, trusted=self.trusted
         ) as mates:
             self._mates = mates
             try:
                 if mates:
+                    alone = (*HERE, *filter(self._in_parts, todo))
                     here, there = self.__getitem__, self._have_made
-                    work(Todo(todo), mates, here=here, there=there, alone=HERE)
+                    work(Todo(todo), mates, here=here, there=there, alone=alone)
             finally:
                 self._mates = []
+
+    def _in_parts(self, name: str) -> bool:
+        """Whether parts of a stage are made by workers, or lie ready: it is joined here."""
+        by_workers = self.workers is not None and _stage(name).has_parts
+        return by_workers or have_parts(self.folder.path, name)
 
     def _own_is_large(self) -> bool:
         """Whether the user's network is so large that threads gain more than processes."""
@@ -287,7 +297,7 @@ class Study(Mapping[str, Any]):
     def _result(self, name: str) -> Any:
         stage = _stage(name)
         if stage.keep is None:
-            with self._threads(stage):
+            with self.threads(stage):
                 return stage.run(self, self.settings, _silent)
         if not self.is_current(name):
             with self._writing():
@@ -296,18 +306,21 @@ class Study(Mapping[str, Any]):
         return stage.keep.read(self.folder, name)
 
     def _make(self, stage: Stage, write: Callable[[RunFolder, str, Any, Progress], None]) -> None:
-        made_from = str(self.hash_of(stage.name))  # before the data are read, not after
+        name = stage.name
+        made_from = str(self.hash_of(name))  # before the data are read, not after
         for need in stage.needs:
             self[need]
-        later = self._outdated_by(stage.name)
-        for outdated in (stage.name, *later):
+        later = self._outdated_by(name)
+        for outdated in (name, *later):
             self._results.pop(outdated, None)
         spent = time.process_time()
-        making = self.folder.making(stage.name, made_from, outdates=later)
-        with making, self._threads(stage), self._announce(stage.title) as progress:
-            value = stage.run(self, self.settings, progress, self._mates)
-            write(self.folder, stage.name, value, progress)
-            self._note(stage.name)
+        making = self.folder.making(name, made_from, outdates=later)
+        with making, self.threads(stage), self._announce(stage.title) as progress:
+            spread = partial(self._spread, name, made_from, progress)
+            value = stage.run(self, self.settings, progress, self._mates, spread=spread)
+            write(self.folder, name, value, progress)
+            self._note(name)
+        remove_parts(self.folder.path, name)
         peak, spent = peak_memory(), time.process_time() - spent
         held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
         self._log(stage, self.folder.timings[stage.name], f"{spent:.1f} of the processor{held}")
@@ -316,11 +329,20 @@ class Study(Mapping[str, Any]):
         """The stages that no longer count as made once ``name`` is: but for those that are held."""
         return tuple(one for one in downstream(name) if not (self._hold and one in HELD))
 
+    def _spread(
+        self, name: str, made_from: str, progress: Progress, parts: Parts[Any]
+    ) -> Iterable[Any]:
+        """What the parts of a stage give: those that lie ready are read, the others made."""
+        files = PartFiles(self.folder.path.resolve(), name, made_from, len(parts))
+        if self.workers is not None and self._module is None:
+            have_made(files, self.workers, self.settings, trusted=self.trusted, progress=progress)
+        return read_or_made(files, parts)
+
     def _log(self, stage: Stage, seconds: float, more: str) -> None:
         self.folder.log(f"{stage.name}, {stage.title}: {seconds:.1f} s, {more}")
 
     @contextmanager
-    def _threads(self, stage: Stage) -> Generator[None]:
+    def threads(self, stage: Stage) -> Generator[None]:
         """As many CPU threads as were asked for; else one, or more where the work is large.
 
         One while other processes work on the study, too.
@@ -375,12 +397,12 @@ class Study(Mapping[str, Any]):
                     f"where it is now: cytolens run DATA --out {self.folder.path}"
                 )
             return self.data
-        if self._hold and self._trusted and self._network_changed():
+        if self._hold and self.trusted and self._network_changed():
             raise ModelError(
                 f"'{self.settings.model}' has changed since this run's network was made of it; "
                 "make that again with --remake, or put the file back as it was"
             )
-        return own_model.load(self.settings, self._module, trusted=self._trusted)
+        return own_model.load(self.settings, self._module, trusted=self.trusted)
 
     def _network_changed(self) -> bool:
         """Whether the files of the user's network differ from those that the run was made with.

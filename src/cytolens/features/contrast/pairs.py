@@ -19,7 +19,7 @@ from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subj
 from cytolens.features.contrast.targets import find_target, targets_of_outputs
 from cytolens.features.priors import fit_prior
 from cytolens.images.preparation import prepared_background
-from cytolens.numerics.estimates import Estimate, generator, mean_of
+from cytolens.numerics.estimates import Estimate, mean_of
 from cytolens.numerics.intervals import AT_MOST_ONE
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Progress, Split
@@ -107,21 +107,33 @@ def make_pairs(
 
     ``test``: rows of the cells that may be edited, of groups that judges have not seen.
     """
-    filling = Filling(subject.prior, rng=generator(seed)) if judges else None
     made: list[ContrastPairs] = []
     for number, target in enumerate(targets):
         if progress is not None:
             progress(number, len(targets), target.name)
-        rng = np.random.default_rng([seed, number])
-        edits, series = None, None
-        if filling is not None and test is not None:
-            edits, series = edit_cells(
-                subject, target, judges, test, filling, series=number < _SERIES, rng=rng
-            )
-        made.append(_natural(subject, target, edits, series, rng))
-    return Contrasts(
-        tuple(made), tuple(judge.accuracy for judge in judges), n_training=len(subject.known)
-    )
+        made.append(pairs_of(subject, target, number, judges=judges, test=test, seed=seed))
+    accuracy = tuple(judge.accuracy for judge in judges)
+    return Contrasts(tuple(made), accuracy, n_training=len(subject.known))
+
+
+def pairs_of(
+    subject: Subject,
+    target: Target,
+    number: int,
+    *,
+    judges: Sequence[Judge] = (),
+    test: Rows | None = None,
+    seed: int = 0,
+) -> ContrastPairs:
+    """The pairs of one target, the one of that ``number``: the same whatever the others are."""
+    rng = np.random.default_rng([seed, number])
+    edits, series = None, None
+    if judges and test is not None:
+        filling = Filling(subject.prior, rng=np.random.default_rng([seed, number, 1]))
+        edits, series = edit_cells(
+            subject, target, judges, test, filling, series=number < _SERIES, rng=rng
+        )
+    return _natural(subject, target, edits, series, rng)
 
 
 def _natural(

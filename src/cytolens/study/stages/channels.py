@@ -11,6 +11,7 @@ from cytolens.records.cells import Cells, Progress
 from cytolens.records.features import Atlas, ChannelContext, ChannelRanking, Galleries
 from cytolens.records.knowledge import Properties
 from cytolens.records.layers import Activations, Layer
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary
 from cytolens.study.stages.cells import Rows, properties_at
 from cytolens.study.stages.classifier import layers_with_channels
@@ -35,17 +36,19 @@ def ranking(
     *,
     seed: int,
     progress: Progress,
-) -> dict[str, ChannelRanking]:
+) -> Made[ChannelRanking, dict[str, ChannelRanking]]:
     """The channels of each layer by what the decision loses without them, on held-out cells."""
     from cytolens.features.ranking import rank_channels
 
     draw = np.random.default_rng(seed).permutation(held_out)[:_RANKED_ON]
     crops = cells.read(np.sort(draw))
     shown = layers_with_channels(layers)
-    ranked: dict[str, ChannelRanking] = {}
-    for done, layer in enumerate(shown):
-        progress(done, len(shown), layer.name)
-        ranked[layer.name] = rank_channels(
+    names = [layer.name for layer in shown]
+
+    def of_layer(number: int) -> ChannelRanking:
+        layer = shown[number]
+        progress(number, len(shown), layer.name)
+        return rank_channels(
             network.network,
             crops,
             activations[layer.name][held_out],
@@ -53,7 +56,9 @@ def ranking(
             ablated=_ABLATED,
             rng=seed,
         )
-    return ranked
+
+    ranked = yield Parts(names, of_layer)
+    return dict(zip(names, ranked, strict=True))
 
 
 def channels(

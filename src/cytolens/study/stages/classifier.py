@@ -1,10 +1,11 @@
 """The classifier of a study: trained or brought, its layers, and how well it does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytolens.classifier.statement import remarks_on_statement, stated_split
 from cytolens.errors import SettingError
@@ -12,6 +13,7 @@ from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.records.layers import Activations, Layer, Unseen
 from cytolens.store.run_folder import RunFolder, Sink
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Keep, Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
 
@@ -38,6 +40,9 @@ _GIVEN = {
 _MOST_FOLDS = 10  # networks that are trained without being asked for
 _EPOCH_CELLS = 8192  # cells that an epoch of training takes at most
 _MOST_WORK = 3e7  # groups × cells × pixels
+BLOCK = 4096  # cells whose activations are extracted at a time: whole chunks of the store
+Block = Mapping[str, NDArray[np.float32]]
+"""Features (n, F) of some cells, by layer."""
 Extraction = Callable[[Sink], Activations]
 """Activations that are yet to be made: called with the sink that they are streamed to."""
 
@@ -215,7 +220,7 @@ def folds(
     seed: int,
     device: str | None,
     progress: Progress,
-) -> Folds | None:
+) -> Made[NDArray[np.float32], Folds | None]:
     """A network per held-out group or fold; without a word, per group where that is worth it."""
     from cytolens.classifier.splitting import joined
 
@@ -227,12 +232,14 @@ def folds(
         cells = joined(cells, together.pairs)
     if folds is None and not worth_folds(cells):
         return None
-    from cytolens.classifier.crossvalidation import cross_validate
+    from cytolens.classifier.crossvalidation import plan_folds
 
-    return cross_validate(
+    plan = plan_folds(
         cells, folds="group" if folds in (None, "group") else _whole("--folds", folds),
         settings=_training(epochs), rng=seed, device=device, progress=progress,
     )  # fmt: skip
+    found = yield Parts(plan.names, plan.train, plan.at_once)
+    return plan.judge(list(found))
 
 
 def worth_folds(cells: Cells) -> bool:
@@ -261,17 +268,23 @@ def activations(
     batch_size: int | None,
     device: str | None,
     progress: Progress,
-) -> Extraction:
-    """Features of every cell at every depth."""
-    from cytolens.activations.extraction import extract
+) -> Made[Block, Extraction]:
+    """Features of every cell at every depth, a block of cells at a time."""
+    from cytolens.activations.extraction import extract, gather
 
-    def made(sink: Sink) -> Activations:
+    n = len(cells)
+    starts = range(0, n, BLOCK)
+
+    def block(number: int) -> Block:
+        start = starts[number]
         return extract(
-            network.network, cells, layers=layers, reduction=reduction, sink=sink,
-            batch_size=batch_size, device=device, progress=progress,
-        )  # fmt: skip
+            network.network, cells[start : start + BLOCK], layers=layers, reduction=reduction,
+            batch_size=batch_size, device=device,
+            progress=lambda done, total, note: progress(start + done, n, note),
+        ).features  # fmt: skip
 
-    return made
+    made = yield Parts([f"cells from {start}" for start in starts], block)
+    return lambda sink: gather(made, layers, n, reduction=reduction, sink=sink)
 
 
 def untrained(
@@ -286,7 +299,7 @@ def untrained(
     batch_size: int | None,
     device: str | None,
     progress: Progress,
-) -> Extraction:
+) -> Made[Block, Extraction]:
     """The same of the same network before training, for the held-out cells.
 
     Its batch normalisation rests on the training cells, as that of the trained network does; on
@@ -296,10 +309,11 @@ def untrained(
 
     known = cells.subset(split.train) if len(split.train) else cells
     before = before_training(network, known, rng=seed)
-    return activations(
+    made = yield from activations(
         before, cells.subset(held_out), layers,
         reduction=reduction, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
+    return made
 
 
 def _training(epochs: int | None) -> "TrainingSettings":

@@ -1,17 +1,20 @@
 """Contrast pairs of a study: cells with less and with more of what the network looks for."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.clusters import Clusters
 from cytolens.records.contrast import ContrastPairs, Contrasts, Target
 from cytolens.records.features import ChannelRanking
 from cytolens.records.knowledge import Properties
 from cytolens.records.layers import Activations, Layer
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
 from cytolens.study.stages.classifier import layers_with_channels
@@ -19,6 +22,11 @@ from cytolens.study.stages.features import Ascents
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
+    from cytolens.features.contrast.judging import Judge
+    from cytolens.features.contrast.subject import Subject
+
+Judged = tuple[ContrastPairs, tuple[Estimate, ...]]
+"""The pairs of a target, and how good the judges of its edits are."""
 
 _MOST_CLASSES = 4  # classes that are contrasted with the others, or other outputs
 _MOST_CLUSTERS = 2  # of the layer that is shown large, likewise
@@ -44,13 +52,13 @@ def contrasts(
     seed: int,
     device: str | None,
     progress: Progress,
-) -> Contrasts | None:
+) -> Made[Judged, Contrasts | None]:
     """Pairs for the ``targets`` named; or for classes, clusters, and channels from deep to shallow.
 
     None where none are asked for, or there are too few cells to draw them from.
     """
     from cytolens.features.contrast.judging import train_judges
-    from cytolens.features.contrast.pairs import make_pairs
+    from cytolens.features.contrast.pairs import pairs_of
     from cytolens.features.contrast.subject import FEWEST, prepare_subject
     from cytolens.features.contrast.targets import find_target
 
@@ -63,38 +71,54 @@ def contrasts(
         return None
     prior = ascents.prior_or_fitted(cells, split)
     known = split.train[prior.rows]
-    subject = prepare_subject(
-        network,
-        layers_with_channels(layers) + layers[-1:],
-        cells,
-        prior=prior,
-        known=known,
-        held_out=held_out,
-        properties=_of_all(properties, len(cells)),
-        rng=seed,
-    )
-    trained = ()
-    if judges:
-        trained = train_judges(
+
+    @cache
+    def subject() -> "Subject":
+        return prepare_subject(
+            network,
+            layers_with_channels(layers) + layers[-1:],
+            cells,
+            prior=prior,
+            known=known,
+            held_out=held_out,
+            properties=_of_all(properties, len(cells)),
+            rng=seed,
+        )
+
+    @cache
+    def trained() -> "tuple[Judge, ...]":
+        if not judges:
+            return ()
+        return train_judges(
             cells,
             split,
             count=judges,
             known=prior.crops,
-            held_out=subject.asked,
+            held_out=subject().asked,
             epochs=epochs,
             seed=seed,
             device=device,
             progress=progress,
         )
+
     main = next(layer for layer in layers if layer.name == main_layer)
     found = clusters.get(main_layer)
     of_clusters = ()
     if found is not None:
         of_clusters = _of_clusters(main, activations.rows(main_layer, mapped), found)
     chosen = named or _targets(network, layers, ranking, of_clusters)[:pairs]
-    return make_pairs(
-        subject, chosen, judges=trained, test=split.test, seed=seed, progress=progress
-    )
+    names = [target.name for target in chosen]
+
+    def of_target(number: int) -> Judged:
+        progress(number, len(chosen), names[number])
+        found = pairs_of(
+            subject(), chosen[number], number, judges=trained(), test=split.test, seed=seed
+        )
+        return found, tuple(judge.accuracy for judge in trained())
+
+    made = list((yield Parts(names, of_target)))
+    pairs_made = tuple(found for found, _ in made)
+    return Contrasts(pairs_made, made[0][1] if made else (), n_training=len(known))
 
 
 def _of_clusters(
@@ -190,5 +214,5 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
 
 
 CONTRASTS = Stage(
-    "contrasts", "pairing cells with less and with more", contrasts, version=2, summary=_summary
+    "contrasts", "pairing cells with less and with more", contrasts, version=3, summary=_summary
 )

@@ -1,6 +1,7 @@
 """How far the feature images of a study can be believed."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,12 +9,14 @@ import numpy as np
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.features import Faithfulness, Galleries
 from cytolens.records.layers import Layer
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary, as_entries
 from cytolens.study.stages.classifier import layers_with_channels
 from cytolens.study.stages.features import Ascents, Layers
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
+    from cytolens.features.faithfulness import Yardstick
 
 _JUDGED_ON = 600  # held-out cells
 _OF_YARDSTICK, _STEPS = 4, 3  # of progress: describing cells, and at each layer
@@ -30,7 +33,7 @@ def faithfulness(
     *,
     seed: int,
     progress: Progress,
-) -> dict[str, Faithfulness]:
+) -> Made[Faithfulness, dict[str, Faithfulness]]:
     """How far the images of each gallery can be believed, on held-out cells, by layer.
 
     With a prior, only images that were made with it are judged, beside controls of the first of
@@ -44,42 +47,51 @@ def faithfulness(
     held_out = np.concatenate([split.validation, split.test])
     held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
     shown = layers_with_channels(layers)
+
+    @cache
+    def yardstick() -> "Yardstick":
+        return prepare_yardstick(
+            network, shown,
+            prior=prior, held_out=cells.read(held_out),
+            groups=None if cells.groups is None else cells.groups[held_out],
+            progress=lambda done, of, note: progress(_OF_YARDSTICK * done // of, total, note),
+        )  # fmt: skip
+
+    half = None
+    if ascents.prior is not None:
+        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
+    again = ascents.repeated(half)
     on_fields = {found.layer for found in features.fields}
     pairs = [
         (images, plain)
         for images, plain in zip(features.channels, features.unconstrained, strict=True)
         if images.layer not in on_fields
     ]
+    names = [images.layer for images, _ in pairs]
     total = _OF_YARDSTICK + _STEPS * len(pairs)
-    yardstick = prepare_yardstick(
-        network, shown,
-        prior=prior, held_out=cells.read(held_out),
-        groups=None if cells.groups is None else cells.groups[held_out],
-        progress=lambda done, of, note: progress(_OF_YARDSTICK * done // of, total, note),
-    )  # fmt: skip
-    half = None
-    if ascents.prior is not None:
-        half = np.sort(draw.permutation(len(prior.crops))[: max(10, len(prior.crops) // 2)])
-    again = ascents.repeated(half)
-    judged: dict[str, Faithfulness] = {}
-    for number, (images, plain) in enumerate(pairs):
-        name, done = images.layer, _OF_YARDSTICK + _STEPS * number
+
+    def of_layer(number: int) -> Faithfulness:
+        images, plain = pairs[number]
+        judged_by, name = yardstick(), names[number]
+        done = _OF_YARDSTICK + _STEPS * number
         progress(done, total, f"{name}, controls")
         first = images.channels[~images.dead][:_CONTROLLED].tolist()
         controls = None
         if images.starts is not None and ascents.prior is not None:
             controls = make_controls(
-                network, images, yardstick.made_from.score[images.layer], prior=ascents.prior,
+                network, images, judged_by.made_from.score[images.layer], prior=ascents.prior,
                 ascent=ascents.ascent, count=_CONTROLLED, rng=seed, device=ascents.device,
             )  # fmt: skip
         progress(done + 1, total, f"{name}, once more from other cells")
         repeated = again.of_channels(network, name, first) if first else None
         progress(done + 2, total, f"{name}, what its images predict")
-        judged[name] = measure_faithfulness(
-            network, images, yardstick,
+        return measure_faithfulness(
+            network, images, judged_by,
             unconstrained=plain, controls=controls, rng=seed, again=repeated,
         )  # fmt: skip
-    return judged
+
+    judged = yield Parts(names, of_layer)
+    return dict(zip(names, judged, strict=True))
 
 
 _COMPARED = (

@@ -1,7 +1,9 @@
 """Feature images of a study: what is made, how far to believe it, and what it says of cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from cytolens.records.features import (
     Galleries,
 )
 from cytolens.records.layers import Activations, Layer
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary
 from cytolens.study.stages.cells import Rows
 from cytolens.study.stages.classifier import layers_with_channels
@@ -27,7 +30,9 @@ if TYPE_CHECKING:
     from cytolens.features.priors import Prior
 
 Layers = tuple[Layer, ...]
+Images = FeatureImages | FieldImages | None
 
+_BLOCK = 64  # channels whose images are made together
 _PRIOR_CELLS = 1000  # training cells that the prior rests on
 _LAYERS_WITH_KINDS, _CHANNELS_WITH_KINDS = 1, 4  # the deepest layer, its first channels
 _MOST_OUTPUTS = 16  # that images are made of, where they are no classes
@@ -154,7 +159,7 @@ def features(
     gallery: int,
     kinds: int,
     progress: Progress,
-) -> Galleries:
+) -> Made[Images, Galleries]:
     """Feature images by depth, of the classes, and of the clusters of the layer shown.
 
     A prior makes images of whole cells, and is used from where a neuron sees as much as a cell.
@@ -163,46 +168,96 @@ def features(
     from cytolens.features.duplicates import find_twins
 
     shown = layers_with_channels(layers)
-    free = ascents.without_prior()
     chosen = {la.name: ranking[la.name].representatives[: gallery or None].tolist() for la in shown}
-    answers = {la.name: _by_channel(activations, la, held_out) for la in shown}
-    fields: list[FieldImages] = []
-    with_prior: list[FeatureImages] = []
-    unconstrained: list[FeatureImages] = []
-    of_kinds: list[FeatureImages] = []
-    total = 2 * len(shown) + 2
-    for done, layer in enumerate(shown):
-        name, channels = layer.name, chosen[layer.name]
-        progress(2 * done, total, f"{name}, unconstrained")
-        unconstrained.append(free.of_channels(network, name, channels))
-        progress(2 * done + 1, total, name)
-        on_fields = _field_images(network, layer, channels, ascents)
-        fields += on_fields
-        with_prior.append(
-            unconstrained[-1] if on_fields else ascents.of_channels(network, name, channels)
-        )
-        if kinds > 1 and ascents.prior is not None and layer in shown[-_LAYERS_WITH_KINDS:]:
-            progress(2 * done + 1, total, f"{name}, by kinds of cells")
-            first = channels[:_CHANNELS_WITH_KINDS]
-            of_kinds.append(ascents.of_channels(network, name, first, variants=kinds))
-    progress(total - 2, total, "classes")
-    of_outputs = _class_images if network.gives_classes else _output_images
-    classes = of_outputs(network, layers[-1], ascents)
-    progress(total - 1, total, "clusters")
+    deepest = [layer.name for layer in shown[-_LAYERS_WITH_KINDS:]]
+    wanted: list[_Wanted] = []
+    for layer in shown:
+        several = kinds if layer.name in deepest else 0
+        wanted += _of_layer(network, layer, chosen[layer.name], ascents, kinds=several)
     main = next(layer for layer in layers if layer.name == main_layer)
+    of_outputs = _class_images if network.gives_classes else _output_images
     found = clusters[main_layer]
-    of_clusters = _cluster_images(
-        network, activations.rows(main_layer, mapped), found, main, ascents
-    )
+
+    def of_clusters() -> FeatureImages | None:
+        rows = activations.rows(main_layer, mapped)
+        return _cluster_images(network, rows, found, main, ascents)
+
+    wanted += [
+        _Wanted("classes", layers[-1].name, lambda: of_outputs(network, layers[-1], ascents)),
+        _Wanted("clusters", main_layer, of_clusters),
+    ]
+
+    def one(number: int) -> Images:
+        progress(number, len(wanted), str(wanted[number]))
+        return wanted[number].make()
+
+    made = yield Parts(list(map(str, wanted)), one)
+    by_kind: dict[str, dict[str, list[Any]]] = {}
+    for part, images in zip(wanted, made, strict=True):
+        by_kind.setdefault(part.kind, {}).setdefault(part.layer, []).append(images)
+    joined: dict[str, dict[str, Any]] = {
+        kind: {layer: _joined(blocks) for layer, blocks in by_layer.items()}
+        for kind, by_layer in by_kind.items()
+    }
+    plain, small = joined["unconstrained"], joined.get("on fields", {})
+    whole = {**plain, **joined.get("cells", {})}
+    whole |= {name: images for name, images in small.items() if isinstance(images, FeatureImages)}
+    answers = {la.name: _by_channel(activations, la, held_out) for la in shown}
     return Galleries(
-        channels=tuple(with_prior),
-        unconstrained=tuple(unconstrained),
-        kinds=tuple(of_kinds),
-        classes=classes,
-        clusters=of_clusters,
-        fields=tuple(fields),
+        channels=tuple(whole.values()),
+        unconstrained=tuple(plain.values()),
+        kinds=tuple(joined.get("kinds", {}).values()),
+        classes=joined["classes"][layers[-1].name],
+        clusters=joined["clusters"][main_layer],
+        fields=tuple(images for images in small.values() if isinstance(images, FieldImages)),
         twins=find_twins(answers, chosen),
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Images that are made apart from all others."""
+
+    kind: str
+    layer: str
+    make: Callable[[], Images]
+
+    def __str__(self) -> str:
+        return f"{self.layer}, {self.kind}"
+
+
+def _of_layer(
+    network: "Classifier", layer: Layer, channels: list[int], ascents: Ascents, *, kinds: int
+) -> list[_Wanted]:
+    """The images of a layer's channels, by blocks of them."""
+    name, free = layer.name, ascents.without_prior()
+    blocks = [channels[first : first + _BLOCK] for first in range(0, len(channels), _BLOCK)]
+
+    def of_blocks(kind: str, way: Ascents) -> list[_Wanted]:
+        return [_Wanted(kind, name, partial(way.of_channels, network, name, b)) for b in blocks]
+
+    wanted = of_blocks("unconstrained", free)
+    if _sees_less_than_a_cell(layer, ascents):
+        make = partial(_field_images, network, layer, channels, ascents)
+        wanted.append(_Wanted("on fields", name, make))
+    else:
+        wanted += of_blocks("cells", ascents)
+    if kinds > 1 and ascents.prior is not None:
+        first = channels[:_CHANNELS_WITH_KINDS]
+        make = partial(ascents.of_channels, network, name, first, variants=kinds)
+        wanted.append(_Wanted("kinds", name, make))
+    return wanted
+
+
+def _joined(blocks: Sequence[Any]) -> Any:
+    """The images of several blocks of channels as one."""
+    if len(blocks) == 1:
+        return blocks[0]
+    images: FeatureImages = reduce(FeatureImages.joined, blocks)
+    starts = [block.settings["start"] for block in blocks]
+    if all(isinstance(start, list) for start in starts):  # the cell that each image began as
+        images = replace(images, settings={**images.settings, "start": [*chain(*starts)]})
+    return images
 
 
 def _by_channel(activations: Activations, layer: Layer, rows: Rows) -> NDArray[np.float32]:
@@ -213,23 +268,28 @@ def _by_channel(activations: Activations, layer: Layer, rows: Rows) -> NDArray[n
     return found.reshape(len(found), layer.channels, -1).mean(2)
 
 
-def _field_images(
-    network: "Classifier", layer: Layer, channels: list[int], ascents: Ascents
-) -> list[FieldImages]:
-    """Neurons of the layer on what they see; none where that is as large as a cell."""
-    from cytolens.features.fields import cell_side, covers_a_cell, field_images
+def _sees_less_than_a_cell(layer: Layer, ascents: Ascents) -> bool:
+    """Whether the layer's neurons have images on what they see."""
+    from cytolens.features.fields import cell_side, covers_a_cell
 
     prior = ascents.prior
-    if prior is None or covers_a_cell(layer, cell_side(prior.crops, prior.background)):
-        return []
+    return prior is not None and not covers_a_cell(layer, cell_side(prior.crops, prior.background))
+
+
+def _field_images(
+    network: "Classifier", layer: Layer, channels: list[int], ascents: Ascents
+) -> FieldImages | FeatureImages:
+    """Neurons of the layer on what they see; whole cells where none sees the inside of a crop."""
+    from cytolens.features.fields import field_images
+
+    assert ascents.prior is not None
     try:
-        found = field_images(
-            network, layer, channels, prior=prior, cells=ascents.cells[:_SEARCHED_CELLS],
+        return field_images(
+            network, layer, channels, prior=ascents.prior, cells=ascents.cells[:_SEARCHED_CELLS],
             ascent=ascents.ascent, patches=2, rng=ascents.seed, device=ascents.device,
         )  # fmt: skip
-    except InputError:  # no neuron sees the inside of a crop alone
-        return []
-    return [found]
+    except InputError:
+        return ascents.of_channels(network, layer.name, channels)
 
 
 def _class_images(network: "Classifier", logits: Layer, ascents: Ascents) -> FeatureImages:

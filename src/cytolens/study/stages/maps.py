@@ -3,6 +3,7 @@
 from cytolens.records.cells import Progress
 from cytolens.records.layers import Activations
 from cytolens.records.maps import Embedding
+from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary
 from cytolens.study.stages.cells import Rows
 
@@ -18,15 +19,18 @@ def maps(
     seed: int,
     device: str | None,
     progress: Progress,
-) -> Maps:
+) -> Made[dict[str, Embedding], Maps]:
     """Each depth in the plane, by each method."""
     from cytolens.embedding.methods import embed
 
     features = {name: activations.rows(name, mapped) for name in activations}
-    return {
-        method: embed(features, method=method, device=device, rng=seed, progress=progress)
-        for method in methods
-    }
+
+    def by_method(number: int) -> dict[str, Embedding]:
+        method = methods[number]
+        return embed(features, method=method, device=device, rng=seed, progress=progress)
+
+    made = yield Parts(methods, by_method)
+    return dict(zip(methods, made, strict=True))
 
 
 def _summary(maps: Maps) -> Summary:
