@@ -1,4 +1,6 @@
-"""Contrast pairs: a cell with less and with more of a target, and real cells that differ in it."""
+"""Contrast pairs: cells with less, with more, and with more and more of a target."""
+
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -20,13 +22,14 @@ _COLUMNS = 8
 _STEP = (WIDTH - _LEFT - 0.05) / _COLUMNS
 _SIDE = _STEP - 0.07
 _MOST_PER_ROW = 2  # edited cells
+_PERCENTILES = ("10th", "30th", "50th", "70th", "90th")
 
 Picture = NDArray[np.float64]
 
 
 @styled
 def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
-    """Pairs of real cells; edited ones (less, the cell, more, more minus less), and a series.
+    """Pairs of real cells; edited ones (less, the cell, more, more minus less), and one in steps.
 
     Of several image channels the one is shown in which real pairs differ most. ``cells``: all of
     the study.
@@ -39,15 +42,16 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
     foot = 0.24
     tall = 0.1 + foot + 2 * (row + 0.07) + 0.5
     tall += blocks * _block(row) + (0.25 if blocks else 0)
-    tall += 0 if pairs.series is None else row + 0.3
+    edited = None if pairs.series is None else pairs.series.edited
+    tall += 0 if edited is None else row + 0.3
     figure, axes = canvas(WIDTH, tall)
     y, span = 0.1, 0.0
     y = _put_real(axes, pairs, drawn, view, y, row)
     if edits is not None:
         span = float(np.abs(_change(edits, drawn, view)).max()) or 1.0
         y = _put_edits(axes, edits, drawn, view, span, y, row)
-    if pairs.series is not None:
-        y = _put_series(axes, pairs.series, drawn, view, y, row)
+    if edited is not None:
+        y = _put_edited_series(axes, edited, drawn, view, y, row)
     x = put_bar(
         axes, _LEFT, y + foot / 2, pixels=cells.shape[2], tile=_SIDE, pixel_size=cells.pixel_size
     )
@@ -57,6 +61,50 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
         x = put_scale(axes, x + 0.2, y + foot / 2, (low, high), label=shorten(name, 24))
     if edits is not None and x < WIDTH - 1.9:
         put_scale(axes, x + 0.25, y + foot / 2, (-span, span), label="more - less", cmap=_DIVERGING)
+    return figure
+
+
+@styled
+def plot_series(pairs: Sequence[ContrastPairs], cells: Cells) -> Figure:
+    """Real cells with more and more of each target, side by side: a row is alike otherwise.
+
+    At most three ``pairs``, which have a series. ``cells``: all of the study.
+    """
+    drawn = display_of_cells(cells)
+    found = [(one, one.series) for one in pairs if one.series is not None]
+    steps, gap = len(_PERCENTILES), 0.22
+    step = min((WIDTH - 0.1 + gap) / len(found) - gap, steps * (_STEP + 0.1)) / steps
+    side = step - 0.04
+    row = side * cells.shape[1] / cells.shape[2] + 0.04
+    most = max(len(series.images) for _, series in found)
+    top, foot = 0.28, 0.3
+    figure, axes = canvas(WIDTH, top + most * row + 0.2 + foot)
+    views = [_view(drawn, one) for one, _ in found]
+    several = not drawn.colour and len(drawn.channel_names) > 1
+    for place, ((one, series), view) in enumerate(zip(found, views, strict=True)):
+        left = 0.05 + place * (steps * step + gap)
+        name = one.target.name + (f" ({drawn.channel_names[view]})" if several else "")
+        axes.text(
+            left, top / 2, shorten(name, int(steps * step / 0.062)), va="center",
+            size=SMALL + 0.5, weight="bold",
+        )  # fmt: skip
+        for line, images in enumerate(series.images):
+            for column, image in enumerate(images):
+                put(axes, drawn.show(image, view), left + column * step, top + line * row, side)
+        for column, head in enumerate(_PERCENTILES):
+            axes.text(
+                left + column * step + side / 2, top + most * row + 0.02, head,
+                ha="center", va="top", size=SMALL,
+            )  # fmt: skip
+    y = top + most * row + 0.2 + foot / 2
+    x = put_bar(axes, 0.05, y, pixels=cells.shape[2], tile=side, pixel_size=cells.pixel_size)
+    if not drawn.colour and len(set(views)) == 1:
+        low, high = drawn.limits[views[0]].tolist()
+        x = put_scale(axes, x + 0.2, y, (low, high), label="intensity")
+    axes.text(
+        WIDTH - 0.05, y, "percentile of the target, less to more", ha="right", va="center",
+        size=SMALL + 0.5,
+    )  # fmt: skip
     return figure
 
 
@@ -130,7 +178,7 @@ def _put_verdict(
     )  # fmt: skip
 
 
-def _put_series(
+def _put_edited_series(
     axes: Axes,
     series: NDArray[np.float32],
     drawn: Display,
@@ -141,8 +189,7 @@ def _put_series(
     axes.text(0.05, y + row / 2, "in five\nsteps", va="center", size=SMALL + 0.5, weight="bold")
     for column, image in enumerate(series):
         put(axes, drawn.show(image, view), _LEFT + column * _STEP, y, _SIDE)
-    heads = ("10th", "30th", "the cell", "70th", "90th percentile")
-    for column, head in enumerate(heads):
+    for column, head in enumerate(("10th", "30th", "the cell", "70th", "90th percentile")):
         axes.text(
             _LEFT + column * _STEP + _SIDE / 2, y + row + 0.03, head,
             ha="center", va="top", size=SMALL - 0.5,

@@ -49,6 +49,17 @@ def write_image_stacks(
         both = np.stack([pairs.less, pairs.more], axis=1).reshape(2 * k, *pairs.less.shape[1:])
         labels = tuple(f"pair {i + 1} {side}" for i in range(k) for side in ("less", "more"))
         stacks.append((name, "pairs", labels, both))
+        series = pairs.series
+        if series is not None:
+            steps = series.images.shape[1]
+            labels = [
+                f"series {i + 1} step {j + 1}"
+                for i in range(len(series.images))
+                for j in range(steps)
+            ]
+            stacks.append(
+                (name, "series", tuple(labels), series.images.reshape(-1, *series.images.shape[2:]))
+            )
         edits = pairs.edits
         if edits is not None:
             three = np.stack([edits.less, edits.start, edits.more], axis=1)

@@ -156,7 +156,7 @@ def _summary(contrasts: Contrasts | None) -> Summary:
 
 def _entries(pairs: ContrastPairs) -> dict[str, Any]:
     """What is said of one target."""
-    edits = pairs.edits
+    edits, series = pairs.edits, pairs.series
     return {
         "target": pairs.target.name,
         "layer": pairs.target.layer,
@@ -173,6 +173,14 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
             }
             for shift in pairs.shifts
         ],
+        "series": None
+        if series is None
+        else {
+            "series": series.n,
+            "order": as_entries(series.order),
+            "unmatched": as_entries(series.unmatched),
+            "apart": series.apart,
+        },
         "edits": None
         if edits is None
         else {
@@ -190,5 +198,5 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
 
 
 CONTRASTS = Stage(
-    "contrasts", "pairing cells with less and with more", contrasts, version=2, summary=_summary
+    "contrasts", "pairing cells with less and with more", contrasts, version=3, summary=_summary
 )
