@@ -109,7 +109,7 @@ class ContrastPairs:
     questions: int
     shifts: tuple[PropertyShift, ...]  # the largest first
     edits: Edits | None = None
-    series: Series | None = None  # of the first three targets
+    series: Series | None = None  # of the first three targets that differ
     controls: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
 
     @property

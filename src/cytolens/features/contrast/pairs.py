@@ -20,7 +20,7 @@ from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subj
 from cytolens.features.contrast.targets import find_target, targets_of_outputs
 from cytolens.features.priors import fit_prior
 from cytolens.images.preparation import prepared_background
-from cytolens.numerics.estimates import Estimate, generator, mean_of
+from cytolens.numerics.estimates import Estimate, generator, mean_of, spearman
 from cytolens.numerics.intervals import AT_MOST_ONE
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Progress, Split
@@ -31,6 +31,7 @@ _NAMED_FROM = 40  # pairs that shifts of properties are measured in, at most
 _DRAWS = 10  # of permuted scores, of random directions and of rotations
 _KNOWN = 1000  # training cells that pairs are drawn from
 _SERIES = 3  # targets, the first, that get a series
+_SAME = 0.9  # rank correlation from which a target orders the cells as another does
 
 
 def contrast_pairs(
@@ -117,23 +118,31 @@ def make_pairs(
     """
     filling = Filling(subject.prior, rng=generator(seed)) if judges else None
     made: list[ContrastPairs] = []
+    stepped: list[Floats] = []  # scores of the targets that have a series
     for number, target in enumerate(targets):
         if progress is not None:
             progress(number, len(targets), target.name)
         rng = np.random.default_rng([seed, number])
-        in_steps = number < _SERIES
+        known, _ = subject.scores(target)
+        in_steps = len(stepped) < _SERIES and not any(_same(known, other) for other in stepped)
         edits, edited, series = None, None, None
         if filling is not None and test is not None:
             edits, edited = edit_cells(
                 subject, target, judges, test, filling, series=in_steps, rng=rng
             )
         if in_steps:
+            stepped.append(known)
             drawn = np.random.default_rng([seed, number, 1])
             series = series_of(subject, target, edited=edited, rng=drawn)
         made.append(_natural(subject, target, k, edits, series, rng))
     return Contrasts(
         tuple(made), tuple(judge.accuracy for judge in judges), n_training=len(subject.known)
     )
+
+
+def _same(scores: Floats, others: Floats) -> bool:
+    """Whether two targets order cells alike, or the other way round."""
+    return bool(abs(spearman(scores[None], others[None])[0]) >= _SAME)
 
 
 def _natural(
