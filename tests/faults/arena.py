@@ -25,6 +25,7 @@ from cytolens.store.files import read_sealed_json, write_sealed_json, write_simu
 from cytolens.store.lock import LOCK
 from cytolens.store.run_folder import RunFolder
 from cytolens.study.finished_run import FinishedRun
+from cytolens.study.parts import Spread, here
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import Stage, downstream, table
 from cytolens.study.study import Study
@@ -259,7 +260,8 @@ def watched(
     """Within the block what stages give is kept, and one of them is not computed but known."""
     compute, make = Stage.run, Study._make
 
-    def run(self: Stage, *given: Any, **more: Any) -> Any:
+    def run(self: Stage, *given: Any, spread: Spread = here, **more: Any) -> Any:
+        more["spread"] = lambda parts: list(spread(parts))  # so that it can be written again
         if self.name == known_stage:
             value = known
         elif known_stage is not None and self.keep is None:  # what is made anew at each use

@@ -11,14 +11,17 @@ from cytolens.errors import InputError, SettingError
 from cytolens.features.contrast.axis import Regression, Space, explained
 from cytolens.features.contrast.editing import Filling, fill_in, share_changed, sparse_edits
 from cytolens.features.contrast.matching import (
+    cells_of_steps,
     clearest_pairs,
     goals_of,
     matched_cells,
+    matched_series,
     turned_like,
 )
 from cytolens.features.contrast.naming import name_shifts, standardised
 from cytolens.features.contrast.pairs import contrast_pairs
 from cytolens.features.contrast.questions import Questions, ask, near_in_class
+from cytolens.features.contrast.series import order_of
 from cytolens.features.contrast.targets import channel_target, class_targets, find_target
 from cytolens.features.priors import fit_prior
 from cytolens.records.layers import Layer
@@ -81,6 +84,35 @@ def test_matched_cells_differ_from_the_cell_along_the_axis_and_in_little_else() 
     beside = np.linalg.norm((points[rows] - start[:, None])[..., 1:], axis=2)
     assert (beside < apart).all()
     assert beside.mean() < 0.7
+
+
+def test_a_series_has_more_and_more_of_the_target_in_cells_that_are_alike_otherwise() -> None:
+    draw = _draw()
+    points = draw.standard_normal((600, 4))
+    target = points[:, 0] + 0.1 * draw.standard_normal(600)
+    steps = cells_of_steps(target)
+    assert [len(rows) for rows in steps] == [60] * 5
+    slope = np.array([2.0, 0, 0, 0])
+    series = matched_series(points, steps, slope, most=8)
+    assert series.shape == (8, 5)
+    assert len(np.unique(series)) == 40
+    assert (np.diff(target[series], axis=1) > 0).all()
+    np.testing.assert_allclose(
+        target[series].mean(0), np.quantile(target, [0.1, 0.3, 0.5, 0.7, 0.9]), atol=0.15
+    )
+    beside = points[series][..., 1:]
+    apart = np.linalg.norm(beside - beside[:, 2:3], axis=2)[:, [0, 1, 3, 4]]
+    unmatched = np.linalg.norm(points[steps[0], 1:] - points[steps[2], 1:], axis=1)
+    assert apart.mean() < 0.6 * unmatched.mean()
+    assert apart[0].mean() < apart[-1].mean()
+    assert order_of(points[series] @ slope, rng=draw).value > 0.99
+    assert order_of(-points[series] @ slope, rng=draw).value < -0.99
+
+
+def test_a_target_that_is_silent_in_half_of_the_cells_has_no_series() -> None:
+    points = _draw().standard_normal((200, 3))
+    assert cells_of_steps(np.maximum(points[:, 0], 0)) == []
+    assert matched_series(points, [], points[0], most=5).shape == (0, 5)
 
 
 def test_a_picture_is_turned_as_its_other_lies() -> None:
@@ -219,12 +251,23 @@ def test_pairs_of_a_planted_class_differ_in_the_plant_and_edits_are_judged_by_ot
     assert pairs.series is not None
     assert pairs.edits.own.shape == (len(pairs.edits.cells), 2)
     assert np.isin(pairs.edits.cells, made.split.test).all()
-    assert pairs.series.shape == (5, 1, 40, 40)
+    assert pairs.series.edited is not None
+    assert pairs.series.edited.shape == (5, 1, 40, 40)
+    rows = pairs.series.rows
+    assert pairs.series.images.shape == (*rows.shape, 1, 40, 40)
+    assert np.isin(rows, made.split.train).all()
+    assert set(pairs.series.order) == set(pairs.series.unmatched) == set(pairs.answers)
     real = np.concatenate([pairs.less_rows, pairs.more_rows, pairs.edits.matched_rows.ravel()])
     assert not np.isin(donors[real], donors[pairs.edits.cells]).any()
-    again = contrast_pairs(made.model, cells, ["planted"], split=made.split, rng=0)
-    np.testing.assert_array_equal(again.pairs[0].more_rows, pairs.more_rows)
+    again = contrast_pairs(made.model, cells, ["planted", "plain"], split=made.split, k=4, rng=0)
+    np.testing.assert_array_equal(again.pairs[0].more_rows, pairs.more_rows[:4])
+    assert len(again.pairs[0].less) == len(again.pairs[0].along) == 4
     assert again.pairs[0].edits is None
+    assert again.pairs[0].series is not None
+    np.testing.assert_array_equal(again.pairs[0].series.rows, rows)
+    assert again.pairs[1].series is None  # the first target, the other way round
+    with pytest.raises(SettingError, match="at least one pair"):
+        contrast_pairs(made.model, cells, split=made.split, k=0)
     values = replace(made.model, outputs="values", class_names=("size", "age"))
     judged = contrast_pairs(values, cells, ["age"], split=made.split, judges=1, rng=0)
     assert [one.target.kind for one in judged.pairs] == ["output"]

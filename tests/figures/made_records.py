@@ -12,7 +12,7 @@ from cytolens.numerics.estimates import Estimate
 from cytolens.records.cells import Cells, Preparation
 from cytolens.records.classifier import Evaluation
 from cytolens.records.clusters import Clusters
-from cytolens.records.contrast import ContrastPairs, Edits, PropertyShift, Target
+from cytolens.records.contrast import ContrastPairs, Edits, PropertyShift, Series, Target
 from cytolens.records.features import (
     Atlas,
     CellExplanation,
@@ -338,6 +338,13 @@ def make_pairs(
             np.full((cells, 2), 0.4), np.full((cells, 2), 0.1), np.arange(2 * cells).reshape(-1, 2),
             blobs(2 * cells, channels, side, rng).reshape(-1, 2, channels, side, side),
         )  # fmt: skip
+    kinds = ("scattering", "measured properties")
+    steps = blobs(15, channels, side, rng).reshape(3, 5, channels, side, side).astype(np.float32)
+    series = Series(
+        np.arange(15).reshape(3, 5), steps, 9, dict.fromkeys(kinds, share),
+        dict.fromkeys(kinds, Estimate(0.7, 0.6, 0.8)), 0.75, {"focus": np.linspace(-1, 1, 5)},
+        pictures[:5] if cells else None,
+    )  # fmt: skip
     shifts = (
         PropertyShift("focus", Estimate(1.3, 0.9, 1.7), Estimate(1.0, NAN, NAN), True),
         PropertyShift("area", Estimate(0.05, -0.1, 0.2), None, False),
@@ -345,8 +352,8 @@ def make_pairs(
     return ContrastPairs(
         Target(name, "class", "logits", np.array([-1.0, 1.0])), np.array([-2.0, 2.0]), share,
         np.arange(9), np.arange(9, 18), pictures[:9], pictures[9:], np.linspace(0.5, 0.9, 9),
-        {kind: dict.fromkeys(displays, share) for kind in ("scattering", "measured properties")},
-        200, shifts, edits, pictures[:5] if cells else None, dict.fromkeys(controls, share),
+        {kind: dict.fromkeys(displays, share) for kind in kinds},
+        200, shifts, edits, series, dict.fromkeys(controls, share),
     )  # fmt: skip
 
 

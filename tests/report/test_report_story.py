@@ -67,6 +67,7 @@ FIGURES = [
     "clusters",
     "pairs_G2_rather_than_S",
     "pairs_conv2__channel_6",
+    "pairs_in_steps",
     "class_images",
     "fields",
     "gallery",
@@ -437,6 +438,15 @@ def test_what_differs_between_less_and_more_is_told_in_words_and_beside_the_triv
     assert "nine pairs answer 0.80" in rest[1]
     assert "the nine most active 0.80 and 0.80" in rest[1]
     assert "Of 8 edited cells 7 are accepted" in rest[2]
+
+
+def test_series_come_after_the_open_pairs_and_say_how_far_to_believe_their_order() -> None:
+    shown = [one for one in drawings(results()) if one.name.startswith("pairs_")]
+    assert [one.name for one in shown][2] == "pairs_in_steps"
+    assert not shown[2].fold
+    assert len(shown[2].caption.split()) <= 60
+    order = "order 0.80 [0.70, 0.90] (0.70) and 0.80 [0.70, 0.90] (0.70); apart 0.75"
+    assert f"G2 rather than S: {order}; focus −1.0, −0.5, +0.0, +0.5, +1.0 s.d." in shown[2].note
 
 
 def test_channels_come_from_the_deepest_and_are_explained_once() -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_records import make_pairs
 
 from cytolens.errors import RunError, SettingError
+from cytolens.records.contrast import Contrasts
 from cytolens.records.features import FeatureImages, ModulatedImages
 from cytolens.store import files
 from cytolens.store.csv_text import safe_csv_cell
@@ -145,3 +147,19 @@ def test_image_stacks_come_back_bit_exact_with_names_and_pixel_size(tmp_path: Pa
         assert per_micrometre[0] / per_micrometre[1] == pytest.approx(2)
     np.testing.assert_array_equal(tifffile.imread(found["gain.tif"]), gain)
     np.testing.assert_array_equal(tifffile.imread(found["salient.tif"]), gain[:, ::-1])
+
+
+def test_image_stacks_of_contrast_pairs_go_from_less_to_more(tmp_path: Path):
+    import tifffile
+
+    pairs = make_pairs("planted", cells=2)
+    out = write_image_stacks(
+        tmp_path / "out", [], [], Contrasts((pairs,)), channel_names=("DNA",), pixel_size=None
+    )
+    assert pairs.series is not None
+    with tifffile.TiffFile(out / "planted-series.tif") as file:
+        assert file.imagej_metadata["Labels"][4:6] == ["series 1 step 5", "series 2 step 1"]
+        np.testing.assert_array_equal(file.asarray().reshape(3, 5, 1, 20, 20), pairs.series.images)
+    shown = tifffile.imread(out / "planted-pairs.tif")
+    np.testing.assert_array_equal(shown[1], pairs.more[0, 0])
+    assert len(tifffile.imread(out / "planted-edits.tif")) == 6

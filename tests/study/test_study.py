@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,9 +236,9 @@ def test_stages_run_on_one_thread_unless_more_are_asked_for(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before, run, seen = torch.get_num_threads(), Stage.run, dict[str, int]()
 
-    def watched(stage: Stage, *given: object) -> object:
+    def watched(stage: Stage, *given: Any, **more: Any) -> Any:
         seen[stage.name] = torch.get_num_threads()
-        return run(stage, *given)  # type: ignore[arg-type]
+        return run(stage, *given, **more)
 
     monkeypatch.setattr(Stage, "run", watched)
     for threads, expected in ((None, 1), (3, 3)):

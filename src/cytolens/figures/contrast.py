@@ -1,4 +1,6 @@
-"""Contrast pairs: a cell with less and with more of a target, and real cells that differ in it."""
+"""Contrast pairs: cells with less, with more, and with more and more of a target."""
+
+from collections.abc import Sequence
 
 import matplotlib as mpl
 import numpy as np
@@ -7,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from cytolens.errors import SettingError
 from cytolens.figures.display import Display, display_of_cells
 from cytolens.figures.labels import shorten
 from cytolens.figures.style import FAINT, INK, SMALL, TRAINED, WIDTH, styled
@@ -20,13 +23,15 @@ _COLUMNS = 8
 _STEP = (WIDTH - _LEFT - 0.05) / _COLUMNS
 _SIDE = _STEP - 0.07
 _MOST_PER_ROW = 2  # edited cells
+_MOST = 3  # targets side by side
+_PERCENTILES = ("10th", "30th", "50th", "70th", "90th")
 
 Picture = NDArray[np.float64]
 
 
 @styled
 def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
-    """Pairs of real cells; edited ones (less, the cell, more, more minus less), and a series.
+    """Pairs of real cells; edited ones (less, the cell, more, more minus less), and one in steps.
 
     Of several image channels the one is shown in which real pairs differ most. ``cells``: all of
     the study.
@@ -39,24 +44,72 @@ def plot_contrast(pairs: ContrastPairs, cells: Cells) -> Figure:
     foot = 0.24
     tall = 0.1 + foot + 2 * (row + 0.07) + 0.5
     tall += blocks * _block(row) + (0.25 if blocks else 0)
-    tall += 0 if pairs.series is None else row + 0.3
+    edited = None if pairs.series is None else pairs.series.edited
+    tall += 0 if edited is None else row + 0.3
     figure, axes = canvas(WIDTH, tall)
     y, span = 0.1, 0.0
     y = _put_real(axes, pairs, drawn, view, y, row)
     if edits is not None:
         span = float(np.abs(_change(edits, drawn, view)).max()) or 1.0
         y = _put_edits(axes, edits, drawn, view, span, y, row)
-    if pairs.series is not None:
-        y = _put_series(axes, pairs.series, drawn, view, y, row)
+    if edited is not None:
+        y = _put_edited_series(axes, edited, drawn, view, y, row)
     x = put_bar(
         axes, _LEFT, y + foot / 2, pixels=cells.shape[2], tile=_SIDE, pixel_size=cells.pixel_size
     )
     if not drawn.colour:
         low, high = drawn.limits[view].tolist()
-        name = drawn.channel_names[view] if len(drawn.channel_names) > 1 else "intensity"
-        x = put_scale(axes, x + 0.2, y + foot / 2, (low, high), label=shorten(name, 24))
+        label = _intensity(drawn, view)
+        x = put_scale(axes, x + 0.2, y + foot / 2, (low, high), label=label)
     if edits is not None and x < WIDTH - 1.9:
         put_scale(axes, x + 0.25, y + foot / 2, (-span, span), label="more - less", cmap=_DIVERGING)
+    return figure
+
+
+@styled
+def plot_series(pairs: Sequence[ContrastPairs], cells: Cells) -> Figure:
+    """Real cells with more and more of each target, side by side: a row is alike otherwise.
+
+    Of the ``pairs`` those that have a series, three at most. ``cells``: all of the study. Raises
+    SettingError where none has one.
+    """
+    drawn = display_of_cells(cells)
+    found = [(one, one.series) for one in pairs if one.series is not None and one.series.n][:_MOST]
+    if not found:
+        raise SettingError("none of the targets has a series; choose others, such as deep channels")
+    steps, gap = len(_PERCENTILES), 0.22
+    step = min((WIDTH - 0.1 + gap) / len(found) - gap, steps * (_STEP + 0.1)) / steps
+    side = step - 0.04
+    row = side * cells.shape[1] / cells.shape[2] + 0.04
+    most = max(len(series.images) for _, series in found)
+    views = [_view(drawn, one) for one, _ in found]
+    named = not drawn.colour and len(set(views)) > 1  # below each target, else beside the scale
+    top, foot = 0.42 if named else 0.28, 0.3
+    figure, axes = canvas(WIDTH, top + most * row + 0.2 + foot)
+    for place, ((one, series), view) in enumerate(zip(found, views, strict=True)):
+        left = 0.05 + place * (steps * step + gap)
+        heads = [shorten(one.target.name, int(steps * step / 0.075))]
+        heads += [shorten(drawn.channel_names[view], int(steps * step / 0.065))] if named else []
+        for line, head in enumerate(heads):
+            weight = "normal" if line else "bold"
+            axes.text(left, 0.14 * (line + 1), head, va="center", size=SMALL + 0.5, weight=weight)
+        for line, images in enumerate(series.images):
+            for column, image in enumerate(images):
+                put(axes, drawn.show(image, view), left + column * step, top + line * row, side)
+        for column, head in enumerate(_PERCENTILES):
+            axes.text(
+                left + column * step + side / 2, top + most * row + 0.02, head,
+                ha="center", va="top", size=SMALL,
+            )  # fmt: skip
+    y = top + most * row + 0.2 + foot / 2
+    x = put_bar(axes, 0.05, y, pixels=cells.shape[2], tile=side, pixel_size=cells.pixel_size)
+    if not drawn.colour and not named:
+        low, high = drawn.limits[views[0]].tolist()
+        put_scale(axes, x + 0.2, y, (low, high), label=_intensity(drawn, views[0]))
+    axes.text(
+        WIDTH - 0.05, y, "percentile of the target, less to more", ha="right", va="center",
+        size=SMALL + 0.5,
+    )  # fmt: skip
     return figure
 
 
@@ -73,6 +126,11 @@ def _view(drawn: Display, pairs: ContrastPairs) -> int:
     spread = np.concatenate([pairs.less, pairs.more]).std(0)
     change = np.abs(pairs.more.mean(0) - pairs.less.mean(0)) / (spread + 0.05 * span)
     return int(change.mean((1, 2)).argmax())
+
+
+def _intensity(drawn: Display, view: int) -> str:
+    """What the scale of an image channel says."""
+    return shorten(drawn.channel_names[view], 24) if len(drawn.channel_names) > 1 else "intensity"
 
 
 def _change(edits: Edits, drawn: Display, view: int) -> Picture:
@@ -130,7 +188,7 @@ def _put_verdict(
     )  # fmt: skip
 
 
-def _put_series(
+def _put_edited_series(
     axes: Axes,
     series: NDArray[np.float32],
     drawn: Display,
@@ -141,8 +199,7 @@ def _put_series(
     axes.text(0.05, y + row / 2, "in five\nsteps", va="center", size=SMALL + 0.5, weight="bold")
     for column, image in enumerate(series):
         put(axes, drawn.show(image, view), _LEFT + column * _STEP, y, _SIDE)
-    heads = ("10th", "30th", "the cell", "70th", "90th percentile")
-    for column, head in enumerate(heads):
+    for column, head in enumerate(("10th", "30th", "the cell", "70th", "90th percentile")):
         axes.text(
             _LEFT + column * _STEP + _SIDE / 2, y + row + 0.03, head,
             ha="center", va="top", size=SMALL - 0.5,

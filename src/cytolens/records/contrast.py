@@ -67,6 +67,26 @@ class Edits:
 
 
 @record
+class Series:
+    """The same kind of cell with more and more of a target, in five steps of real cells.
+
+    The steps are training cells near the 10th, 30th, 50th, 70th and 90th percentile of the target.
+    The numbers are of all ``n`` series that were found, of which the most alike are shown.
+    ``order``: rank correlation between the step and what a regression on held-out cells reads of
+    the target, by representation; ``unmatched``: the same of any cells of these steps.
+    """
+
+    rows: NDArray[np.int64]  # (r, 5), rows of the data, less first; the most alike cells first
+    images: NDArray[np.float32]  # (r, 5, C, H, W), turned like the middle one
+    n: int
+    order: Mapping[str, Estimate]
+    unmatched: Mapping[str, Estimate]
+    apart: float  # distance in scattering to the middle cell; 1: as of any cells of these steps
+    moved: Mapping[str, NDArray[np.float64]]  # by property: mean at each step (5,), in s.d.
+    edited: NDArray[np.float32] | None = None  # (5, C, H, W), one cell edited from less to more
+
+
+@record
 class ContrastPairs:
     """Real cells that differ in a target and in little else, and cells edited to differ in it.
 
@@ -89,7 +109,7 @@ class ContrastPairs:
     questions: int
     shifts: tuple[PropertyShift, ...]  # the largest first
     edits: Edits | None = None
-    series: NDArray[np.float32] | None = None  # (5, C, H, W), one cell from less to more
+    series: Series | None = None  # of the first three targets that differ
     controls: Mapping[str, Estimate] = field(default_factory=dict[str, Estimate])
 
     @property

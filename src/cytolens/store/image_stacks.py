@@ -28,9 +28,9 @@ def write_image_stacks(
     ``<layer>-feature_images.tif`` and ``<layer>-modulated_images.tif`` are (target, C, H, W) in
     prepared intensities, ``<layer>-gain.tif`` and ``<layer>-salient.tif`` are (target, H, W), 0…1,
     the second where it was made. ``<target>-pairs.tif`` has less and more of each pair of real
-    cells in turn, ``<target>-edits.tif`` less, the cell and more of each cell that was edited.
-    Targets are ImageJ's slices;
-    each plane is labelled with its target, and with its image channel where there are several.
+    cells in turn, ``<target>-series.tif`` the five steps of each series, ``<target>-edits.tif``
+    less, the cell and more of each cell that was edited. Targets are ImageJ's slices; each plane is
+    labelled with its target, and with its image channel where there are several.
     ``pixel_size`` is in µm. ``stacks.txt`` lists the files. An earlier export is replaced. Raises
     SettingError for a folder that holds other things, RunError when it cannot be written.
     """
@@ -45,16 +45,20 @@ def write_image_stacks(
         ),
     ]
     for pairs in () if contrasts is None else contrasts.pairs:
-        name, k = pairs.target.name, len(pairs.less)
-        both = np.stack([pairs.less, pairs.more], axis=1).reshape(2 * k, *pairs.less.shape[1:])
-        labels = tuple(f"pair {i + 1} {side}" for i in range(k) for side in ("less", "more"))
-        stacks.append((name, "pairs", labels, both))
-        edits = pairs.edits
+        series, edits = pairs.series, pairs.edits
+        both = np.stack([pairs.less, pairs.more], axis=1)
+        shown: list[tuple[str, str, tuple[str, ...], NDArray[np.float32]]] = [
+            ("pairs", "pair", ("less", "more"), both)
+        ]
+        if series is not None:
+            steps = tuple(f"step {step + 1}" for step in range(series.images.shape[1]))
+            shown.append(("series", "series", steps, series.images))
         if edits is not None:
             three = np.stack([edits.less, edits.start, edits.more], axis=1)
-            sides = ("less", "the cell", "more")
-            labels = tuple(f"cell {i + 1} {side}" for i in range(len(three)) for side in sides)
-            stacks.append((name, "edits", labels, three.reshape(-1, *three.shape[2:])))
+            shown.append(("edits", "cell", ("less", "the cell", "more"), three))
+        for kind, one, sides, images in shown:
+            labels = tuple(f"{one} {i + 1} {side}" for i in range(len(images)) for side in sides)
+            stacks.append((pairs.target.name, kind, labels, images.reshape(-1, *images.shape[2:])))
     written: dict[str, tuple[int, ...]] = {}
     with replacing_folder(folder_path, knows=(_LISTED,)) as temporary:
         for layer, kind, targets, images in stacks:

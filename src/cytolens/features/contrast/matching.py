@@ -1,5 +1,7 @@
 """Real cells that differ along the axis of a target and in little else."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ Rows = NDArray[np.int64]
 
 TAIL = 0.1  # of the training cells: less is at or below the 10th percentile, more above the 90th
 _MOST_IN_TAIL = 300  # cells of each tail that are compared with all of the other
+STEPS = (0.1, 0.3, 0.5, 0.7, 0.9)  # quantiles of the target that a series steps through
+_NEAR = 0.05  # of the training cells, on either side of a step
 
 
 def goals_of(scores: Floats) -> Floats:
@@ -55,6 +59,48 @@ def clearest_pairs(
         total = total + points[more[place[0]]] - points[less[place[1]]]
     first, second = np.array(chosen, dtype=np.int64).reshape(-1, 2).T
     return less[second], more[first], np.array(cosines)
+
+
+def cells_of_steps(scores: Floats) -> list[Rows]:
+    """Rows near the 10th, 30th, 50th, 70th and 90th percentile of ``scores`` (n,), a tenth each.
+
+    None where the steps cannot be told apart, as of a channel that is silent in half of the cells.
+    """
+    edges = np.quantile(scores, [[step - _NEAR, step + _NEAR] for step in STEPS])
+    if (edges[1:, 0] <= edges[:-1, 1]).any():
+        return []
+    return [np.flatnonzero((scores >= low) & (scores <= high)) for low, high in edges]
+
+
+def matched_series(
+    points: Floats, steps: Sequence[Rows], slope: Floats, *, most: int
+) -> NDArray[np.int64]:
+    """Series of cells with more and more of a target, alike otherwise: rows (m, 5).
+
+    Each has a cell of each of the five ``steps``. The others are those whose ``points`` (n, F) are
+    nearest to the middle one moved along ``slope`` (F,) alone, to where cells of the step lie on
+    average. Each cell is in one series at most; that whose cells are nearest comes first.
+    """
+    length = float(np.linalg.norm(slope))
+    if length == 0 or not steps:
+        return np.zeros((0, len(STEPS)), dtype=np.int64)
+    axis = slope / length
+    along, centre = points @ axis, len(STEPS) // 2
+    middle = steps[centre]
+    apart: list[Floats] = []  # of each step: squared distance from where it should be, (middle, c)
+    for rows in steps:
+        wanted = points[middle] + np.outer(along[rows].mean() - along[middle], axis)
+        apart.append(((points[rows] - wanted[:, None]) ** 2).sum(2))
+    itself = np.eye(len(middle), dtype=bool)
+    apart[centre] = np.where(itself, apart[centre], np.inf)
+    chosen: list[list[int]] = []
+    for _ in range(min(most, *map(len, steps))):
+        best = int(np.sum([one.min(1) for one in apart], axis=0).argmin())
+        places = [int(one[best].argmin()) for one in apart]
+        chosen.append([int(rows[place]) for rows, place in zip(steps, places, strict=True)])
+        for one, place in zip(apart, places, strict=True):
+            one[:, place] = np.inf
+    return np.array(chosen, dtype=np.int64)
 
 
 def matched_cells(

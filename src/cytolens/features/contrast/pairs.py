@@ -10,26 +10,28 @@ from cytolens.classifier.model import Classifier
 from cytolens.errors import SettingError
 from cytolens.features.contrast.axis import Floats, explained
 from cytolens.features.contrast.edited import edit_cells
-from cytolens.features.contrast.editing import Filling, Images
+from cytolens.features.contrast.editing import Filling
 from cytolens.features.contrast.judging import Judge, train_judges
 from cytolens.features.contrast.matching import clearest_pairs, goals_of, turned_like
 from cytolens.features.contrast.naming import name_shifts
 from cytolens.features.contrast.questions import Questions, Rows, ask, mean_over
+from cytolens.features.contrast.series import series_of
 from cytolens.features.contrast.subject import SCATTERING, Subject, prepare_subject
 from cytolens.features.contrast.targets import find_target, targets_of_outputs
 from cytolens.features.priors import fit_prior
 from cytolens.images.preparation import prepared_background
-from cytolens.numerics.estimates import Estimate, mean_of
+from cytolens.numerics.estimates import Estimate, mean_of, spearman
 from cytolens.numerics.intervals import AT_MOST_ONE
 from cytolens.properties.measurement import measure_cells
 from cytolens.records.cells import Cells, Progress, Split
-from cytolens.records.contrast import ContrastPairs, Contrasts, Edits, Target
+from cytolens.records.contrast import ContrastPairs, Contrasts, Edits, Series, Target
 
-SHOWN = 9  # pairs of real cells, as many as best cells that they are compared with
+SHOWN = 9  # pairs of real cells, and best cells that they are compared with
 _NAMED_FROM = 40  # pairs that shifts of properties are measured in, at most
 _DRAWS = 10  # of permuted scores, of random directions and of rotations
 _KNOWN = 1000  # training cells that pairs are drawn from
 _SERIES = 3  # targets, the first, that get a series
+_SAME = 0.9  # rank correlation from which a target orders the cells as another does
 
 
 def contrast_pairs(
@@ -38,6 +40,7 @@ def contrast_pairs(
     targets: Sequence[str | Target] | None = None,
     *,
     split: Split,
+    k: int = SHOWN,
     judges: int = 0,
     properties: Mapping[str, NDArray[np.floating]] | None = None,
     rng: int = 0,
@@ -47,15 +50,18 @@ def contrast_pairs(
     """Cells with less and with more of what a network looks for, that are alike otherwise.
 
     ``targets``: a class, a channel as "layer/number", or a Target (`contrast.targets`); by default
-    each class against the others, or each output. Pairs are of at most 1,000 training cells of
-    ``split``; what they show is judged on its other cells (see `records.ContrastPairs`). With
-    ``judges`` so many other networks are trained, each on another part of the training cells, and
-    held-out cells are edited and judged by them. ``properties`` (N,) of the cells name what
-    differs; they are measured where they are not given.
+    each class against the others, or each output. Of each the ``k`` clearest pairs are given, fewer
+    where a tenth of the cells are fewer, and compared with as many best cells. Pairs are of at most
+    1,000 training cells of ``split``; what they show is judged on its other cells (see
+    `records.ContrastPairs`). With ``judges`` so many other networks are trained, each on another
+    part of the training cells, and held-out cells are edited and judged by them. ``properties``
+    (N,) of the cells name what differs; they are measured where they are not given.
 
-    The same ``rng`` gives the same pairs. Raises SettingError for a target that is not there,
-    InputError with fewer than 40 training or held-out cells.
+    The same ``rng`` gives the same pairs. Raises SettingError for a target that is not there or
+    no pairs, InputError with fewer than 40 training or held-out cells.
     """
+    if k < 1:
+        raise SettingError(f"k is {k}; ask for at least one pair of each target")
     layers = find_layers(model.network, model.input_shape)
     wanted = [
         find_target(target, layers, model.class_names, classes=model.gives_classes)
@@ -91,29 +97,50 @@ def contrast_pairs(
             cells, split, count=judges, known=prior.crops, held_out=subject.asked, seed=rng,
             device=device, progress=progress,
         )  # fmt: skip
-    return make_pairs(subject, wanted, judges=trained, test=split.test, seed=rng, progress=progress)
+    return make_pairs(
+        subject, wanted, k=k, judges=trained, test=split.test, seed=rng, progress=progress
+    )
 
 
 def make_pairs(
     subject: Subject,
     targets: Sequence[Target],
     *,
+    k: int = SHOWN,
     judges: Sequence[Judge] = (),
     test: Rows | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Contrasts:
-    """The contrast pairs of each target; cells are edited only where there are ``judges``.
+    """The ``k`` contrast pairs of each target; cells are edited only where there are ``judges``.
 
     ``test``: rows of the cells that may be edited, of groups that judges have not seen.
     """
     made: list[ContrastPairs] = []
+    stepped = targets_in_steps(subject, targets)
     for number, target in enumerate(targets):
         if progress is not None:
             progress(number, len(targets), target.name)
-        made.append(pairs_of(subject, target, number, judges=judges, test=test, seed=seed))
+        made.append(
+            pairs_of(
+                subject, target, number, k=k, in_steps=number in stepped, judges=judges, test=test,
+                seed=seed,
+            )
+        )  # fmt: skip
     accuracy = tuple(judge.accuracy for judge in judges)
     return Contrasts(tuple(made), accuracy, n_training=len(subject.known))
+
+
+def targets_in_steps(subject: Subject, targets: Sequence[Target]) -> frozenset[int]:
+    """The numbers of the targets that get a series: the first that do not order cells alike."""
+    scores: dict[int, Floats] = {}
+    for number, target in enumerate(targets):
+        if len(scores) == _SERIES:
+            break
+        known, _ = subject.scores(target)
+        if not any(_same(known, other) for other in scores.values()):
+            scores[number] = known
+    return frozenset(scores)
 
 
 def pairs_of(
@@ -121,32 +148,46 @@ def pairs_of(
     target: Target,
     number: int,
     *,
+    k: int = SHOWN,
+    in_steps: bool = False,
     judges: Sequence[Judge] = (),
     test: Rows | None = None,
     seed: int = 0,
 ) -> ContrastPairs:
-    """The pairs of one target, the one of that ``number``: the same whatever the others are."""
+    """The pairs of one target, the one of that ``number``: the same whatever the others are.
+
+    ``in_steps``: with a series of cells, from less to more.
+    """
     rng = np.random.default_rng([seed, number])
-    edits, series = None, None
+    edits, edited, series = None, None, None
     if judges and test is not None:
         filling = Filling(subject.prior, rng=np.random.default_rng([seed, number, 1]))
-        edits, series = edit_cells(
-            subject, target, judges, test, filling, series=number < _SERIES, rng=rng
-        )
-    return _natural(subject, target, edits, series, rng)
+        edits, edited = edit_cells(subject, target, judges, test, filling, series=in_steps, rng=rng)
+    if in_steps:
+        drawn = np.random.default_rng([seed, number, 2])
+        series = series_of(subject, target, edited=edited, rng=drawn)
+    return _natural(subject, target, k, edits, series, rng)
+
+
+def _same(scores: Floats, others: Floats) -> bool:
+    """Whether two targets order cells alike, or the other way round."""
+    return bool(abs(spearman(scores[None], others[None])[0]) >= _SAME)
 
 
 def _natural(
     subject: Subject,
     target: Target,
+    k: int,
     edits: Edits | None,
-    series: Images | None,
+    series: Series | None,
     rng: np.random.Generator,
 ) -> ContrastPairs:
     """The pairs of real cells, what they answer, and what differs in them."""
     known, asked = subject.scores(target)
     slope = subject.axes.slope(known)
-    less, more, along = clearest_pairs(subject.space.known, known, slope, most=_NAMED_FROM, rng=rng)
+    less, more, along = clearest_pairs(
+        subject.space.known, known, slope, most=max(k, _NAMED_FROM), rng=rng
+    )
     questions = ask(subject.near, asked, subject.groups)
     rows = [subject.known[some] for some in (less, more)]
     natural = {
@@ -155,22 +196,22 @@ def _natural(
     made = None
     if edits is not None:
         made = subject.shifts(edits.cells, edits.less, edits.more)
-    crops = [subject.prior.crops[some[:SHOWN]] for some in (less, more)]
+    crops = [subject.prior.crops[some[:k]] for some in (less, more)]
     return ContrastPairs(
         target=target,
         goals=goals_of(known),
         fit=_fit(subject, known, asked, slope, rng),
-        less_rows=rows[0][:SHOWN],
-        more_rows=rows[1][:SHOWN],
+        less_rows=rows[0][:k],
+        more_rows=rows[1][:k],
         less=crops[0],
         more=turned_like(crops[1], crops[0]),
-        along=along[:SHOWN],
-        answers=_answers(subject, known, questions, less[:SHOWN], more[:SHOWN], edits, made, rng),
+        along=along[:k],
+        answers=_answers(subject, known, k, questions, less[:k], more[:k], edits, made, rng),
         questions=len(questions),
         shifts=name_shifts(natural, made, rng=rng),
         edits=edits,
         series=series,
-        controls=_controls(subject, target, known, rng),
+        controls=_controls(subject, target, known, k, rng),
     )
 
 
@@ -185,6 +226,7 @@ def _fit(
 def _answers(
     subject: Subject,
     known: Floats,
+    k: int,
     questions: Questions,
     less: Rows,
     more: Rows,
@@ -194,7 +236,7 @@ def _answers(
 ) -> dict[str, dict[str, Estimate]]:
     """Share of questions answered by each display, in each representation."""
     order = np.argsort(-known, kind="stable")
-    best, worst = order[:SHOWN], order[::-1][:SHOWN]
+    best, worst = order[:k], order[::-1][:k]
     found: dict[str, dict[str, Estimate]] = {}
     for name, points in subject.known_as.items():
         mean = points.mean(0)
@@ -219,7 +261,7 @@ def _answers(
 
 
 def _controls(
-    subject: Subject, target: Target, known: Floats, rng: np.random.Generator
+    subject: Subject, target: Target, known: Floats, k: int, rng: np.random.Generator
 ) -> dict[str, Estimate]:
     """Share of questions answered by pairs, in scattering, where nothing was learnt.
 
@@ -249,7 +291,7 @@ def _controls(
         answered: list[Estimate] = []
         for scores, others in draws:
             slope = subject.axes.slope(scores)
-            less, more, _ = clearest_pairs(subject.space.known, scores, slope, most=SHOWN, rng=rng)
+            less, more, _ = clearest_pairs(subject.space.known, scores, slope, most=k, rng=rng)
             way = points[more].mean(0) - points[less].mean(0) if len(more) else points[0] * 0
             questions = ask(subject.near, others, subject.groups)
             answered.append(questions.answered(subject.asked_as[SCATTERING], way, rng=rng))

@@ -58,7 +58,7 @@ def contrasts(
     None where none are asked for, or there are too few cells to draw them from.
     """
     from cytolens.features.contrast.judging import train_judges
-    from cytolens.features.contrast.pairs import pairs_of
+    from cytolens.features.contrast.pairs import pairs_of, targets_in_steps
     from cytolens.features.contrast.subject import FEWEST, prepare_subject
     from cytolens.features.contrast.targets import find_target
 
@@ -109,11 +109,16 @@ def contrasts(
     chosen = named or _targets(network, layers, ranking, of_clusters)[:pairs]
     names = [target.name for target in chosen]
 
+    @cache
+    def stepped() -> frozenset[int]:
+        return targets_in_steps(subject(), chosen)
+
     def of_target(number: int) -> Judged:
         progress(number, len(chosen), names[number])
         found = pairs_of(
-            subject(), chosen[number], number, judges=trained(), test=split.test, seed=seed
-        )
+            subject(), chosen[number], number,
+            in_steps=number in stepped(), judges=trained(), test=split.test, seed=seed,
+        )  # fmt: skip
         return found, tuple(judge.accuracy for judge in trained())
 
     made = list((yield Parts(names, of_target)))
@@ -180,7 +185,7 @@ def _summary(contrasts: Contrasts | None) -> Summary:
 
 def _entries(pairs: ContrastPairs) -> dict[str, Any]:
     """What is said of one target."""
-    edits = pairs.edits
+    edits, series = pairs.edits, pairs.series
     return {
         "target": pairs.target.name,
         "layer": pairs.target.layer,
@@ -197,6 +202,14 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
             }
             for shift in pairs.shifts
         ],
+        "series": None
+        if series is None
+        else {
+            "series": series.n,
+            "order": as_entries(series.order),
+            "unmatched": as_entries(series.unmatched),
+            "apart": series.apart,
+        },
         "edits": None
         if edits is None
         else {
@@ -214,5 +227,5 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
 
 
 CONTRASTS = Stage(
-    "contrasts", "pairing cells with less and with more", contrasts, version=3, summary=_summary
+    "contrasts", "pairing cells with less and with more", contrasts, version=4, summary=_summary
 )
