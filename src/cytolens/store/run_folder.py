@@ -55,6 +55,7 @@ from cytolens.store.stored_array import (
 FORMAT = 2
 _ROWS_PER_CHUNK = 1024
 _CHUNKS_PER_SHARD = 32
+_SHARD_BYTES = 32 << 20  # of activations, at most: two shards of every layer are held
 _CROPS_PER_CHUNK = 64
 
 _RECORD = "run.json"
@@ -283,14 +284,18 @@ class RunFolder:
 
         Rows are written in order, in multiples of the shard.
         """
+        import numpy as np
+
         file = _activations_file(name)
         self._begin(file)
         with replacing_folder(self.path / file) as partial:
 
             def sink(layer: str, shape: tuple[int, ...], dtype: Any) -> Any:
+                chunk = _ROWS_PER_CHUNK * shape[1] * np.dtype(dtype).itemsize
+                fitting = min(max(_SHARD_BYTES // max(chunk, 1), 1), _CHUNKS_PER_SHARD)
                 return create_array(
                     partial / _ARRAYS / file_name(layer), shape, dtype,
-                    rows=_ROWS_PER_CHUNK, chunks_per_shard=_CHUNKS_PER_SHARD,
+                    rows=_ROWS_PER_CHUNK, chunks_per_shard=fitting,
                 )  # fmt: skip
 
             made = make(sink)
