@@ -23,6 +23,7 @@ from cytolens.store.run_folder import open_run
 
 STAGE = re.compile(r"  (\w+), (.+): ([\d.]+) s, ([\d.]+) of the processor; ([\d.]+) GB")
 TEN_MILLION = 10_000_000
+AN_HOUR = 0.0893  # dollars, of a c7i.large (2 cores, 4 GiB), as we remember its list price
 _LEAST = 5.0  # CPU seconds of a stage that has a line of its own
 
 
@@ -70,6 +71,12 @@ def main() -> None:
     grown = disk[-1] * TEN_MILLION / counts[-1]
     cells = " | ".join(f"{one:.2f}" for one in disk)
     lines.append(f"| the run on the disk (GB) | {cells} | | {grown:.0f} |")
+    hours = total_then / 3600
+    lines.append(
+        f"\n{TEN_MILLION:,} cells, extrapolated: {hours:.1f} hours of one core, "
+        f"{hours * AN_HOUR:.2f} $ at {AN_HOUR} $ an hour (a c7i.large; the price was not looked "
+        f"up), {grown:.0f} GB of disk beside the data."
+    )
     text = "\n".join(lines) + "\n"
     print(text)
     if asked.out is not None:
