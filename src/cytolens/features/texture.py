@@ -7,7 +7,7 @@ arXiv:1606.00021; after Gatys et al. 2015, arXiv:1505.07376, and Portilla & Simo
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 VIEWS = 8  # quarter turns and their mirror images: on the pixel grid all are exact
+_PIXELS_AT_ONCE = 2**15  # that are described together: what stays in a core's cache, half the time
 
 
 class RandomFilters:
@@ -37,7 +38,7 @@ class RandomFilters:
             weights = torch.randn((width, before, 3, 3), generator=draw)
             self.filters.append(weights * math.sqrt(2 / (9 * before)))
             before = width
-        self.pool = functional.avg_pool2d if pooling == "mean" else functional.max_pool2d
+        self.pool = functional.avg_pool2d if pooling == "mean" else _largest
         sizes = [2 * n_channels, *(2 * width for width in widths)]
         shares = [torch.full((size,), 1 / (size * len(sizes))) for size in sizes]
         self.weights = torch.cat(shares)  # (F,), adding up to one: every layer counts alike
@@ -48,7 +49,7 @@ class RandomFilters:
         for weights in self.filters:
             if len(found) > 1 and min(images.shape[-2:]) >= 4:
                 images = self.pool(images, 2)
-            images = functional.conv2d(images, weights.to(images), padding=1).relu()
+            images = functional.conv2d(images, weights.to(images), padding=1).relu_()
             found.append(moments_of(images))
         return torch.cat(found, 1)
 
@@ -69,15 +70,22 @@ def view_of(images: Tensor, k: int) -> Tensor:
     return turned.flip(3) if k % VIEWS >= 4 else turned
 
 
-def describe(
-    filters: RandomFilters, images: NDArray[np.float32], *, batch: int = 32
-) -> NDArray[np.float32]:
+def _largest(maps: Tensor, side: int) -> Tensor:
+    """``max_pool2d`` (N, C, H // side, W // side): on the CPU whole slices are several times faster."""
+    height, width = (side * (length // side) for length in maps.shape[-2:])
+    slices = (
+        maps[..., y:height:side, x:width:side] for y in range(side) for x in range(side)
+    )
+    return reduce(torch.maximum, slices)
+
+
+def describe(filters: RandomFilters, images: NDArray[np.float32]) -> NDArray[np.float32]:
     """Statistics (N, F) of images (N, C, H, W), averaged over their views."""
     rows: list[NDArray[np.float32]] = []
+    batch = max(1, _PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
     with torch.inference_mode():
         for start in range(0, len(images), batch):
             part = torch.from_numpy(np.ascontiguousarray(images[start : start + batch]))
-            part = part.contiguous(memory_format=torch.channels_last)
             rows.append(filters.over_views(part).numpy())
     return np.concatenate(rows)
 

@@ -161,8 +161,10 @@ def _radii(mosaic: Mosaic, bright: Masks) -> tuple[Floats, Floats]:
         count = len(owner_of) - 1
         if not count:
             continue
-        depth = np.asarray(ndimage.maximum(smooth, named, np.arange(1, count + 1)))
-        owner = owner_of[1:]
+        inside = named > 0
+        depth = np.zeros(count + 1)
+        np.maximum.at(depth, named[inside], smooth[inside])
+        depth, owner = depth[1:], owner_of[1:]
         order = np.argsort(depth, kind="stable")
         first = np.full(mosaic.n, -1)
         first[owner[order]] = order  # the deepest of a crop stays
