@@ -139,7 +139,7 @@ def trial(kind: str, seconds: float) -> list[str]:
     deep, last = layers[-2], layers[-1]
 
     def answers(crops: Any) -> tuple[Any, Any]:
-        found = answers_at(model.network, (deep, last), crops, batch=64).score
+        found = answers_at(model.network, (deep, last), crops).score
         logits = found[last.name].astype(np.float64)
         return found[deep.name], logits[:, 1] - logits[:, 0]
 

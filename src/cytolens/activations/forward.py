@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from cytolens.activations.capture import Place, capture
 
 _ON_CPU, _ON_GPU = 128, 2048  # cells; more no longer fit the cache, or gain nothing
+_WORTH_TRYING = 32  # images; for fewer to see how they may lie takes longer than it saves
 
 
 def cells_at_once(batch_size: int | None, device: torch.device) -> int:
@@ -22,17 +23,19 @@ def fast_layout(
     shape: tuple[int, int, int],
     target: torch.device,
     places: Iterable[Place] = (),
+    *,
+    n: int = _WORTH_TRYING,
 ) -> Generator[torch.memory_format, None, None]:
     """Within the block the weights lie in memory as the layout given asks; afterwards as before.
 
     Images of ``shape`` (C, H, W) are to lie in memory in the same way. ``places`` are the last that
     the network is run to; none: all of it. Networks that look at activations with ``view`` do not
-    run with channels last; they and other devices keep the usual layout.
+    run with channels last; they, other devices and few images (``n``) keep the usual layout.
     """
     weights = [(weight, weight.data) for weight in model.parameters() if weight.ndim == 4]
     layout = torch.contiguous_format
     try:
-        if target.type == "cpu":
+        if target.type == "cpu" and n >= _WORTH_TRYING:
             for weight, data in weights:
                 weight.data = data.contiguous(memory_format=torch.channels_last)
             blank = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)

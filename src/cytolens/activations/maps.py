@@ -5,13 +5,14 @@ import torch
 from numpy.typing import NDArray
 
 from cytolens.activations.capture import Model, capture, device_of, evaluating, network_of
+from cytolens.activations.forward import cells_at_once, fast_layout
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
 from cytolens.records.layers import Layer
 
 
 def capture_maps(
-    model: Model, images: NDArray[np.float32], layer: Layer | str, *, batch_size: int = 256
+    model: Model, images: NDArray[np.float32], layer: Layer | str, *, batch_size: int | None = None
 ) -> NDArray[np.float32]:
     """Rectified activation maps (N, C, h, w) of images (N, C, H, W) at a layer; (N, F) if dense.
 
@@ -24,13 +25,15 @@ def capture_maps(
     place = resolve_layer(network, images.shape[1:], layer).activation
     device = device_of(network)
     maps: list[NDArray[np.float32]] = []
+    at_once = cells_at_once(batch_size, device)
     with (
         evaluating(network),
         torch.inference_mode(),
+        fast_layout(network, images.shape[1:], device, [place], n=len(images)) as layout,
         capture(network, [place], stop_at_last=True) as values,
     ):
-        for start in range(0, len(images), batch_size):
-            batch = np.ascontiguousarray(images[start : start + batch_size], dtype=np.float32)
-            network(torch.from_numpy(batch).to(device))
-            maps.append(values[place].clamp(min=0).float().cpu().numpy())
+        for start in range(0, len(images), at_once):
+            batch = np.ascontiguousarray(images[start : start + at_once], dtype=np.float32)
+            network(torch.from_numpy(batch).to(device, memory_format=layout))
+            maps.append(values[place].clamp(min=0).float().cpu().contiguous().numpy())
     return np.concatenate(maps)

@@ -34,7 +34,8 @@ class Ascent:
     """How feature images are made; one set of settings for all images of a call.
 
     ``steps``: of gradient ascent. 24 reach 95 % of what 256 steps of Adam reached
-    (`benchmarks/results`); the default of 64 leaves a reserve for deep layers.
+    (`benchmarks/results/feature_images.md`); twice the default of 32 adds 3 to 5 % of activation,
+    and nothing to what images predict (`benchmarks/results/steps.md`).
     ``learning_rate``: of the first step, in the units of the parametrisation; later steps are
     shorter. None takes 0.1, or 0.03 and 0.05 for the priors ``cells`` and ``components``, whose
     unit is one s.d. of the cells.
@@ -64,7 +65,7 @@ class Ascent:
     Raises SettingError for numbers that cannot be used.
     """
 
-    steps: int = 64
+    steps: int = 32
     learning_rate: float | None = None
     transforms: Transforms = field(default_factory=Transforms)
     variants: int = 1

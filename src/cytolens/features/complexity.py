@@ -24,6 +24,7 @@ from cytolens.activations.capture import (
     evaluating,
     on_device,
 )
+from cytolens.activations.forward import cells_at_once, fast_layout
 from cytolens.activations.layers import find_layers
 from cytolens.classifier.model import Classifier, Device, untrained
 from cytolens.errors import InputError
@@ -59,7 +60,6 @@ _FEWEST = 400  # cells that are taken whatever their size
 _VIEWS = (0, 1, 2, 3)  # quarter turns
 _VIEWS_OBLONG = (0, 1, 4, 5)
 _RESAMPLES = 300
-_BATCH = 256
 _SILENT = 1e-6  # standard deviation over cells below which a channel says nothing of them
 _TRAINED, _UNTRAINED, _RANDOM = "trained", "untrained", "random"
 
@@ -339,7 +339,7 @@ def _answers(
     views = _VIEWS if crops.shape[2] == crops.shape[3] else _VIEWS_OBLONG
     names = {layer.activation: layer.name for layer in layers}
     sums = {layer.name: np.zeros((len(crops), layer.channels), np.float32) for layer in layers}
-    rows = slice(0, 0)
+    rows, batch = slice(0, 0), cells_at_once(None, chosen)
 
     def add(place: Place, value: Tensor) -> None:
         flat = value.reshape(*value.shape[:2], -1).mean(2)
@@ -349,12 +349,12 @@ def _answers(
         on_device(network, chosen),
         evaluating(network),
         torch.inference_mode(),
+        fast_layout(network, model.input_shape, chosen, names) as layout,
         capture(network, names, stop_at_last=True, consume=add),
     ):
-        for start in range(0, len(crops), _BATCH):
-            rows = slice(start, min(start + _BATCH, len(crops)))
+        for start in range(0, len(crops), batch):
+            rows = slice(start, min(start + batch, len(crops)))
             images = torch.from_numpy(crops[rows]).to(chosen)
             for view in views:
-                turned = view_of(images, view)
-                network(turned.contiguous(memory_format=torch.channels_last))
+                network(view_of(images, view).contiguous(memory_format=layout))
     return {name: total / np.float32(len(views)) for name, total in sums.items()}

@@ -19,6 +19,7 @@ from cytolens.activations.capture import (
     evaluating,
     network_of,
 )
+from cytolens.activations.forward import cells_at_once, fast_layout
 from cytolens.activations.layers import resolve_layer
 from cytolens.activations.views import parts_of, with_views
 from cytolens.classifier.model import Classifier
@@ -35,7 +36,7 @@ def measure_contributions(
     cells: Cells | NDArray[np.float32],
     *,
     layer: Layer | str,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """What each channel (N, C) of a layer adds to the decision on each cell, in logits.
@@ -48,23 +49,24 @@ def measure_contributions(
     The model is left as found. Raises ModelError where the decision does not depend on the layer.
     """
     network = network_of(model)
-    if batch_size < 1:
-        raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
+    at_once = _at_once(network, batch_size)
     image_shape = _shape_of(cells)
     found = resolve_layer(network, image_shape, layer)
     logits_place = resolve_layer(network, image_shape, "logits").activation
     like = torch.empty((), dtype=dtype_of(network), device=device_of(network))
+    places = [found.pre_activation, found.activation, logits_place]
     rows: list[NDArray[np.float32]] = []
     done = 0
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         evaluating(network),
-        capture(network, [found.pre_activation, found.activation, logits_place]) as values,
+        fast_layout(network, image_shape, like.device, places) as layout,
+        capture(network, places) as values,
     ):
-        for batch in batches_of(cells, image_shape, batch_size):
-            images = torch.from_numpy(np.ascontiguousarray(batch)).to(like).requires_grad_()
-            network(images)
+        for batch in batches_of(cells, image_shape, at_once):
+            images = torch.from_numpy(np.ascontiguousarray(batch)).to(like)
+            network(images.contiguous(memory_format=layout).requires_grad_())
             product = gradient_times_activation(values[logits_place], values, found)
             product = product.flatten(2).sum(2) if product.ndim > 2 else product
             rows.append(product.float().cpu().numpy())
@@ -79,7 +81,7 @@ def measure_importance(
     cells: Cells | NDArray[np.float32],
     *,
     layer: Layer | str,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Importance (C,) of each channel: mean absolute contribution to the decision, in logits.
@@ -98,7 +100,7 @@ def measure_ablation(
     *,
     layer: Layer | str,
     channels: Sequence[int] | None = None,
-    batch_size: int = 128,
+    batch_size: int | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float64]:
     """By how much the decision changes without each of ``channels`` (K,), in logits.
@@ -118,8 +120,7 @@ def measure_ablation(
     The model is left as found. Raises SettingError for channels that do not exist.
     """
     network = network_of(model)
-    if batch_size < 1:
-        raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
+    at_once = _at_once(network, batch_size)
     image_shape = _shape_of(cells)
     found = resolve_layer(network, image_shape, layer)
     chosen = list(range(found.channels) if channels is None else channels)
@@ -127,17 +128,22 @@ def measure_ablation(
         raise SettingError(f"layer '{found.name}' has channels 0 to {found.channels - 1}")
     note = f"ablation of the channels of {found.name}"
     changes = np.zeros(len(chosen))
-    at_once = max(1, _NUMBERS_AT_ONCE // (batch_size * math.prod(found.shape)))
-    with torch.inference_mode(), evaluating(network):
-        cut = _Cut(network, found, resolve_layer(network, image_shape, "logits"))
-        for batch in batches_of(cells, image_shape, batch_size):
+    copies = max(1, _NUMBERS_AT_ONCE // (at_once * math.prod(found.shape)))
+    logits = resolve_layer(network, image_shape, "logits")
+    with (
+        torch.inference_mode(),
+        evaluating(network),
+        fast_layout(network, image_shape, device_of(network)) as layout,
+    ):
+        cut = _Cut(network, found, logits, layout)
+        for batch in batches_of(cells, image_shape, at_once):
             cut.add(batch)
-        for done, batch in enumerate(batches_of(cells, image_shape, batch_size)):
-            for start in range(0, len(chosen), at_once):
-                some = slice(start, start + at_once)
+        for done, batch in enumerate(batches_of(cells, image_shape, at_once)):
+            for start in range(0, len(chosen), copies):
+                some = slice(start, start + copies)
                 changes[some] += cut.change(done, batch, chosen[some])
             if progress is not None:
-                progress(min((done + 1) * batch_size, len(cells)), len(cells), note)
+                progress(min((done + 1) * at_once, len(cells)), len(cells), note)
     return changes / len(cells)
 
 
@@ -148,12 +154,15 @@ _KEEPS_ITS_MEAN = ("relu", "relu6")  # functions that leave the mean of their ow
 class _Cut:
     """A network whose channels at one layer can be set to their mean over cells."""
 
-    def __init__(self, model: nn.Module, layer: Layer, logits: Layer) -> None:
+    def __init__(
+        self, model: nn.Module, layer: Layer, logits: Layer, layout: torch.memory_format
+    ) -> None:
         module, call, side = layer.activation
         side, function, views = parts_of(side)
         self.model = model
         self.place: Place = (module, call, with_views(side, views))
         self.logits_place = logits.activation
+        self.layout = layout  # that images are to lie in memory in
         self.function = NON_LINEARITIES[function] if function in _KEEPS_ITS_MEAN else None
         self.total: Tensor | float = 0.0
         self.n = 0
@@ -206,7 +215,8 @@ class _Cut:
         return (after.view(k, n) - before).abs().double().sum(1).cpu().numpy()
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(batch)).to(self.like)
+        images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.like)
+        return images.contiguous(memory_format=self.layout)
 
     def _run(self, images: Tensor, at_layer: Callable[[Tensor], Tensor | None]) -> Tensor:
         """Logits, with ``at_layer`` called with the layer's value, which may give another."""
@@ -224,7 +234,14 @@ class _Cut:
 
 
 def _copies(value: Tensor, k: int) -> Tensor:
-    return value.repeat(k, *(1,) * (value.ndim - 1))
+    return torch.cat([value] * k)  # as it lies in memory
+
+
+def _at_once(network: nn.Module, batch_size: int | None) -> int:
+    """Cells per pass; raises SettingError below one."""
+    if batch_size is not None and batch_size < 1:
+        raise SettingError(f"batch_size={batch_size} cannot be used; give at least 1")
+    return cells_at_once(batch_size, device_of(network))
 
 
 def _shape_of(cells: Cells | NDArray[np.float32]) -> tuple[int, int, int]:

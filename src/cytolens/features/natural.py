@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
+from cytolens.activations.forward import cells_at_once, fast_layout
 from cytolens.features.objectives import Objective, channel_means
 from cytolens.features.responding import Respond, dtype_of, places_of
 from cytolens.features.texture import moments_of
@@ -83,20 +84,21 @@ def measure_natural(
     )
 
 
-def answers_at(
-    model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32], *, batch: int = 256
-) -> Answers:
+def answers_at(model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32]) -> Answers:
     """What a network answers to images (N, C, H, W) at some layers; the model is left as found."""
     score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
+    places, batch = places_of(layers), cells_at_once(None, like.device)
     with (
         torch.no_grad(),
         evaluating(model),
-        capture(model, places_of(layers), stop_at_last=True) as values,
+        fast_layout(model, images.shape[1:], like.device, places, n=len(images)) as layout,
+        capture(model, places, stop_at_last=True) as values,
     ):
         for start in range(0, len(images), batch):
-            model(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like))
+            some = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like)
+            model(some.contiguous(memory_format=layout))
             for layer in layers:
                 after, before = values[layer.activation], values[layer.pre_activation]
                 means = channel_means(before, after)

@@ -6,7 +6,7 @@ arXiv:1606.00021; after Gatys et al. 2015, arXiv:1505.07376, and Portilla & Simo
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, reduce
 
 import numpy as np
@@ -38,7 +38,7 @@ class RandomFilters:
             weights = torch.randn((width, before, 3, 3), generator=draw)
             self.filters.append(weights * math.sqrt(2 / (9 * before)))
             before = width
-        self.pool = functional.avg_pool2d if pooling == "mean" else _largest
+        self.largest = pooling == "largest"
         sizes = [2 * n_channels, *(2 * width for width in widths)]
         shares = [torch.full((size,), 1 / (size * len(sizes))) for size in sizes]
         self.weights = torch.cat(shares)  # (F,), adding up to one: every layer counts alike
@@ -48,7 +48,8 @@ class RandomFilters:
         found = [moments_of(images)]
         for weights in self.filters:
             if len(found) > 1 and min(images.shape[-2:]) >= 4:
-                images = self.pool(images, 2)
+                joined = _joined(images, torch.maximum if self.largest else torch.add)
+                images = joined if self.largest else joined / 4
             images = functional.conv2d(images, weights.to(images), padding=1).relu_()
             found.append(moments_of(images))
         return torch.cat(found, 1)
@@ -70,13 +71,14 @@ def view_of(images: Tensor, k: int) -> Tensor:
     return turned.flip(3) if k % VIEWS >= 4 else turned
 
 
-def _largest(maps: Tensor, side: int) -> Tensor:
-    """``max_pool2d`` (N, C, H // side, W // side): on the CPU whole slices are several times faster."""
-    height, width = (side * (length // side) for length in maps.shape[-2:])
-    slices = (
-        maps[..., y:height:side, x:width:side] for y in range(side) for x in range(side)
-    )
-    return reduce(torch.maximum, slices)
+def _joined(maps: Tensor, join: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Each four neighbours of maps (N, C, H, W) joined, (N, C, H // 2, W // 2).
+
+    As PyTorch's pooling; on the CPU whole slices are several times as fast.
+    """
+    height, width = (2 * (length // 2) for length in maps.shape[-2:])
+    quarters = (maps[..., y:height:2, x:width:2] for y in (0, 1) for x in (0, 1))
+    return reduce(join, quarters)
 
 
 def describe(filters: RandomFilters, images: NDArray[np.float32]) -> NDArray[np.float32]:

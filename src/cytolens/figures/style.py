@@ -78,6 +78,8 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "legend.handletextpad": 0.5,
     "lines.linewidth": 1.4,
+    "lines.color": PALETTE[0],  # "C0" is looked up anew for every line and patch
+    "patch.facecolor": PALETTE[0],
     "text.color": INK,
     "text.parse_math": False,  # a class may be called "CD3$^+$"; it is shown as typed
     "figure.facecolor": "white",

@@ -147,7 +147,7 @@ def _as_webp(png: bytes, *, width: int | None = None) -> bytes:
         if width is not None:
             height = max(1, round(made.height * width / made.width))
             made = made.resize((width, height), Image.Resampling.BOX)
-        made.save(buffer, format="webp", quality=_QUALITY, method=1)
+        made.save(buffer, format="webp", quality=_QUALITY, method=0)  # 1: 3 % smaller, half slower
     return buffer.getvalue()
 
 

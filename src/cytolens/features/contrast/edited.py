@@ -67,7 +67,7 @@ def edit_cells(
     def plain(crops: Images) -> Floats:
         """The target in crops (N,), without a gradient."""
         layer = subject.layers[target.layer]
-        found = answers_at(subject.network, [layer], crops, batch=64).score[layer.name]
+        found = answers_at(subject.network, [layer], crops).score[layer.name]
         return found @ target.weights
 
     with _differentiable(subject, target) as score:

@@ -132,5 +132,5 @@ def read_target(judge: Judge, cells: NDArray[np.int64], known: Floats, scores: F
 
 
 def _activations(network: nn.Module, layers: Sequence[Layer], crops: NDArray[np.float32]) -> Floats:
-    found = answers_at(network, layers, crops, batch=64).score
+    found = answers_at(network, layers, crops).score
     return np.concatenate([found[layer.name] for layer in layers], axis=1).astype(np.float64)

@@ -149,7 +149,7 @@ def prepare_subject(
     if table is not None:
         known_as[PROPERTIES], asked_as[PROPERTIES] = table[known], table[asked]
     found = [
-        [answers_at(net, layers, some, batch=64).score for some in (prior.crops, crops)]
+        [answers_at(net, layers, some).score for some in (prior.crops, crops)]
         for net in (network, before)
     ]
     answers, untrained = (

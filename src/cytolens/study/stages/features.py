@@ -346,7 +346,7 @@ def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
     )
 
 
-ASCENTS = Stage("ascents", "fitting the prior", ascents, keep=None)
+ASCENTS = Stage("ascents", "fitting the prior", ascents, version=2, keep=None)
 FEATURES = Stage(
     "features", "making feature images", features, version=4, summary=_summary_of_features
 )
