@@ -44,13 +44,17 @@ def plots(results: Results) -> "dict[str, Callable[[], Figure]]":
 
 
 def tell(
-    results: Results, pictures: Mapping[str, bytes], *, title: str | None = None
+    results: Results,
+    pictures: Mapping[str, bytes],
+    *,
+    title: str | None = None,
+    cores: int = 1,
 ) -> ReportContent:
     """The whole page. ``pictures``: PNG bytes of the figures of `plots`, by name.
 
     A figure without a picture, and a chapter with neither figures nor tables, is left out.
     """
-    fitted = shrink_to_fit(pictures)
+    fitted = shrink_to_fit(pictures, cores=cores)
     front: list[tuple[int, ReportFigure]] = []
     sections: list[Section] = []
     for chapter in find_chapters():

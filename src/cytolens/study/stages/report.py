@@ -107,6 +107,7 @@ def _write(folder: RunFolder, name: str, value: Report, progress: Progress) -> N
         tell(
             value.shown,
             {figure: (path / "figures" / f"{figure}.png").read_bytes() for figure in figures},
+            cores=1 + len(value.mates),
         )
     )
     write_cells(value.table, path / "cells.h5ad")
