@@ -216,6 +216,7 @@ def warnings(results: Results) -> tuple[str, ...]:
         *_about_the_classifier(results),
         *_about_the_cells(results),
         *_about_the_network(results),
+        *_about_a_first_look(results),
     )
 
 
@@ -333,6 +334,23 @@ def _about_the_network(results: Results) -> list[str]:
             f"All cells are alike at {', '.join(alike)}: nothing can be mapped or told apart there."
         )
     return found
+
+
+def _about_a_first_look(results: Results) -> list[str]:
+    """What a study with ``--quick`` has left out."""
+    if not results.settings.get("quick"):
+        return []
+    names = {"limit": "{} cells at most", "epochs": "{} epochs of training", "depths": "{} layers",
+             "gallery": "{} images of each", "pairs": "{} targets with pairs"}  # fmt: skip
+    asked = [
+        text.format(results.settings[name])
+        for name, text in names.items()
+        if results.settings.get(name) is not None
+    ]
+    return [
+        f"This is a first look (--quick): {', '.join(asked)}. The same command "
+        "without --quick looks at everything."
+    ]
 
 
 def _all_alike(results: Results, layer: str) -> bool:

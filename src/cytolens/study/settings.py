@@ -143,6 +143,12 @@ class StudySettings:
     )
     # Activations
     layers: list[str] = _setting([], DEPTH, "layers to look at; default: all")
+    depths: int | None = _setting(
+        None,
+        DEPTH,
+        "where no layers are named, look at this many with channels of their own, evenly spread "
+        "over the depth, the first and the last among them; default: all",
+    )
     reduction: str = _setting(
         "mean", DEPTH, "activation map to number: 'mean', 'max', 'centre' or 'flat'"
     )
@@ -298,6 +304,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "limit": (40, float("inf")),
     "epochs": (1, 10_000),
     "equalised": (0, 1_000_000),
+    "depths": (2, 10_000),
     "map_cells": (50, 10_000_000),
     "n_clusters": (2, 100),
     "halves": (2, 1000),
@@ -318,6 +325,7 @@ _QUICK: dict[str, Any] = {
     "epochs": 6,
     "folds": "none",
     "equalised": 0,
+    "depths": 4,
     "methods": ["tsne"],
     "map_cells": 400,
     "permutations": 20,

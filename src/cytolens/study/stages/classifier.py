@@ -145,11 +145,19 @@ def network(classifier: TrainedNetwork, own_module: "nn.Module | None") -> "Clas
     return from_checkpoint(classifier.checkpoint, module=own_module)
 
 
-def layers(network: "Classifier", *, layers: list[str]) -> tuple[Layer, ...]:
-    """The layers looked at, in depth order, the input first."""
+def layers(network: "Classifier", *, layers: list[str], depths: int | None) -> tuple[Layer, ...]:
+    """The layers looked at, in depth order, the input first and the logits last.
+
+    Where none are named, of those with channels of their own at most ``depths``, evenly spread.
+    """
     from cytolens.activations.layers import find_layers
 
-    return find_layers(network.network, network.input_shape, names=layers or None)
+    found = find_layers(network.network, network.input_shape, names=layers or None)
+    own = layers_with_channels(found)
+    if layers or depths is None or len(own) <= depths:
+        return found
+    chosen = np.linspace(0, len(own) - 1, depths).round().astype(int)
+    return (found[0], *(own[place] for place in chosen), found[-1])
 
 
 def unseen_layers(network: "Classifier") -> tuple[Unseen, ...]:
