@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 HALF = 1000  # cells in a half at most
 DIMENSIONS = 30  # principal components that halves are clustered in, of layers with more features
 _STARTS = 2  # of k-means
+_NUMBERED_IN = 10  # halves in which the number is chosen anew; a share needs no more
 
 
 def measure_stability(
@@ -43,7 +44,8 @@ def measure_stability(
       clouds without structure but of the same covariance, cut by the same method (and into as many,
       where it takes a number): a long cloud is halved the same way each time, so stability alone
       proves nothing;
-    - ``numbers``: how often each number of clusters was chosen (not where ``n_clusters`` is given);
+    - ``numbers``: how often each number of clusters was chosen, in the first ten halves (not where
+      ``n_clusters`` is given);
     - ``gap``: whether the density falls between clusters, see `measure_gaps`, on the cells outside
       of the half; per cluster, towards the one it is least separated from. Clusters without a gap
       between them are of one part: a continuum, cut in pieces.
@@ -67,7 +69,7 @@ def measure_stability(
     for r in range(halves):
         order = draw.permutation(len(seen))
         inside = order[:size]
-        if asked is not None and n_clusters is None:
+        if asked is not None and n_clusters is None and r < _NUMBERED_IN:
             numbers[_count(find(seen[inside], None, candidates, draw)[0])] += 1
         again = _compact(find(seen[inside], asked, candidates, draw)[0])
         if asked is None:

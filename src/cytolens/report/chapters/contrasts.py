@@ -231,7 +231,7 @@ def _note_on_steps(stepped: Sequence[ContrastPairs]) -> str:
         "Steps: of the cells that pairs are drawn from, those within 5 % of the 10th, 30th, 50th, "
         "70th and 90th percentile. They are matched to the middle cell as pairs are. Targets that "
         "order the cells as an earlier one does, or the other way round, are left out. Order: "
-        "rank correlation between the step and what a regression on held-out cells, none of which "
+        "mean rank correlation of the step and what a regression on held-out cells, none of which "
         f"is shown, reads out of {names}; in brackets, of any cells of these steps. Apart: "
         "distance from the middle cell in scattering, over that of any cells of these steps. All "
         "of up to nine series, of which the most alike are shown; intervals over series. "

@@ -247,7 +247,7 @@ def _description(found: ClusterDescription) -> dict[str, Any]:
     }
 
 
-CLUSTERS = Stage("clusters", "clustering", clusters, version=2, summary=_summary_of_clusters)
+CLUSTERS = Stage("clusters", "clustering", clusters, version=3, summary=_summary_of_clusters)
 POPULATIONS = Stage(
     "populations",
     "describing the clusters",
