@@ -18,7 +18,7 @@ from cytolens.records.layers import Layer
 Say = Callable[..., None]
 Check = Callable[[], None]
 
-STEPS = (4, 12, 32, 64)
+STEPS = (4, 12, 32)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
 _FIRST_STEPS = 12  # up to which the prior is one from few cells
@@ -26,7 +26,6 @@ _FIRST_CELLS, _FEWEST = 80, 24  # that it rests on: fewer of large crops, which 
 _SMALL = 48**2  # pixels of a crop up to which they are so many
 _REST = 4096  # other cells that a selection is compared with, at most
 _REFERENCES = 64  # cells that an explained cell is compared with, as in the study
-_MORE_STEPS = 32  # of feature images that the study has not made
 
 
 class Answering:
@@ -210,7 +209,7 @@ class Answering:
         return self._images.get(layer)
 
     def _made_also(self, layer: str, channels: list[int], check: Check) -> FeatureImages:
-        """The same with images of more channels, made with half the study's steps."""
+        """The same with images of more channels, made as the study's own."""
         from cytolens.features.optimisation import feature_images
 
         def progress(done: int, total: int, note: str) -> None:
@@ -222,11 +221,8 @@ class Answering:
         ascents = self.ascents or self.first
         if held is not None:
             ascents = ascents.alike(held)
-        options: dict[str, Any] = {
-            **ascents.options, "ascent": replace(ascents.ascent, steps=_MORE_STEPS),
-        }  # fmt: skip
         more = feature_images(
-            self.network, layer=layer, channels=channels, progress=progress, **options
+            self.network, layer=layer, channels=channels, progress=progress, **ascents.options
         )
         self._images[layer] = more if held is None else held.joined(more)
         return self._images[layer]
