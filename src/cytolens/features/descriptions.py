@@ -3,7 +3,7 @@
 Each description holds those before it, so that what it explains can only be more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ FILTERS = 8  # random ones of each field
 _LEVELS = 16  # of the histogram
 _RINGS = 8
 _SMALL = 1e-3  # of a coefficient's mean, below which its logarithm falls no further
-_BATCH = 64
+_LEVEL_BY = 64  # cells by whose answers the median of a random filter is known
+_AT_ONCE = 2**18  # answers held at a time: hardly any memory, and as fast
 
 
 def describe_simply(
@@ -64,20 +65,22 @@ def random_answers(
     draw = np.random.default_rng([seed, side])
     weights = draw.normal(size=(FILTERS, channels, side, side)).astype(np.float32)
     shape = tuple(next_fast_len(length + side // 2, real=True) for length in (height, width))
-    responses: list[torch.Tensor] = []
-    limit: torch.Tensor | None = None
+    first = side // 2  # where the filter lies about the pixel; beyond the crop is nothing
+    batch = max(1, _AT_ONCE // (2 * FILTERS * height * width))
     with torch.inference_mode():
         turned = [torch.from_numpy(np.rot90(weights, turn, (2, 3)).copy()) for turn in (0, 1)]
         filters = torch.cat([torch.fft.rfft2(one, s=shape) for one in turned])
-        for start in range(0, len(crops), _BATCH):
-            images = torch.from_numpy(crops[start : start + _BATCH] - levels)
-            spectra = torch.einsum("nchw,kchw->nkhw", torch.fft.rfft2(images, s=shape), filters)
-            maps = torch.fft.irfft2(spectra, s=shape)
-            first = side // 2  # where the filter lies about the pixel; beyond the crop is nothing
-            maps = maps[..., first : first + height, first : first + width]
-            if limit is None:
-                limit = maps.transpose(0, 1).flatten(1).median(1).values[:, None, None]
-            responses.append((maps - limit).relu().mean((2, 3)))
+
+        def answers(some: NDArray[np.float32]) -> Iterator[torch.Tensor]:
+            for start in range(0, len(some), batch):
+                images = torch.from_numpy(some[start : start + batch] - levels)
+                spectra = torch.einsum("nchw,kchw->nkhw", torch.fft.rfft2(images, s=shape), filters)
+                maps = torch.fft.irfft2(spectra, s=shape)
+                yield maps[..., first : first + height, first : first + width]
+
+        known = torch.cat(list(answers(crops[:_LEVEL_BY])))
+        limit = known.transpose(0, 1).flatten(1).median(1).values[:, None, None]
+        responses = [(maps - limit).relu().mean((2, 3)) for maps in answers(crops)]
     return torch.cat(responses).reshape(len(crops), 2, FILTERS).mean(1).numpy()
 
 
