@@ -168,3 +168,27 @@ def test_a_random_filter_of_one_pixel_answers_to_brightness_alone():
     assert np.allclose(*alike, atol=1e-4)
     wide = (random_answers(c.reshape(crops.shape), 9, background=[0.0]) for c in (crops, shuffled))
     assert not np.allclose(*wide, atol=1e-2)
+
+
+def test_a_network_that_looks_at_activations_with_view_is_measured_like_any() -> None:
+    class Viewing(nn.Module):
+        def __init__(self, flat: bool) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 3, 5, stride=2)
+            self.relu = nn.ReLU()
+            self.dense = nn.Linear(3 * 10 * 10, 2)
+            self.flat = flat
+
+        def forward(self, x):
+            x = self.relu(self.conv(x))
+            return self.dense(x.flatten(1) if self.flat else x.view(len(x), -1))
+
+    cells = spots(80)
+    weights, shares = None, []
+    for flat in (True, False):
+        network = Viewing(flat)
+        weights = weights or network.state_dict()
+        network.load_state_dict(weights)
+        measured = measure_complexity(wrap_for(network.eval(), cells), *halves(cells), rng=0)
+        shares.append(measured.layers["conv"]["intensity"].value)
+    assert shares[0] == pytest.approx(shares[1], abs=1e-3)

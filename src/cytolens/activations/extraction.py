@@ -19,7 +19,7 @@ from cytolens.activations.capture import (
     network_of,
     on_device,
 )
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.activations.layers import find_layers
 from cytolens.activations.reduction import n_features, reduce_activations, reduction_named
 from cytolens.errors import InputError, ModelError
@@ -101,7 +101,7 @@ def extract(
         size = cells_at_once(batch_size, target)
         for images in _ahead(batch for _, batch in cells.batches(size)):
             if by_place:
-                network(torch.from_numpy(images).to(target, memory_format=layout))
+                network(laid_out(torch.from_numpy(images).to(target), layout))
             for name, rows in _together(found):
                 if not np.isfinite(rows).all():
                     raise ModelError(

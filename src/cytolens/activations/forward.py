@@ -37,8 +37,8 @@ def fast_layout(
     try:
         if target.type == "cpu" and n >= _WORTH_TRYING:
             for weight, data in weights:
-                weight.data = data.contiguous(memory_format=torch.channels_last)
-            blank = torch.zeros(2, *shape).contiguous(memory_format=torch.channels_last)
+                weight.data = laid_out(data, torch.channels_last)
+            blank = laid_out(torch.zeros(2, *shape), torch.channels_last)
             if _runs(model, blank, places):
                 layout = torch.channels_last
             else:
@@ -46,6 +46,15 @@ def fast_layout(
         yield layout
     finally:
         _put_back(weights)
+
+
+def laid_out(images: Tensor, layout: torch.memory_format) -> Tensor:
+    """A copy of the images that lies in memory as asked.
+
+    ``contiguous()`` gives back images of one channel whatever their strides are, and convolutions
+    may take such for channels last.
+    """
+    return images.clone(memory_format=layout)
 
 
 def _runs(model: nn.Module, images: Tensor, places: Iterable[Place]) -> bool:

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from cytolens.activations.capture import Model, capture, device_of, evaluating, network_of
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.activations.layers import resolve_layer
 from cytolens.errors import InputError
 from cytolens.records.layers import Layer
@@ -34,6 +34,6 @@ def capture_maps(
     ):
         for start in range(0, len(images), at_once):
             batch = np.ascontiguousarray(images[start : start + at_once], dtype=np.float32)
-            network(torch.from_numpy(batch).to(device, memory_format=layout))
+            network(laid_out(torch.from_numpy(batch).to(device), layout))
             maps.append(values[place].clamp(min=0).float().cpu().contiguous().numpy())
     return np.concatenate(maps)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cytolens.activations.capture import device_of, evaluating, on_device
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.classifier.networks import seeded
 from cytolens.errors import ModelError
 from cytolens.numerics.estimates import Rng, generator
@@ -106,7 +106,7 @@ def _answers(
         torch.inference_mode(),
     ):
         for rows, crops in cells.batches(cells_at_once(batch_size, chosen)):
-            given = network(torch.from_numpy(crops).to(chosen, memory_format=layout)).float()
+            given = network(laid_out(torch.from_numpy(crops).to(chosen), layout)).float()
             answers[rows] = (given.softmax(1) if probabilities else given).cpu().numpy()
             if progress is not None:
                 progress(rows.stop, len(cells), "predictions")

@@ -24,7 +24,7 @@ from cytolens.activations.capture import (
     evaluating,
     on_device,
 )
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.activations.layers import find_layers
 from cytolens.classifier.model import Classifier, Device, untrained
 from cytolens.errors import InputError
@@ -356,5 +356,5 @@ def _answers(
             rows = slice(start, min(start + batch, len(crops)))
             images = torch.from_numpy(crops[rows]).to(chosen)
             for view in views:
-                network(view_of(images, view).contiguous(memory_format=layout))
+                network(laid_out(view_of(images, view), layout))
     return {name: total / np.float32(len(views)) for name, total in sums.items()}

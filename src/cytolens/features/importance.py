@@ -19,7 +19,7 @@ from cytolens.activations.capture import (
     evaluating,
     network_of,
 )
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.activations.layers import resolve_layer
 from cytolens.activations.views import parts_of, with_views
 from cytolens.classifier.model import Classifier
@@ -66,7 +66,7 @@ def measure_contributions(
     ):
         for batch in batches_of(cells, image_shape, at_once):
             images = torch.from_numpy(np.ascontiguousarray(batch)).to(like)
-            network(images.contiguous(memory_format=layout).requires_grad_())
+            network(laid_out(images, layout).requires_grad_())
             product = gradient_times_activation(values[logits_place], values, found)
             product = product.flatten(2).sum(2) if product.ndim > 2 else product
             rows.append(product.float().cpu().numpy())
@@ -216,7 +216,7 @@ class _Cut:
 
     def _images(self, batch: NDArray[np.float32]) -> Tensor:
         images = torch.from_numpy(np.ascontiguousarray(batch)).to(self.like)
-        return images.contiguous(memory_format=self.layout)
+        return laid_out(images, self.layout)
 
     def _run(self, images: Tensor, at_layer: Callable[[Tensor], Tensor | None]) -> Tensor:
         """Logits, with ``at_layer`` called with the layer's value, which may give another."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cytolens.activations.capture import capture, device_of, evaluating
-from cytolens.activations.forward import cells_at_once, fast_layout
+from cytolens.activations.forward import cells_at_once, fast_layout, laid_out
 from cytolens.features.objectives import Objective, channel_means
 from cytolens.features.responding import Respond, dtype_of, places_of
 from cytolens.features.texture import moments_of
@@ -98,7 +98,7 @@ def answers_at(model: nn.Module, layers: Sequence[Layer], images: NDArray[np.flo
     ):
         for start in range(0, len(images), batch):
             some = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(like)
-            model(some.contiguous(memory_format=layout))
+            model(laid_out(some, layout))
             for layer in layers:
                 after, before = values[layer.activation], values[layer.pre_activation]
                 means = channel_means(before, after)
