@@ -3,7 +3,8 @@
 Attraction goes over the pairs of neighbours. Repulsion is half the gradient of the potential
 φ(y) = Σ 1 / (1 + |y - yⱼ|²), which is smooth: cells are spread over a grid by cubic B-splines,
 convolved with the kernel by one forward and one inverse FFT, and read back with the splines'
-derivatives. The normalisation Z is the sum of the potential over the cells.
+derivatives. The normalisation Z is the sum of the potential over the cells. For few cells on a CPU
+all pairs are summed instead, as matrices.
 
 Sources: t-SNE, van der Maaten & Hinton 2008, JMLR 9; the grid, Linderman et al. 2019, Nature
 Methods 16 (there with polynomials and four inverse transforms); splines with their own
@@ -82,8 +83,9 @@ def optimise(
     """
     place = torch.device(device or "cpu")
     y = torch.from_numpy(np.array(start, dtype=np.float32).T.copy()).to(place)  # (2, N)
-    few = place.type == "cpu" and isinstance(joint, csr_matrix) and y.shape[1] <= ALL_PAIRS_UP_TO
-    forces = _AllPairs(joint) if few else _Forces(joint, place)
+    few = place.type == "cpu" and y.shape[1] <= ALL_PAIRS_UP_TO
+    whole = few and isinstance(joint, csr_matrix)
+    forces = _AllPairs(joint) if whole else _Forces(joint, place)
     gains = torch.ones_like(y)
     count, done = sum(phase.iterations for phase in phases), 0
     threads = min(threads, 1 + forces.pairs // PAIRS_PER_THREAD)
