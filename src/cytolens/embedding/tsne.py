@@ -84,8 +84,7 @@ def optimise(
     place = torch.device(device or "cpu")
     y = torch.from_numpy(np.array(start, dtype=np.float32).T.copy()).to(place)  # (2, N)
     few = place.type == "cpu" and y.shape[1] <= ALL_PAIRS_UP_TO
-    whole = few and isinstance(joint, csr_matrix)
-    forces = _AllPairs(joint) if whole else _Forces(joint, place)
+    forces = _AllPairs(joint) if few and isinstance(joint, csr_matrix) else _Forces(joint, place)
     gains = torch.ones_like(y)
     count, done = sum(phase.iterations for phase in phases), 0
     threads = min(threads, 1 + forces.pairs // PAIRS_PER_THREAD)
