@@ -7,7 +7,8 @@ Recall of the 10 nearest neighbours and the KL divergence (from the affinities o
 which only the t-SNEs minimise) are measured here, in the same way for all. umap-learn and pacmap
 are run where they are installed.
 
-``--chain`` times eight depths of a network against one; ``--million`` maps 1,000,000 cells.
+``--chain`` times eight depths of a network against one; ``--large 1000000 100000``
+maps as many cells, by as many landmarks; ``--run RUN`` the layers of a finished study.
 """
 
 import argparse
@@ -21,9 +22,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from bench_embedding import depths
@@ -155,14 +158,33 @@ def chain(n: int, threads: int) -> None:
         )
 
 
-def million(threads: int) -> None:
-    features = cells(1_000_000)
-    wall, cpu = time.perf_counter(), time.process_time()
-    made = embed({"a": features}, rng=0, threads=threads)["a"]
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+def large(n: int, landmarks: int, threads: int) -> None:
+    """A map of all cells that begins with landmarks, its quality measured: what it takes."""
+    features = cells(n)
+    cpu = time.process_time()
+    made = embed({"a": features}, landmarks=landmarks, rng=0, threads=threads)["a"]
+    cpu = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    print(f"\n1,000,000 cells × 128: {wall / 60:.1f} min ({cpu / 60:.1f} CPU min), {peak:.1f} GB")
+    print(f"\n{n:,} cells × 128 by {landmarks:,} landmarks: {cpu:.1f} CPU s, {peak:.2f} GB")
     print("  " + ", ".join(f"{name} {value:.3f}" for name, value in made.quality.items()))
+
+
+def of_run(run: str, threads: int) -> None:
+    """The maps of every layer of a finished run, of all its cells, and their mean quality."""
+    stored = Path(run, "activations", "activations.zarr", "arrays")
+    found = {path.name: np.asarray(zarr.open_array(path, mode="r")[:]) for path in stored.iterdir()}
+    ends = ["input", *sorted(found.keys() - {"input", "pre_softmax", "logits"})]
+    order = [name for name in [*ends, "pre_softmax", "logits"] if name in found]
+    features = {name: found[name].astype(np.float32) for name in order}
+    embed({"a": features[order[-1]]}, rng=0, threads=threads)  # imports
+    print(f"\n{len(features[order[0]]):,} cells of {run}, {len(order)} layers")
+    for method in ("tsne", "pca"):
+        cpu = time.process_time()
+        made = embed(features, method=method, rng=0, threads=threads)
+        print(f"  {method}: {time.process_time() - cpu:.1f} CPU s")
+        for measure in made[order[-1]].quality:
+            mean = np.mean([map_.quality[measure] for map_ in made.values()])
+            print(f"    {measure} {mean:.3f}")
 
 
 def main() -> None:
@@ -171,7 +193,8 @@ def main() -> None:
     arguments.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--chain", type=int)
-    arguments.add_argument("--million", action="store_true")
+    arguments.add_argument("--run")
+    arguments.add_argument("--large", type=int, nargs=2, metavar=("CELLS", "LANDMARKS"))
     arguments.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
     if chosen.child:
@@ -183,8 +206,10 @@ def main() -> None:
         compare(n, chosen.methods, chosen.threads)
     if chosen.chain:
         chain(chosen.chain, chosen.threads)
-    if chosen.million:
-        million(chosen.threads)
+    if chosen.run:
+        of_run(chosen.run, chosen.threads)
+    if chosen.large:
+        large(*chosen.large, chosen.threads)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Our t-SNE against the sums it stands for, and against openTSNE."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,22 @@ def test_repulsion_is_that_of_all_pairs(extent, error):
     assert np.linalg.norm(found.T.numpy() - expected) < error * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("exaggeration", [1, 12])
+@pytest.mark.parametrize("extent", [1e-4, 3])
+def test_all_pairs_and_the_grid_give_the_same_gradient(joint, extent, exaggeration):
+    places = extent * np.random.default_rng(6).normal(size=(700, 2))
+    q = 1 / (1 + cdist(places, places, "sqeuclidean"))
+    np.fill_diagonal(q, 0)
+    forces = (exaggeration * joint.toarray() - q / q.sum()) * q
+    expected = forces.sum(axis=1)[:, None] * places - forces @ places
+    y = torch.from_numpy(places.T).float()
+    with ThreadPoolExecutor(1) as workers:
+        for made in (tsne._AllPairs(joint), tsne._Forces(joint, torch.device("cpu"))):
+            found = made(y, exaggeration, workers, 1).T.numpy()
+            assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
+            assert made.divergence(y) == pytest.approx(divergence(joint, places), rel=0.01)
+
+
 def test_the_divergence_given_is_that_of_the_map(joint):
     start = 1e-4 * np.random.default_rng(2).normal(size=(700, 2))
     places, found = optimise(joint, start, [Phase(100, 12), Phase(100, 1)])
@@ -126,7 +144,11 @@ def test_an_exaggerated_map_does_not_shrink_to_nothing():
     assert np.sqrt((shrunk**2).sum(axis=1).mean()) >= 0.999 * tsne.SMALLEST
 
 
-def test_the_same_start_gives_the_same_bytes_for_any_number_of_threads(joint):
+@pytest.mark.parametrize("all_pairs_up_to", [0, 1200])
+def test_the_same_start_gives_the_same_bytes_for_any_number_of_threads(
+    joint, all_pairs_up_to, monkeypatch
+):
+    monkeypatch.setattr(tsne, "ALL_PAIRS_UP_TO", all_pairs_up_to)
     start = 1e-4 * np.random.default_rng(3).normal(size=(700, 2))
     made = [optimise(joint, start, [Phase(20, 12)], threads=threads)[0] for threads in (1, 1, 3)]
     np.testing.assert_array_equal(made[0], made[1])

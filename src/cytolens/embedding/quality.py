@@ -55,20 +55,22 @@ def measure_quality(
     step = max(1, _BLOCK // n)
     for start in range(0, len(asked), step):
         rows = asked[start : start + step]
+        chosen = on_map[start : start + step]
+        own = np.arange(len(rows)), rows
         apart = squares - 2 * (centred[rows] @ centred.T)  # minus the cell's own square
-        apart[np.arange(len(rows)), rows] = -np.inf
-        closest = np.partition(apart, sizes[-1], axis=1)[:, : sizes[-1] + 1]
-        closest.sort(axis=1)
-        for row, (cell, limits) in enumerate(zip(rows, closest, strict=True)):
-            chosen = on_map[start + row]
-            distances = apart[row]
-            for which, size in enumerate(sizes):
-                kept[which] += _shared(distances, chosen[:size], limits[size])
-            false += _excess(distances, distances[chosen[:near]], near)
-            relatives = np.flatnonzero(distances <= limits[near])
-            relatives = relatives[np.argsort(distances[relatives], kind="stable")][1 : near + 1]
-            drawn = (x - x[cell]) ** 2 + (y - y[cell]) ** 2
-            torn += _excess(drawn, drawn[relatives], near)
+        apart[own] = -np.inf
+        relatives = np.argpartition(apart, near, axis=1)[:, : near + 1]
+        relatives = relatives[relatives != rows[:, None]].reshape(-1, near)
+        picked = np.take_along_axis(apart, chosen, axis=1)
+        apart.sort(axis=1)
+        for which, size in enumerate(sizes):
+            kept[which] += _shared(apart, picked[:, :size], size)
+        false += _excess(apart, picked[:, :near], near)
+        drawn = (x - x[rows, None]) ** 2 + (y - y[rows, None]) ** 2
+        drawn[own] = -np.inf
+        picked = np.take_along_axis(drawn, relatives, axis=1)
+        drawn.sort(axis=1)
+        torn += _excess(drawn, picked, near)
     worst = len(asked) * near * (2 * n - 3 * near - 1) / 2
     shares = kept / (len(asked) * np.array(sizes))
     quality = {f"recall_{neighbours}": float(shares[0])}
@@ -94,32 +96,36 @@ def _nearest_on_map(
     return found[~own].reshape(len(asked), k)
 
 
-def _shared(distances: NDArray[np.float32], chosen: NDArray[np.int64], limit: np.floating) -> float:
-    """How many ``chosen`` (k,) cells are among the k nearest, whose farthest is at ``limit``.
+def _shared(ordered: NDArray[np.float32], picked: NDArray[np.float32], size: int) -> float:
+    """How many cells at ``picked`` distances (q, size) are among the ``size`` nearest, in all.
 
-    Cells at the limit count by the chance that they are among the k.
+    ``ordered`` (q, N) are the distances to all cells, ascending, the cell itself first. Cells at
+    the limit count by the chance that they are among the nearest.
     """
-    picked = distances[chosen]
-    tied = int((picked == limit).sum())
-    within = int((picked < limit).sum())
-    if tied:
-        free = len(chosen) + 1 - np.count_nonzero(distances < limit)  # the cell itself is nearest
-        return within + tied * free / np.count_nonzero(distances == limit)
-    return float(within)
+    limits = ordered[:, size, None]
+    below, upto = _counts(ordered, limits)
+    within, tied = (picked < limits).sum(axis=1), (picked == limits).sum(axis=1)
+    return float((within + tied * (size + 1 - below[:, 0]) / (upto - below)[:, 0]).sum())
 
 
-def _excess(distances: NDArray[np.float32], chosen: NDArray[np.float32], near: int) -> int:
-    """By how much the ranks (1 = nearest) of cells at the ``chosen`` distances exceed ``near``.
+def _excess(ordered: NDArray[np.float32], picked: NDArray[np.float32], near: int) -> int:
+    """By how much the ranks (1 = nearest) of cells at ``picked`` (q, k) distances exceed ``near``.
 
-    The cell itself is among the ``distances`` (N,) and has rank 0.
+    ``ordered`` (q, N) are the distances to all cells, ascending; the cell itself has rank 0.
     """
-    total = 0
-    for distance in chosen:
-        upto = np.count_nonzero(distances <= distance)
-        if upto - 1 > near:
-            closer = np.count_nonzero(distances < distance)
-            total += max(int(closer + upto - 1) // 2 - near, 0)
-    return total
+    below, upto = _counts(ordered, picked)
+    excess = np.maximum((below + upto - 1) // 2 - near, 0)
+    return int(excess[upto - 1 > near].sum())
+
+
+def _counts(
+    ordered: NDArray[np.float32], limits: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many of each row of ``ordered`` (q, N) are below ``limits`` (q, k), and at most these."""
+    below, upto = np.empty(limits.shape, np.int64), np.empty(limits.shape, np.int64)
+    for row, (distances, some) in enumerate(zip(ordered, limits, strict=True)):
+        below[row], upto[row] = distances.searchsorted(some), distances.searchsorted(some, "right")
+    return below, upto
 
 
 def _distance_correlation(

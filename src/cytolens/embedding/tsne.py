@@ -3,7 +3,8 @@
 Attraction goes over the pairs of neighbours. Repulsion is half the gradient of the potential
 φ(y) = Σ 1 / (1 + |y - yⱼ|²), which is smooth: cells are spread over a grid by cubic B-splines,
 convolved with the kernel by one forward and one inverse FFT, and read back with the splines'
-derivatives. The normalisation Z is the sum of the potential over the cells.
+derivatives. The normalisation Z is the sum of the potential over the cells. For few cells on a CPU
+all pairs are summed instead, as matrices.
 
 Sources: t-SNE, van der Maaten & Hinton 2008, JMLR 9; the grid, Linderman et al. 2019, Nature
 Methods 16 (there with polynomials and four inverse transforms); splines with their own
@@ -30,6 +31,10 @@ from cytolens.numerics.threads import limited_threads
 SPACING = 0.5
 """Of the grid, in the map's units. Forces are then as near to the exact ones as with openTSNE's
 interpolation, on a grid of 2.25 times fewer points."""
+
+ALL_PAIRS_UP_TO = 1200
+"""Cells up to which a CPU takes all pairs instead of neighbours and a grid: few calls on matrices
+that its cache holds are then the quicker."""
 
 FEWEST_POINTS = 64  # of the grid along a side: small maps get a finer grid
 BLOCK = 131_072  # pairs at a time on a CPU: few calls, and what they compute stays in its cache
@@ -78,10 +83,11 @@ def optimise(
     """
     place = torch.device(device or "cpu")
     y = torch.from_numpy(np.array(start, dtype=np.float32).T.copy()).to(place)  # (2, N)
-    attraction, repulsion = _Attraction(joint, place), _Repulsion(place)
+    few = place.type == "cpu" and y.shape[1] <= ALL_PAIRS_UP_TO
+    forces = _AllPairs(joint) if few and isinstance(joint, csr_matrix) else _Forces(joint, place)
     gains = torch.ones_like(y)
     count, done = sum(phase.iterations for phase in phases), 0
-    threads = min(threads, 1 + attraction.pairs // PAIRS_PER_THREAD)
+    threads = min(threads, 1 + forces.pairs // PAIRS_PER_THREAD)
     # Each worker is one thread; the transforms between their turns take as many.
     pool = ThreadPoolExecutor(threads, initializer=threadpool_limits, initargs=(1, "openmp"))
     with limited_threads(threads), pool as workers:
@@ -91,9 +97,7 @@ def optimise(
             for _ in range(phase.iterations):
                 if callback is not None and done % 10 == 0:
                     callback(done, count, _places(y))
-                pull = attraction(y, workers, threads)
-                push, z = repulsion(y)
-                gradient = phase.exaggeration * pull - push / z
+                gradient = forces(y, phase.exaggeration, workers, threads)
                 turned = torch.sign(step) != torch.sign(gradient)
                 gains = torch.where(turned, gains + 0.2, gains * 0.8 + 0.01)
                 step = MOMENTUM * step - rate * gains * gradient
@@ -105,12 +109,64 @@ def optimise(
                 if 0 < spread < SMALLEST:
                     y, step = y * (SMALLEST / spread), step * (SMALLEST / spread)
                 done += 1
-        spent = attraction.divergence(y)
-    return _places(y), spent + log(repulsion(y)[1])
+        return _places(y), forces.divergence(y)
 
 
 def _places(y: Tensor) -> NDArray[np.float32]:
     return y.T.cpu().contiguous().numpy()
+
+
+class _AllPairs:
+    """The gradient over all pairs, for few cells: Σⱼ (e pᵢⱼ - qᵢⱼ / Z) qᵢⱼ (yᵢ - yⱼ)."""
+
+    def __init__(self, joint: csr_matrix) -> None:
+        self._p = torch.from_numpy(joint.toarray().astype(np.float32))  # (N, N)
+        self._q, self._forces = torch.empty_like(self._p), torch.empty_like(self._p)
+        self._ones = torch.ones(len(self._p))
+        self.pairs = joint.nnz
+
+    def __call__(
+        self, y: Tensor, exaggeration: float, workers: ThreadPoolExecutor, threads: int
+    ) -> Tensor:
+        """The gradient (2, N) at places y (2, N)."""
+        z = self._near(y)
+        torch.add(self._p, self._q, alpha=-1 / (exaggeration * z), out=self._forces)
+        sums = torch.vstack([y, self._ones]) @ self._forces.mul_(self._q)  # symmetric
+        return (sums[2] * y).sub_(sums[:2]).mul_(exaggeration)
+
+    def _near(self, y: Tensor) -> float:
+        """Fills in q, 1 / (1 + distance²) but 0 of a cell with itself, and gives its sum Z."""
+        squares = y.square().sum(dim=0)
+        left = torch.vstack([-2 * y, self._ones, squares + 1])
+        torch.mm(left.T, torch.vstack([y, squares, self._ones]), out=self._q)
+        self._q.clamp_(min=1).reciprocal_().fill_diagonal_(0)
+        return max(float(self._q.sum()), 1e-12)
+
+    def divergence(self, y: Tensor) -> float:
+        """The KL divergence of the map."""
+        z = self._near(y)
+        spent = torch.xlogy(self._p, self._p).sub_(torch.xlogy(self._p, self._q))
+        return float(spent.sum(dtype=torch.float64)) + log(z)
+
+
+class _Forces:
+    """The gradient for many cells: neighbours attract, a grid repels."""
+
+    def __init__(self, joint: csr_matrix | SparseRows, device: torch.device) -> None:
+        self._attraction, self._repulsion = _Attraction(joint, device), _Repulsion(device)
+        self.pairs = self._attraction.pairs
+
+    def __call__(
+        self, y: Tensor, exaggeration: float, workers: ThreadPoolExecutor, threads: int
+    ) -> Tensor:
+        """The gradient (2, N) at places y (2, N)."""
+        pull = self._attraction(y, workers, threads)
+        push, z = self._repulsion(y)
+        return exaggeration * pull - push / z
+
+    def divergence(self, y: Tensor) -> float:
+        """The KL divergence of the map."""
+        return self._attraction.divergence(y) + log(self._repulsion(y)[1])
 
 
 class _Attraction:

@@ -45,4 +45,4 @@ def _summary(maps: Maps) -> Summary:
     )
 
 
-MAPS = Stage("maps", "making maps", maps, version=2, summary=_summary)
+MAPS = Stage("maps", "making maps", maps, version=3, summary=_summary)
