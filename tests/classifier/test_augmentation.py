@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from cytolens.classifier.augmentation import Augmentation, augment, turn
+from cytolens.classifier.augmentation import Augmentation, augment, suited_to, turn
+from cytolens.records.cells import Preparation
 
 STILL = Augmentation(rotation=0, reflection=False, shift=0, brightness=0, offset=0, exact=0)
 
@@ -80,3 +81,12 @@ def test_brightness_stays_within_its_limits():
     assert gain.min() > 0.79
     assert gain.max() < 1.26
     assert gain.std() > 0.05
+
+
+@pytest.mark.parametrize("intensity", ["dataset", "image", "none"])
+def test_crops_scaled_one_by_one_keep_their_brightness(intensity):
+    preparation = Preparation((8, 8), intensity, (0.0,), (1.0,), (0.0,), "f4")
+    suited = suited_to(preparation)
+    kept = (suited.brightness, suited.offset) == (0, 0)
+    assert kept == (intensity == "image")
+    assert suited.rotation == Augmentation().rotation

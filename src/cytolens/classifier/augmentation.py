@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cytolens.records.cells import Preparation
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -20,10 +22,18 @@ class Augmentation:
     reflection: bool = True  # half of the crops
     shift: float = 2.0  # pixels, uniform in ±, both directions
     brightness: float = 0.4  # gain is log-uniform in 1/(1 + brightness) … 1 + brightness
-    # An offset blurs where a level lies between a crop's lowest and highest value. Crops that are
-    # normalised one by one say much by that, so it is small.
+    # An offset blurs where a level lies between a crop's lowest and highest value, so it is small.
     offset: float = 0.02  # of the crop's own range of values, uniform in ±
     exact: float = 0.5  # share of crops turned by a multiple of 90° only, whole pixels: unblurred
+
+
+def suited_to(preparation: Preparation) -> Augmentation:
+    """The usual views, without gain and offset where each crop is scaled by its own range.
+
+    No such crop is brighter than another, so brighter views would never be met again.
+    """
+    alike = preparation.intensity == "image"
+    return Augmentation(brightness=0.0, offset=0.0) if alike else Augmentation()
 
 
 def augment(crops: Tensor, settings: Augmentation, *, generator: torch.Generator) -> Tensor:

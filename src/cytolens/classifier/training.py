@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cytolens.classifier.augmentation import Augmentation, augment
+from cytolens.classifier.augmentation import Augmentation, augment, suited_to
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
 from cytolens.classifier.networks import build_network
@@ -47,7 +47,7 @@ class TrainingSettings:
     width: int = 8  # channels of the first stage
     stages: int | None = None  # conv pairs; None: from the crop size
     pre_softmax: int = 64  # features of the pre-softmax layer
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | None = None  # None: what suits the crops
 
 
 @record
@@ -95,6 +95,8 @@ def train(
     draw = generator(rng)
     split = split or split_cells(cells, rng=draw)
     check_settings(settings)
+    views = settings.augmentation or suited_to(cells.preparation)
+    settings = replace(settings, augmentation=views)
     _check_split(cells, split)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model = _new_classifier(cells, settings, architecture, seed=seed_from(draw))
@@ -124,8 +126,8 @@ def train(
         total = 0.0
         for rows in _batches(len(labels), batch_size, steps, random):
             images = torch.from_numpy(crops.read(rows)).to(where)
-            views = augment(images, settings.augmentation, generator=random)
-            logits = network(views.contiguous(memory_format=torch.channels_last))
+            seen = augment(images, views, generator=random)
+            logits = network(seen.contiguous(memory_format=torch.channels_last))
             losses = functional.cross_entropy(
                 logits,
                 torch.from_numpy(labels[rows]).to(where),
