@@ -206,3 +206,10 @@ def test_what_is_measured_off_the_cell_is_not_called_biology() -> None:
     text = alarm_sentence(replace(ALARM, nuisance="darkest", kind="off the cell"), results())
     assert "no biology by itself" in text
     assert "It may be biology" not in text
+
+
+def test_a_first_look_says_what_it_has_left_out() -> None:
+    asked = {"quick": True, "limit": 400, "epochs": 6, "depths": 4, "gallery": 3, "pairs": None}
+    text = warnings(Results({}, settings=asked))[-1]
+    assert "400 cells at most, 6 epochs of training, 4 layers, 3 images of each." in text
+    assert not warnings(Results({}, settings={**asked, "quick": False}))

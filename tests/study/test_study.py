@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from cytolens.classifier.model import Classifier
+from cytolens.classifier.networks import build_network
 from cytolens.errors import SettingError
 from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import Stage
+from cytolens.study.stages.classifier import layers as layers_stage
+from cytolens.study.stages.classifier import layers_with_channels
 from cytolens.study.stages.report import summarise
 from cytolens.study.study import Study
 
@@ -104,6 +108,25 @@ def test_quick_changes_only_what_was_not_chosen_even_where_that_is_the_default()
     assert quick.epochs == 3
     assert quick.map_cells == StudySettings().map_cells
     assert quick.gallery < StudySettings().gallery
+
+
+@pytest.mark.parametrize(
+    ("layers", "depths", "found"),
+    [
+        ([], None, ["conv1", "conv2", "conv3", "conv4", "pre_softmax"]),
+        ([], 3, ["conv1", "conv3", "pre_softmax"]),
+        ([], 2, ["conv1", "pre_softmax"]),
+        ([], 9, ["conv1", "conv2", "conv3", "conv4", "pre_softmax"]),
+        (["conv2", "conv3", "logits"], 2, ["conv2", "conv3"]),  # what is named always holds
+    ],
+)
+def test_depths_are_spread_over_the_layers(
+    layers: list[str], depths: int | None, found: list[str]
+) -> None:
+    network = Classifier(build_network((1, 24, 24), 2), ("a", "b"), ("light",), (1, 24, 24))
+    looked = layers_stage(network, layers=layers, depths=depths)
+    assert [layer.name for layer in layers_with_channels(looked)] == found
+    assert looked[-1].name == "logits"
 
 
 def test_a_name_that_is_no_setting_is_named():

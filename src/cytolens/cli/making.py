@@ -85,7 +85,7 @@ def demo(
     cells: int = typer.Option(2000, help="number of simulated cells"),
     difficulty: float = typer.Option(0.5, help="0 easy to tell apart … 1 nearly the same"),
     seed: int = typer.Option(0, help="seed of everything random"),
-    quick: bool = typer.Option(False, help="a first look in two to three minutes"),
+    quick: bool = typer.Option(False, help="a first look in about a minute"),
 ) -> None:
     """The whole study on simulated cells, ending with the path of report.html."""
     from cytolens.cli.studying import open_study
