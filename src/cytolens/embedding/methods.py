@@ -14,8 +14,7 @@ from cytolens.embedding.alignment import align, displacement, flip, start_from
 from cytolens.embedding.landmarks import choose_landmarks
 from cytolens.embedding.placing import Placer, Reference
 from cytolens.embedding.quality import measure_quality
-from cytolens.embedding.refinement import NEIGHBOURS as NEIGHBOURS_OF_ALL
-from cytolens.embedding.refinement import refine
+from cytolens.embedding.refinement import REFINED_OVER, refine
 from cytolens.errors import InputError, MissingExtra, SettingError, choose
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.numerics.features import (
@@ -406,7 +405,7 @@ def _by_landmarks(
             reduced, chosen, made.coordinates,
             rng=start.rng, threads=start.threads, device=start.device, callback=start.callback,
         )  # fmt: skip
-        settings["refined_with_neighbours"] = NEIGHBOURS_OF_ALL
+        settings["refined_with_neighbours"] = REFINED_OVER
         return Made(coordinates, {"kl_divergence": divergence}, settings)
     places = np.asarray(made.coordinates, dtype=np.float64)
     placer = Placer(Reference(reduced[chosen]), places, "mean of neighbours")

@@ -84,12 +84,16 @@ def measure_natural(
     )
 
 
+_FEWEST, _PIXELS_HELD = 8, 2**18  # images, and their pixels, of which all layers are held at once
+
+
 def answers_at(model: nn.Module, layers: Sequence[Layer], images: NDArray[np.float32]) -> Answers:
     """What a network answers to images (N, C, H, W) at some layers; the model is left as found."""
     score: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     texture: dict[str, list[NDArray[np.float32]]] = {layer.name: [] for layer in layers}
     like = torch.empty((), dtype=dtype_of(model), device=device_of(model))
-    places, batch = places_of(layers), cells_at_once(None, like.device)
+    places, pixels = places_of(layers), images.shape[2] * images.shape[3]
+    batch = min(cells_at_once(None, like.device), max(_FEWEST, _PIXELS_HELD // pixels))
     with (
         torch.no_grad(),
         evaluating(model),

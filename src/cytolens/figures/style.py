@@ -108,11 +108,11 @@ def render(
 ) -> tuple[bytes, bytes]:
     """The figure as PNG and as SVG bytes, cut to what is drawn; the layout is made once.
 
-    ``dpi`` of the PNG: at 160 the smallest type is 15 px high, and all figures of a study fit one
-    page without being made smaller. ``svg=False`` leaves out
-    the SVG (no bytes), which costs about as much again. ``svg_dpi`` is that of dense point clouds,
-    which are pictures inside the SVG; crops are in it pixel by pixel. Neither holds a date: the
-    same figure gives the same bytes. The figure's layout is fixed afterwards.
+    ``dpi`` of the PNG: at 160 the smallest type is 15 px high, and nine of ten figures of a study
+    fit one page as they are. ``svg=False`` leaves out the SVG (no bytes), which costs about as much
+    again. ``svg_dpi`` is that of dense point clouds, which are pictures inside the SVG; crops are
+    in it pixel by pixel. Neither holds a date: the same figure gives the same bytes. The figure's
+    layout is fixed afterwards.
     """
     figure.set_dpi(dpi)
     renderer = FigureCanvasAgg(figure).get_renderer()

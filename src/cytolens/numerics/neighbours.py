@@ -42,8 +42,19 @@ def find_neighbours(
     asked = np.arange(len(features)) if asked is None else asked
     about = centred(features)
     squared, found = _index(about).search(about[asked], k + 1)
+    return without_itself(squared, found, asked)
+
+
+def without_itself(
+    squared: NDArray[np.float32], found: NDArray[np.int64], asked: NDArray[np.int64]
+) -> Neighbours:
+    """Those ``found`` (Q, k + 1) at ``squared`` distances without the cells ``asked`` (Q,) for.
+
+    Where a cell is hidden behind others that coincide with it, the farthest is dropped instead.
+    """
     own = found == asked[:, None]
-    own[~own.any(axis=1), -1] = True  # hidden behind duplicates: drop the farthest instead
+    own[~own.any(axis=1), -1] = True
+    k = found.shape[1] - 1
     indices = found[~own].reshape(len(asked), k).astype(np.int64)
     distances = np.sqrt(np.maximum(squared[~own].reshape(len(asked), k), 0))
     return Neighbours(indices, distances.astype(np.float32))
@@ -105,13 +116,19 @@ def _index(features: NDArray[np.float32]) -> Any:
     return index
 
 
-def inverted_lists(features: NDArray[np.float32]) -> Any:
-    """A faiss index over ``features`` (N, F) of 4 sqrt(N) lists, of which 16 to 64 are searched."""
+def inverted_lists(features: NDArray[np.float32], *, drawn_per_list: int | None = None) -> Any:
+    """A faiss index over ``features`` (N, F) of 4 sqrt(N) lists, of which 16 to 64 are searched.
+
+    ``drawn_per_list``: cells that the lists are made from, in ten rounds; None: 256, in 25.
+    """
     import faiss
 
     n, dimension = features.shape
-    lists = int(4 * n**0.5)
+    lists = max(1, min(int(4 * n**0.5), n // 10))
     index: Any = faiss.IndexIVFFlat(faiss.IndexFlatL2(dimension), dimension, lists)
+    if drawn_per_list is not None:
+        index.cp.niter, index.cp.max_points_per_centroid = 10, drawn_per_list
+        index.cp.min_points_per_centroid = 1
     index.train(features)  # k-means with faiss's own fixed seed
     index.add(features)
     index.nprobe = int(np.clip(lists // 32, 16, 64))

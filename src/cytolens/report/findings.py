@@ -340,15 +340,23 @@ def _about_a_first_look(results: Results) -> list[str]:
     """What a study with ``--quick`` has left out."""
     if not results.settings.get("quick"):
         return []
-    names = {"limit": "{} cells at most", "epochs": "{} epochs of training", "depths": "{} layers",
-             "gallery": "{} images of each", "pairs": "{} targets with pairs"}  # fmt: skip
-    asked = [
-        text.format(results.settings[name])
-        for name, text in names.items()
-        if results.settings.get(name) is not None
-    ]
+    names = {
+        "limit": "{} cells at most",
+        "epochs": "{} epochs of training",
+        "depths": "{} depths",
+        "gallery": "feature images of {} channels a layer",
+        "pairs": "{} targets with pairs",
+    }
+    asked = {name: value for name, value in results.settings.items() if value is not None}
+    if asked.get("layers"):
+        asked.pop("depths", None)  # those named are looked at
+    said = [text.format(asked[name]) for name, text in names.items() if name in asked]
+    if asked.get("equalised") == 0:
+        said.append("no network trained on crops made alike")
+    if asked.get("folds") == "none":
+        said.append("none for each held-out group")
     return [
-        f"This is a first look (--quick): {', '.join(asked)}. The same command "
+        f"This is a first look (--quick): {', '.join(said)}. The same command "
         "without --quick looks at everything."
     ]
 
