@@ -9,7 +9,10 @@ from cytolens.activations.extraction import extract
 from cytolens.activations.forward import fast_layout, laid_out
 from cytolens.activations.maps import capture_maps
 from cytolens.classifier.model import predict
+from cytolens.classifier.training import TrainingSettings, train
 from cytolens.classifier.wrapping import wrap_for
+from cytolens.features.ascent import Ascent
+from cytolens.features.optimisation import feature_images
 from cytolens.images.arrays import cells_from_arrays
 
 CPU = torch.device("cpu")
@@ -44,6 +47,14 @@ def test_images_lie_channel_by_channel_where_a_network_needs_that(channels: int)
     assert np.allclose(predict(model, cells), logits.softmax(1), atol=1e-5)
     assert np.allclose(extract(model, cells)["logits"], logits, atol=1e-5)
     assert capture_maps(network, images, "conv").shape == (60, 3, 10, 10)
+    made = feature_images(
+        network, layer="logits", channels=[0, 1], input_shape=(channels, 24, 24),
+        ascent=Ascent(steps=2), rng=0,
+    )  # fmt: skip
+    assert made.images.shape == (2, channels, 24, 24)
+    short = TrainingSettings(epochs=1)
+    trained = train(cells, settings=short, architecture=Viewing(channels), rng=0)
+    assert np.isfinite(trained.history[0]["training_loss"])
 
 
 def test_images_of_one_channel_lie_as_asked_whatever_their_strides() -> None:

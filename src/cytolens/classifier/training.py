@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cytolens.activations.capture import evaluating
+from cytolens.activations.forward import fast_layout, laid_out
 from cytolens.classifier.augmentation import Augmentation, augment, suited_to
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
@@ -103,7 +105,8 @@ def train(
     random = torch.Generator().manual_seed(seed_from(draw))
     averaged = model.network.to(where)  # what is validated and kept
     network = deepcopy(averaged).train().requires_grad_()  # what is stepped
-    network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with evaluating(averaged), fast_layout(averaged, cells.shape, where) as layout:
+        network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
     pairs = list(
         zip(averaged.state_dict().values(), network.state_dict().values(), strict=True)
     )  # the tensors themselves, not copies
@@ -127,7 +130,7 @@ def train(
         for rows in _batches(len(labels), batch_size, steps, random):
             images = torch.from_numpy(crops.read(rows)).to(where)
             seen = augment(images, views, generator=random)
-            logits = network(seen.contiguous(memory_format=torch.channels_last))
+            logits = network(laid_out(seen, layout))
             losses = functional.cross_entropy(
                 logits,
                 torch.from_numpy(labels[rows]).to(where),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cytolens.activations.capture import Place, capture, device_of, evaluating
+from cytolens.activations.forward import laid_out
 from cytolens.errors import ModelError
 from cytolens.features.canvas import Canvas
 from cytolens.features.fast.lean_copy import LeanCopy
@@ -63,7 +64,10 @@ def responding(
     lean = LeanCopy.of(network, places, probe, aim)
     if lean is None and device_of(network).type != device.type:
         raise ModelError(f"the network cannot be copied to {device}; move it there before")
-    used, last = (network, None) if lean is None else (lean.network, lean.last)
+    used, last, layout = network, None, torch.contiguous_format
+    if lean is not None:
+        used, last, layout = lean.network, lean.last, lean.layout
+    probe = laid_out(probe, layout)
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -79,7 +83,7 @@ def responding(
                 last.own = own
             part = None if own is None else tile
             seen = views if part is None else part.cut(views)
-            used(seen.contiguous(memory_format=torch.channels_last))
+            used(laid_out(seen, layout))
 
             def values(place: Place) -> Tensor:
                 return captured[place] if part is None else part.place(captured[place])

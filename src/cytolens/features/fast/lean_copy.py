@@ -1,9 +1,9 @@
 """A private, frozen, faster copy of the network, for the ascent; the user's network is not changed.
 
-Batch norm is folded into the convolution before it, memory holds channels last, and the last
-convolution computes only the channel that an image needs (`convolutions`). Answers stay the same up
-to rounding, which is checked on a probe; where they do not, the network is used unchanged. What
-each change saves: `benchmarks/results/fast_path.md`.
+Batch norm is folded into the convolution before it, memory holds channels last where the network
+runs with that, and the last convolution computes only the channel that an image needs
+(`convolutions`). Answers stay the same up to rounding, which is checked on a probe; where they do
+not, the network is used unchanged. What each change saves: `benchmarks/results/fast_path.md`.
 """
 
 import copy
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from cytolens.activations.capture import Place, capture
+from cytolens.activations.forward import laid_out
 from cytolens.features.fast.convolutions import OwnChannel
 from cytolens.records.layers import Layer
 
@@ -27,6 +28,7 @@ class LeanCopy:
 
     network: nn.Module
     last: OwnChannel | None  # the convolution that gives the layer aimed at
+    layout: torch.memory_format  # that images are to lie in memory in
 
     @staticmethod
     def of(
@@ -43,14 +45,32 @@ class LeanCopy:
                 folded = copy.deepcopy(plain)
         except (RuntimeError, TypeError, NotImplementedError):
             return None
-        for network in (plain, folded):
-            network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        expected = _values(plain, probe, places)
+        layout, expected = _lie_fast((plain, folded), probe, places)
+        probe = laid_out(probe, layout)
         changed = _fold(folded, {name for name, _, _ in places})
         same = changed and _agree(_values(folded, probe, places), expected)
         network = folded if same else plain
         last = None if aim is None else _single_out(network, probe, places, aim, expected)
-        return LeanCopy(network, last)
+        return LeanCopy(network, last, layout)
+
+
+def _lie_fast(
+    networks: tuple[nn.Module, nn.Module], probe: Tensor, places: tuple[Place, ...]
+) -> tuple[torch.memory_format, dict[Place, Tensor]]:
+    """Let weights lie in memory as is fastest; that layout, and what the first network holds.
+
+    Networks that look at activations with ``view`` do not run with channels last.
+    """
+    for network in networks:
+        network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    try:
+        layout = torch.channels_last
+        return layout, _values(networks[0], laid_out(probe, layout), places)
+    except RuntimeError:
+        layout = torch.contiguous_format
+        for network in networks:
+            network.to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+        return layout, _values(networks[0], laid_out(probe, layout), places)
 
 
 def _fold(network: nn.Module, watched: set[str]) -> bool:
