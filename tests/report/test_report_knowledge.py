@@ -212,7 +212,9 @@ def test_a_first_look_says_what_it_has_left_out() -> None:
     asked = {"quick": True, "limit": 400, "epochs": 6, "depths": 4, "gallery": 3, "pairs": None}
     text = warnings(Results({}, settings=asked))[-1]
     assert "6 epochs of training, 4 depths, feature images of 3 channels a layer." in text
-    named = warnings(Results({}, settings={**asked, "layers": ["conv1"], "equalised": 0}))[-1]
+    more = {"layers": ["conv1"], "equalised": 0, "model": "net.py:make"}
+    named = warnings(Results({}, settings={**asked, **more}))[-1]
     assert "depths" not in named
+    assert "epochs" not in named
     assert "no network trained on crops made alike." in named
     assert not warnings(Results({}, settings={**asked, "quick": False}))

@@ -350,11 +350,14 @@ def _about_a_first_look(results: Results) -> list[str]:
     asked = {name: value for name, value in results.settings.items() if value is not None}
     if asked.get("layers"):
         asked.pop("depths", None)  # those named are looked at
+    own = bool(asked.get("model"))  # which is trained neither here nor without --quick
+    if own:
+        asked.pop("epochs", None)
     said = [text.format(asked[name]) for name, text in names.items() if name in asked]
     if asked.get("equalised") == 0:
         said.append("no network trained on crops made alike")
-    if asked.get("folds") == "none":
-        said.append("none for each held-out group")
+    if asked.get("folds") == "none" and not own:
+        said.append("no network for each held-out group")
     return [
         f"This is a first look (--quick): {', '.join(said)}. The same command "
         "without --quick looks at everything."
