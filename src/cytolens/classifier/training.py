@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from cytolens.classifier.augmentation import Augmentation, augment, suited_to
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
 from cytolens.classifier.networks import build_network
+from cytolens.classifier.optimiser import OneCycleAdamW
 from cytolens.classifier.splitting import split_cells
 from cytolens.classifier.wrapping import wrap_for
 from cytolens.errors import SettingError, choose
@@ -116,12 +116,11 @@ def train(
     validation = _in_memory(cells.subset(_validated(cells, split.validation, draw)))
     batch_size = min(settings.batch_size, len(labels))
     steps = min(len(labels), settings.epoch_cells) // batch_size
-    optimiser = torch.optim.AdamW(
-        _parameter_groups(network, settings.weight_decay), lr=settings.learning_rate, fused=True
-    )
-    cycle = max(settings.epochs * steps, 6)  # OneCycleLR divides by zero at five
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=cycle, pct_start=0.2
+    optimiser = OneCycleAdamW(
+        network,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        steps=settings.epochs * steps,
     )
     history: list[dict[str, float]] = []
     best, started = _Best(), time.monotonic()
@@ -138,11 +137,8 @@ def train(
                 reduction="none",
             )
             loss = (losses * torch.from_numpy(weights[rows]).to(where)).mean()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            _follow(pairs, settings.averaging, step=int(schedule.last_epoch))
+            optimiser.step(loss)
+            _follow(pairs, settings.averaging, step=optimiser.done)
             total += float(loss.detach())
         entry = {"epoch": float(epoch), "training_loss": total / steps}
         if len(validation):
@@ -279,16 +275,6 @@ def _batches(n: int, size: int, steps: int, random: torch.Generator) -> Iterator
     """
     order = torch.randperm(n, generator=random).numpy()
     return (order[step * size : (step + 1) * size] for step in range(steps))
-
-
-def _parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Only matrices and filters decay; biases and norms have no direction to shrink."""
-    filters = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    return [
-        {"params": filters, "weight_decay": weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
 
 
 @torch.no_grad()
