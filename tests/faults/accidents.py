@@ -179,7 +179,9 @@ def _figures_known(arena: Arena) -> Generator[None]:
     """Within the block figures are not drawn anew."""
     plots, render = story.plots, style.render
     drawn = {path.stem: path.read_bytes() for path in (arena.new / "figures").glob("*.png")}
-    story.plots = lambda shown: {name: (lambda n=name: n) for name in plots(shown)}
+    story.plots = lambda shown, **which: {
+        name: (lambda n=name: n) for name in plots(shown, **which)
+    }
     style.render = lambda name, svg=False: (drawn[name], None)
     try:
         yield

@@ -294,6 +294,13 @@ def test_a_study_becomes_a_page_from_end_to_end() -> None:
     assert "arXiv:1811.06488" in page
 
 
+def test_figures_on_demand_can_be_left_out() -> None:
+    shown = results()
+    on_demand = {drawing.name for drawing in drawings(shown) if drawing.fold}
+    assert on_demand
+    assert set(plots(shown)) - set(plots(shown, folded=False)) == on_demand
+
+
 def test_nothing_found_is_still_a_report() -> None:
     assert plots(Results({})) == {}
     page = render_report(tell(Results({}), {}))

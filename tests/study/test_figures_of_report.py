@@ -31,10 +31,13 @@ def test_figures_are_drawn_and_others_removed(
             drawn.append(figure)
             report.draw_figure(tmp_path / figure, plot, svg=svg)
 
-    monkeypatch.setattr(story, "plots", lambda shown: dict.fromkeys(("a", "b", "c.5"), plot))
+    def plots(shown: object, *, folded: bool) -> dict[str, Any]:
+        return dict.fromkeys(("a", "b", "c.5"), plot)
+
+    monkeypatch.setattr(story, "plots", plots)
     for old in ("a.svg", "gone.png"):
         (tmp_path / old).write_bytes(b"old")
-    value: Any = SimpleNamespace(shown=None, about={}, svg=svg, mates=(Mate(),))
+    value: Any = SimpleNamespace(shown=None, about={}, folded=True, svg=svg, mates=(Mate(),))
     said: list[str] = []
     names = report.draw_figures(tmp_path, value, lambda done, total, note: said.append(note))
     assert names == ["a", "b", "c.5"]

@@ -358,6 +358,8 @@ def _about_a_first_look(results: Results) -> list[str]:
         said.append("no network trained on crops made alike")
     if asked.get("folds") == "none" and not own:
         said.append("no network for each held-out group")
+    if asked.get("figures") == "main":
+        said.append("no figures on demand")
     return [
         f"This is a first look (--quick): {', '.join(said)}. The same command "
         "without --quick looks at everything."

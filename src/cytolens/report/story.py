@@ -32,11 +32,16 @@ def find_chapters() -> tuple[Chapter, ...]:
     return tuple(sorted(found, key=lambda chapter: (chapter.place, chapter.anchor)))
 
 
-def plots(results: Results) -> "dict[str, Callable[[], Figure]]":
-    """What draws each figure of the report, by name, in the order of the story."""
+def plots(results: Results, *, folded: bool = True) -> "dict[str, Callable[[], Figure]]":
+    """What draws each figure of the report, by name, in the order of the story.
+
+    ``folded=False`` leaves out those that are shown on demand.
+    """
     found: dict[str, Callable[[], Figure]] = {}
     for chapter in find_chapters():
         for drawing in chapter.figures(results):
+            if drawing.fold and not folded:
+                continue
             found[drawing.name] = drawing.plot
             if drawing.front and drawing.brief is not None:
                 found[FRONT + drawing.name] = drawing.brief

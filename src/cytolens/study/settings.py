@@ -214,6 +214,9 @@ class StudySettings:
         "cells; 0: real cells only",
     )
     # Report
+    figures: str = _setting(
+        "all", REPORT, "those that are drawn: 'all', or 'main', without those shown on demand"
+    )
     svg: bool = _setting(False, REPORT, "write every figure as SVG too, for print and for editing")
     # Machine
     seed: int = _setting(0, MACHINE, "seed of everything random")
@@ -296,6 +299,7 @@ _CHOICES = {
     "clustering": ("kmeans", "gmm", "hdbscan", "leiden"),
     "prior": ("cells", "components", "accentuation", "spectrum", "range", "none"),
     "parametrisation": ("fourier", "pixels"),
+    "figures": ("all", "main"),
 }
 _RANGES: dict[str, tuple[float, float]] = {
     "size": (8, 1024),
@@ -337,4 +341,5 @@ _QUICK: dict[str, Any] = {
     "steps": 24,
     "explain": 1,
     "pairs": 3,
+    "figures": "main",
 }

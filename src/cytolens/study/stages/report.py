@@ -33,20 +33,24 @@ class Report:
 
     shown: "Results"
     about: Mapping[str, Any]
+    folded: bool  # whether figures that are shown on demand are drawn
     svg: bool
     mates: tuple[Teammate, ...]  # who draw figures, too
     table: "CellTable"
     suspects: list[list[Any]]  # rows of suspects.csv
 
 
-def report(results: Mapping[str, Any], *, svg: bool, mates: tuple[Teammate, ...]) -> Report:
+def report(
+    results: Mapping[str, Any], *, figures: str, svg: bool, mates: tuple[Teammate, ...]
+) -> Report:
     """What the figures, the table of cells, the summary and the page are made from."""
     from cytolens.study.export import cell_table
 
     about = results["about"]
     shown = results_shown(results, about, summarise(results))
     rows = suspects_table(results["suspects"], results["cells"])
-    return Report(shown, about, svg, mates, cell_table(results, widest=_WIDEST), rows)
+    table = cell_table(results, widest=_WIDEST)
+    return Report(shown, about, figures == "all", svg, mates, table, rows)
 
 
 def results_shown(
@@ -120,7 +124,7 @@ def draw_figures(path: Path, value: Report, progress: Progress) -> list[str]:
     """Draw all figures into the folder ``path``, and remove others from it; their names."""
     from cytolens.report.story import plots
 
-    found = plots(value.shown)
+    found = plots(value.shown, folded=value.folded)
     begun = 0
 
     def begin(figure: str) -> None:
