@@ -64,6 +64,17 @@ def test_a_run_leaves_a_report_a_summary_and_a_table_of_cells(finished: Path):
     assert not list(finished.rglob("*.partial"))
 
 
+def test_a_run_that_is_there_is_shown_without_loading_the_network_s_library(finished: Path):
+    code = (
+        "import sys; from cytolens.cli.main import main; sys.argv = ['cytolens', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, "report", str(finished)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 def test_the_table_of_cells_follows_the_conventions(finished: Path):
     import anndata
 

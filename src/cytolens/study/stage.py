@@ -91,6 +91,12 @@ class Stage:
         named = _parameters(self.make, inspect.Parameter.KEYWORD_ONLY)
         return tuple(name for name in named if name not in _HANDED)
 
+    @property
+    def computes(self) -> bool:
+        """Whether it takes threads: not what only reads files, or picks from other results."""
+        picks = self.gathers or (self.keep is None and "device" not in self.settings)
+        return not picks and not set(self.needs) <= set(SOURCES)
+
     def run(
         self,
         results: Mapping[str, Any],

@@ -348,7 +348,7 @@ class Study(Mapping[str, Any]):
         One while other processes work on the study, too.
         """
         with default_threads(1 if self._mates else self.settings.threads):
-            if stage.gathers:  # measures nothing
+            if not stage.computes:  # the libraries that do are not loaded for it
                 yield
                 return
             from cytolens.classifier.threads import network_threads
