@@ -14,7 +14,7 @@ from cytolens.properties.measurement import (
     PROPERTIES,
     measure_cells,
 )
-from cytolens.properties.wholeness import find_regions
+from cytolens.properties.wholeness import find_look, find_regions
 
 SIDE = 48
 Y, X = np.mgrid[:SIDE, :SIDE].astype(float)
@@ -161,6 +161,19 @@ def test_a_channel_can_be_named_and_is_else_the_one_that_shows_the_cell() -> Non
     for unknown in ("actin", 3):
         with pytest.raises(SettingError, match="empty, DNA, brightfield"):
             measure_cells(cells, channel=unknown)
+
+
+def test_crops_can_be_measured_as_others_were_where_their_own_look_is_another() -> None:
+    disc = 100 + 500 * ellipse(12, 12)
+    faint = disc + np.random.default_rng(0).normal(0, 150, disc.shape)
+    names = ("left", "right")
+    others = cells_of([np.stack([disc, faint], axis=-1)] * 2, channel_names=names)
+    changed = cells_of([np.stack([faint, disc], axis=-1)] * 2, channel_names=names)
+    by_itself = measure_cells(changed)[0]
+    as_others = measure_cells(changed, look=find_look(others))[0]
+    assert "brightness_left" in by_itself
+    assert "brightness_right" in as_others
+    assert set(as_others) == set(measure_cells(others)[0])
 
 
 def test_focus_tells_of_blur_rather_than_of_lobes() -> None:

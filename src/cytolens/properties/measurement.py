@@ -65,6 +65,7 @@ def measure_cells(
     cells: Cells,
     *,
     channel: int | str | None = None,
+    look: Look | None = None,
     batch: int = 256,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -76,6 +77,7 @@ def measure_cells(
     number or a name; by default the one whose crops the threshold divides best), after a Gaussian
     of 1 px, with its holes filled. Where most crops are darker in the middle than at their border,
     as in stained smears, it is the region below the threshold, and brightness means darkness.
+    ``look``: what `find_look` found in other crops, for cells that are to be measured as these.
     "brightness_<name>" is the mean of another channel in that region minus its background,
     negative where the region is darker. A cell counts as not found where no threshold divides the
     crop (Otsu's separability η below 0.7; noise alone gives 2/π), where the region is smaller than
@@ -96,7 +98,7 @@ def measure_cells(
     Memory: one ``batch`` of crops. Raises SettingError for a channel that the cells do not have.
     """
     names = cells.channel_names
-    look = find_look(cells, channel)
+    look = look or find_look(cells, channel)
     index = look.channel
     others = {f"brightness_{name}": k for k, name in enumerate(names) if k != index}
     measured = {name: np.full(len(cells), np.nan) for name in (*PROPERTIES, *others, *CHECKS)}

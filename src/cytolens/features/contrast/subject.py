@@ -20,6 +20,7 @@ from cytolens.features.scattering import scatter
 from cytolens.images.sources import ArrayImages
 from cytolens.numerics.estimates import Rng, generator
 from cytolens.properties.measurement import measure_cells
+from cytolens.properties.wholeness import find_look
 from cytolens.records.cells import Cells
 from cytolens.records.contrast import Target
 from cytolens.records.layers import Layer
@@ -88,15 +89,19 @@ class Subject:
         return {
             name: (found[1][name] - found[0][name]) / deviation
             for name, deviation in self.deviations.items()
-            if all(name in one for one in found)  # cells may be measured in another channel
+            if name in found[0]  # not what was given with the cells
         }
 
     def measured(self, rows: Rows, crops: NDArray[np.float32]) -> dict[str, Floats]:
-        """Properties (k,) of other pictures (k, C, H, W), prepared, of the cells ``rows``."""
+        """Properties (k,) of other pictures (k, C, H, W), prepared, of the cells ``rows``.
+
+        Measured as the cells themselves: in the same image channel.
+        """
         images = ArrayImages(
             self._as_in_files(rows, crops), self.cells.original_sizes[rows], self.cells.preparation
         )
-        return measure_cells(replace(self.cells.subset(rows), images=images))[0]
+        others = replace(self.cells.subset(rows), images=images)
+        return measure_cells(others, look=find_look(self.cells))[0]
 
     def _as_in_files(self, rows: Rows, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         """Prepared intensities as those of the files, with the limits of the cells themselves."""

@@ -227,5 +227,5 @@ def _entries(pairs: ContrastPairs) -> dict[str, Any]:
 
 
 CONTRASTS = Stage(
-    "contrasts", "pairing cells with less and with more", contrasts, version=4, summary=_summary
+    "contrasts", "pairing cells with less and with more", contrasts, version=5, summary=_summary
 )
