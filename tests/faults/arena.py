@@ -46,6 +46,7 @@ _WHOLE_LIFE = 600.0  # seconds after which a process hangs
 def make_comparable() -> None:
     """Small shards, so that few cells fill several; every stage takes a second: same bytes."""
     run_folder._ROWS_PER_CHUNK, run_folder._CHUNKS_PER_SHARD = 16, 2
+    run_folder._CROP_CHUNKS_PER_SHARD = 2
     run_folder._CROPS_PER_CHUNK = 8
     finish = RunFolder.finish
 

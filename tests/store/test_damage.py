@@ -146,15 +146,14 @@ def test_damage_of_the_record_of_a_run_is_noticed(whole: Path, tmp_path: Path, k
 def test_a_missing_shard_never_reads_as_zeros(whole: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(whole, run)
-    shards = [
-        f for f in (run / "activations").rglob("*") if f.is_file() and f.parent.parent.name == "c"
-    ]
-    assert len(shards) == 2
+    arrays = run / "activations"
+    shards = {int(f.parent.name): f for f in arrays.rglob("*") if f.parent.parent.name == "c"}
+    assert len(shards) > 1
     acts = RunFolder(run).read_activations("activations")  # opened before the damage
     shards[0].unlink()
     with pytest.raises(DamagedError):
         acts.rows("conv1", np.array([5]))
-    intact = int(shards[1].parent.name) * 32_768
+    intact = len(FEATURES) - 1
     np.testing.assert_array_equal(acts.rows("conv1", np.array([intact])), FEATURES[[intact]])
 
 

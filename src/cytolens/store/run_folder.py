@@ -54,9 +54,10 @@ from cytolens.store.stored_array import (
 
 FORMAT = 2
 _ROWS_PER_CHUNK = 1024
-_CHUNKS_PER_SHARD = 32
-_SHARD_BYTES = 32 << 20  # of activations, at most: two shards of every layer are held
+_CHUNKS_PER_SHARD = 8
+_SHARD_BYTES = 16 << 20  # of activations, at most: two shards of every layer are held
 _CROPS_PER_CHUNK = 64
+_CROP_CHUNKS_PER_SHARD = 32
 
 _RECORD = "run.json"
 _ARRAYS = "arrays"
@@ -241,11 +242,11 @@ class RunFolder:
         """Crops at one size, in the files' own dtype, a batch at a time; and the table of cells."""
         self._begin(_CELLS)
         n, shape = len(cells), cells.images.shape
-        step = _CROPS_PER_CHUNK * _CHUNKS_PER_SHARD
+        step = _CROPS_PER_CHUNK * _CROP_CHUNKS_PER_SHARD
         with replacing_folder(self.path / _CELLS) as partial:
             array = create_array(
                 partial / "images.zarr", shape, cells.preparation.dtype,
-                rows=_CROPS_PER_CHUNK, chunks_per_shard=_CHUNKS_PER_SHARD,
+                rows=_CROPS_PER_CHUNK, chunks_per_shard=_CROP_CHUNKS_PER_SHARD,
             )  # fmt: skip
             for start in range(0, n, step):
                 chosen = slice(start, min(start + step, n))
