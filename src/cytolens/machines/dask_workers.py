@@ -7,10 +7,14 @@ or a worker can run code there: local ones listen on this machine only, others s
 """
 
 import logging
+import multiprocessing
+import os
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,6 +35,8 @@ _PLAIN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
 }
+_LOADED = ["distributed", "faiss", "sklearn.cluster", "cytolens.features.optimisation",
+           "cytolens.classifier.training", "cytolens.study.apart"]  # fmt: skip
 _WAIT = 20  # seconds for a scheduler to answer
 _KINDS = "local:2 (processes here), slurm:8 (jobs), or the address of a scheduler, tls://HOST:PORT"
 
@@ -53,6 +59,7 @@ def workers(
         stack.enter_context(settings.set(_PLAIN))  # over what it brings
         place: Any = scheduler
         if kind == "local":
+            stack.enter_context(settings.set(_fork_from_one(settings)))
             place = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=int(rest),
@@ -123,6 +130,21 @@ def slurm_jobs(sbatch: Sequence[str], shared: Path, *, insecure: bool = False) -
         scheduler_options={**configured("scheduler-options", {}), **_NO_DASHBOARD},
         silence_logs=logging.ERROR,
     )
+
+
+def _fork_from_one(settings: Any) -> dict[str, str]:
+    """Load what parts need once, in a process that workers of this machine are forked from.
+
+    Given back are settings of Dask. Not on systems where a process cannot be forked safely.
+    """
+    if sys.platform != "linux":
+        return {}
+    for name, value in settings.get("distributed.nanny.pre-spawn-environ").items():
+        if value is not None:  # as Dask does, which comes too late for what loads libraries
+            os.environ[name] = str(value)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
+    forkserver.ensure_running()
+    return {"distributed.worker.multiprocessing-method": "forkserver"}
 
 
 def _library(module: str) -> Any:
