@@ -1,10 +1,10 @@
 """What it costs to have the parts of a study made by other processes, and whether bytes differ.
 
-    python benchmarks/cluster.py DATA [--cells 20000] [--quick] [--begun RUN] [--ways …]
+    python benchmarks/cluster.py DATA [--cells 20000] [--quick] [--folds none] [--begun RUN]
 
 A run is begun on DATA (or was, in RUN), and copied for every way: all stages with parts made by
-one process, by workers of Dask, and with a worker that is killed. Each way is a process of its own;
-CPU seconds count it and all that it has started.
+one process, by one while the same is made beside it, by workers of Dask, and with a worker that is
+killed. Each way is a process of its own; CPU seconds count it and all that it has started.
 """
 
 import argparse
@@ -34,6 +34,7 @@ QUICK = {"quick": True, "gallery": 8, "pairs": 4, "methods": ["tsne", "pca"]}
 STAGES = [name for name, stage in table().items() if stage.has_parts]
 WAYS = {
     "one process": ["here"],
+    "one beside another": ["here", "--beside"],
     "1 worker": ["local:1"],
     "2 workers": ["local:2"],
     "8 workers": ["local:8"],
@@ -50,11 +51,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--cells", type=int, default=20_000)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--folds", default="3")
     parser.add_argument("--begun", type=Path)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--way")
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--beside", action="store_true")
     asked = parser.parse_args()
     if asked.way is not None:
         make(asked.data, asked.way, kill=asked.kill)
@@ -64,7 +67,9 @@ def main() -> None:
         begun = asked.begun or Path(folder) / "begun"
         if not begun.exists():
             more = QUICK if asked.quick else {}
-            settings = StudySettings(**more, threads=1, folds="3", limit=asked.cells)
+            settings = StudySettings(
+                **more, threads=1, folds=asked.folds, epochs=6, limit=asked.cells
+            )
             Study(begun, asked.data, settings).make("layers", "properties", "together")
         spent: dict[str, dict[str, float]] = {}
         notes: dict[str, str] = {}
@@ -82,7 +87,7 @@ def main() -> None:
     each = engine()  # at the end: Dask leaves settings of memory in the environment
     lines = [
         f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}"
-        f"{' --quick' * asked.quick}`, "
+        f"{' --quick' * asked.quick} --folds {asked.folds}`, "
         f"{date.today()}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}) that "
         f"others used, too (load {load:.0f} before, {os.getloadavg()[0]:.0f} after). CPU seconds "
         "by stage; one run each. A task of Dask that does nothing takes "
@@ -114,9 +119,18 @@ def as_table(spent: dict[str, dict[str, float]], notes: dict[str, str]) -> list[
 def timed(run: Path, options: list[str]) -> float:
     """Seconds by the clock of a way, in a process of its own."""
     way, *more = options
+    beside = None
+    if "--beside" in more:
+        copy = Path(shutil.copytree(run, run.with_name("beside")))
+        beside = subprocess.Popen([sys.executable, __file__, copy, "--way", way])
     began = time.perf_counter()
     subprocess.run([sys.executable, __file__, run, "--way", way, *more], check=True)
-    return time.perf_counter() - began
+    clock = time.perf_counter() - began
+    if beside is not None:
+        beside.kill()
+        beside.wait()
+        shutil.rmtree(run.with_name("beside"))
+    return clock
 
 
 def make(run: Path, way: str, *, kill: bool) -> None:

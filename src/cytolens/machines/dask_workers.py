@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.study.apart import make_part
-from cytolens.study.parts import PartTask, Workers
+from cytolens.study.parts import Task, Workers
 
 _HERE = ("127.0.0.1", "::1", "localhost")
 _NO_DASHBOARD = {"dashboard": False, "dashboard_address": f"{_HERE[0]}:0"}
@@ -154,7 +154,7 @@ def _library(module: str) -> Any:
         raise MissingExtra("--scheduler", "cluster") from error
 
 
-def _made(client: Any, tasks: Sequence[PartTask]) -> Iterator[int]:
+def _made(client: Any, tasks: Sequence[Task]) -> Iterator[int]:
     distributed = _library("distributed")
     futures = client.map(make_part, tasks, pure=False)
     try:
@@ -164,7 +164,7 @@ def _made(client: Any, tasks: Sequence[PartTask]) -> Iterator[int]:
     except distributed.KilledWorker as error:
         raise RunError(
             f"a part of '{tasks[0].stage}' ended every worker that was at it; give workers more "
-            "memory, or make the stage without --scheduler"
+            "memory, or do without --scheduler"
         ) from error
     except CancelledError as error:
         raise RunError(
