@@ -1,10 +1,10 @@
 """What it costs to have the parts of a study made by other processes, and whether bytes differ.
 
-    python benchmarks/cluster.py DATA [--cells 20000] [--begun RUN] [--out FILE]
+    python benchmarks/cluster.py DATA [--cells 20000] [--quick] [--folds none] [--begun RUN]
 
-A run is begun on DATA (or was, in RUN), and copied for every way: the stages with parts made by one
-process, by workers of Dask, and with a worker that is killed. Each way is a process of its own; CPU
-seconds count it and all that it has started.
+A run is begun on DATA (or was, in RUN), and copied for every way: all stages with parts made by
+one process, by one while the same is made beside it, by workers of Dask, and with a worker that is
+killed. Each way is a process of its own; CPU seconds count it and all that it has started.
 """
 
 import argparse
@@ -12,7 +12,6 @@ import filecmp
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,22 +25,23 @@ from pathlib import Path
 import psutil
 
 from cytolens.machines.dask_workers import workers
-from cytolens.study.parts import PartTask
+from cytolens.study.parts import PartTask, Workers
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import SOURCES, table
 from cytolens.study.study import Study
 
-SETTINGS = {
-    "quick": True, "gallery": 8, "pairs": 4, "threads": 1, "methods": ["tsne", "pca"],
-}  # fmt: skip
-STAGES = ("activations", "features")
+QUICK = {"quick": True, "gallery": 8, "pairs": 4, "methods": ["tsne", "pca"]}
+STAGES = [name for name, stage in table().items() if stage.has_parts]
 WAYS = {
     "one process": ["here"],
+    "one beside another": ["here", "--beside"],
+    "1 worker": ["local:1"],
     "2 workers": ["local:2"],
     "8 workers": ["local:8"],
     "2 workers, one killed": ["local:2", "--kill"],
 }
 NOTHING = 200  # tasks that do nothing
+START = "start"
 SPENT = "cpu.json"
 
 
@@ -50,75 +50,101 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cells", type=int, default=20_000)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--folds", default="3")
     parser.add_argument("--begun", type=Path)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path)
     parser.add_argument("--way")
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--beside", action="store_true")
     asked = parser.parse_args()
     if asked.way is not None:
         make(asked.data, asked.way, kill=asked.kill)
         return
     load = os.getloadavg()[0]
-    start, each = engine()
-    rows: list[str] = []
-    one = 0.0
     with tempfile.TemporaryDirectory() as folder:
         begun = asked.begun or Path(folder) / "begun"
-        if asked.begun is None:
-            settings = StudySettings(**SETTINGS, limit=asked.cells)
+        if not begun.exists():
+            more = QUICK if asked.quick else {}
+            settings = StudySettings(
+                **more, threads=1, folds=asked.folds, epochs=6, limit=asked.cells
+            )
             Study(begun, asked.data, settings).make("layers", "properties", "together")
-        for number, (name, options) in enumerate(WAYS.items()):
-            run = Path(folder) / str(number)
+        spent: dict[str, dict[str, float]] = {}
+        notes: dict[str, str] = {}
+        for name in asked.ways:
+            run = Path(folder) / name
             shutil.copytree(begun, run)
-            clock, spent = timed(run, options)
-            one = one or spent
-            unlike = differing(Path(folder) / "0", run)
+            clock = timed(run, WAYS[name])
+            spent[name] = json.loads((run / SPENT).read_text())
+            unlike = differing(Path(folder) / asked.ways[0], run)
             same = "the same" if not unlike else f"not the same: {', '.join(unlike)}"
-            stages = json.loads((run / SPENT).read_text())
-            by_stage = " | ".join(f"{stages[stage]:.1f}" for stage in STAGES)
-            rows.append(f"| {name} | {clock:.0f} | {spent:.0f} | {by_stage} | {same} |")
-            lines = [
-                "# Parts made by other processes",
-                f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}`, "
-                f"{date.today()}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}) that "
-                f"others used, too (load {load:.0f} before, {os.getloadavg()[0]:.0f} after): "
-                "compare CPU seconds, which are too many then, not the clock. One run each.\n",
-                f"| | s by the clock | CPU s | {' | '.join(STAGES)} / CPU s | bytes |",
-                f"|---|---|---|{'---|' * len(STAGES)}---|",
-                *rows,
-                f"\nA process takes {start:.1f} CPU s to start and to load what parts need. A task "
-                f"of Dask that does nothing takes {1000 * each:.1f} ms by the clock.",
-            ]
-            print(rows[-1], flush=True)
-            if asked.out is not None:
-                asked.out.write_text("\n".join(lines) + "\n")
+            notes[name] = f"{clock:.0f} | {same}"
+            print(name, spent[name], notes[name], flush=True)
+            if name != asked.ways[0]:
+                shutil.rmtree(run)
+    each = engine()  # at the end: Dask leaves settings of memory in the environment
+    lines = [
+        f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}"
+        f"{' --quick' * asked.quick} --folds {asked.folds}`, "
+        f"{date.today()}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}) that "
+        f"others used, too (load {load:.0f} before, {os.getloadavg()[0]:.0f} after). CPU seconds "
+        "by stage; one run each. A task of Dask that does nothing takes "
+        f"{1000 * each:.1f} ms by the clock.\n",
+        *as_table(spent, notes),
+    ]
+    print("\n".join(lines))
+    if asked.out is not None:
+        asked.out.write_text("\n".join(lines) + "\n")
 
 
-def timed(run: Path, options: list[str]) -> tuple[float, float]:
-    """Seconds by the clock and of the processor of a way, in a process of its own."""
+def as_table(spent: dict[str, dict[str, float]], notes: dict[str, str]) -> list[str]:
+    """A column per way."""
+    one = sum(next(iter(spent.values()))[stage] for stage in STAGES)
+    lines = [f"| | {' | '.join(spent)} |", f"|---|{'---|' * len(spent)}"]
+    for stage in (START, *STAGES):
+        found = " | ".join(f"{by_stage[stage]:.1f}" for by_stage in spent.values())
+        lines.append(f"| {'starting processes' if stage == START else stage} | {found} |")
+    totals = [sum(by_stage[stage] for stage in STAGES) for by_stage in spent.values()]
+    lines += [
+        f"| all stages | {' | '.join(f'{total:.1f}' for total in totals)} |",
+        f"| more than the first | {' | '.join(f'{total / one - 1:+.0%}' for total in totals)} |",
+    ]
+    for row, what in enumerate(("s by the clock, all", "bytes")):
+        lines.append(f"| {what} | {' | '.join(n.split(' | ')[row] for n in notes.values())} |")
+    return lines
+
+
+def timed(run: Path, options: list[str]) -> float:
+    """Seconds by the clock of a way, in a process of its own."""
     way, *more = options
-    before, began = cpu_of_children(), time.perf_counter()
+    beside = None
+    if "--beside" in more:
+        copy = Path(shutil.copytree(run, run.with_name("beside")))
+        beside = subprocess.Popen([sys.executable, __file__, copy, "--way", way])
+    began = time.perf_counter()
     subprocess.run([sys.executable, __file__, run, "--way", way, *more], check=True)
-    return time.perf_counter() - began, cpu_of_children() - before
-
-
-def cpu_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    clock = time.perf_counter() - began
+    if beside is not None:
+        beside.kill()
+        beside.wait()
+        shutil.rmtree(run.with_name("beside"))
+    return clock
 
 
 def make(run: Path, way: str, *, kill: bool) -> None:
-    """Make the stages in the way named."""
+    """Make the stages in the way named; what they rest on is made by this process, not counted."""
     study, spent = Study(run), {}
     with ExitStack() as stack:
-        if way != "here":
-            made = stack.enter_context(workers(way))
+        before = cpu_so_far()
+        made = None if way == "here" else stack.enter_context(workers(way))
+        spent[START] = cpu_so_far() - before
         for stage in STAGES:
             study.workers = None
             study.make(*[need for need in table()[stage].needs if need not in SOURCES])
             before = cpu_so_far()
-            if way != "here":
-                study.workers = killing(made) if kill and stage == "activations" else made
+            study.workers = killing(made) if made and kill and stage == STAGES[0] else made
             study.make(stage)
             spent[stage] = cpu_so_far() - before
     (run / SPENT).write_text(json.dumps(spent))
@@ -127,21 +153,21 @@ def make(run: Path, way: str, *, kill: bool) -> None:
 def cpu_so_far() -> float:
     """CPU seconds of this process and of those that it has started."""
     every = [psutil.Process(), *psutil.Process().children(recursive=True)]
-    return cpu_of_children() + sum(sum(one.cpu_times()[:2]) for one in every)
+    return sum(sum(one.cpu_times()[:4]) for one in every)
 
 
-def killing(made):
-    """The same workers, one of which is killed after the second part of all."""
-    left = [2]
+def killing(made: Workers) -> Workers:
+    """The same workers, one of which is killed after the first part of all."""
+    left = [1]
 
     def make(tasks: Sequence[PartTask]) -> Iterator[int]:
         for done in made(tasks):
             left[0] -= 1
             if left[0] == 0:
-                every = psutil.Process().children(recursive=True)
-                busy = [one for one in every if "spawn_main" in " ".join(one.cmdline())]
-                busy[0].kill()
-                print(f"killed process {busy[0].pid}", flush=True)
+                own = psutil.Process()
+                worker = next(one for one in own.children(recursive=True) if one.parent() != own)
+                worker.kill()
+                print(f"killed process {worker.pid}", flush=True)
             yield done
 
     return make
@@ -159,14 +185,10 @@ def differing(one: Path, other: Path) -> list[str]:
     return sorted([*unlike, *missing])
 
 
-def engine() -> tuple[float, float]:
-    """CPU seconds of a worker that loads what parts need, and seconds of a task of nothing."""
+def engine() -> float:
+    """Seconds of a task of nothing."""
     from distributed import Client, LocalCluster
 
-    loaded = "import cytolens.study.apart, cytolens.activations.extraction, faiss, sklearn.cluster"
-    before = cpu_of_children()
-    subprocess.run([sys.executable, "-c", f"import distributed; {loaded}"], check=True)
-    start = cpu_of_children() - before
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
@@ -174,7 +196,7 @@ def engine() -> tuple[float, float]:
         client.gather(client.map(abs, range(10), pure=False))
         began = time.perf_counter()
         client.gather(client.map(abs, range(NOTHING), pure=False))
-        return start, (time.perf_counter() - began) / NOTHING
+        return (time.perf_counter() - began) / NOTHING
 
 
 if __name__ == "__main__":

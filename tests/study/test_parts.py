@@ -12,7 +12,7 @@ from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.store.parts import PartFiles
 from cytolens.study.apart import Apart, make_part
-from cytolens.study.parts import Parts, PartTask, have_made, join, read_or_made
+from cytolens.study.parts import Parts, PartTask, Task, have_made, join, read_or_made
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import table
 from cytolens.study.stages import classifier, features
@@ -180,9 +180,9 @@ def test_a_part_of_a_run_that_changes_meanwhile_is_not_stored(inline: Path):
 
 def test_workers_make_what_is_missing(inline: Path):
     study = Study(inline)
-    asked: list[PartTask] = []
+    asked: list[Task] = []
 
-    def workers(tasks: Sequence[PartTask]) -> Iterator[int]:
+    def workers(tasks: Sequence[Task]) -> Iterator[int]:
         for done, task in enumerate(tasks, 1):
             asked.append(task)
             make_part(task)
@@ -193,7 +193,7 @@ def test_workers_make_what_is_missing(inline: Path):
     seen: list[tuple[int, int]] = []
     for _ in range(2):
         have_made(
-            files, workers, study.settings, trusted=False,
+            files, workers, PartTask(inline, study.settings, False, "ranking", 0, hash),
             progress=lambda done, total, note: seen.append((done, total)),
         )  # fmt: skip
     assert [task.number for task in asked] == [0, 1]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cytolens.cli.main import main
 from cytolens.errors import InputError, RunError, SettingError
 from cytolens.images.new_cells import read_alike
 from cytolens.records.maps import PlacedCells
@@ -16,8 +18,10 @@ from cytolens.simulation.optics import Optics
 from cytolens.simulation.simulate import simulate
 from cytolens.store.files import write_simulation
 from cytolens.store.run_folder import RunFolder
-from cytolens.study import placed_page
+from cytolens.study import place_apart, placed_page
+from cytolens.study.apart import make_part
 from cytolens.study.finished_run import FinishedRun
+from cytolens.study.parts import Task
 from cytolens.study.place import OldMaps, place
 from cytolens.study.settings import StudySettings
 from cytolens.study.study import Study
@@ -204,3 +208,31 @@ def test_other_channels_are_said(finished: Path, tmp_path: Path):
     np.savez(tmp_path / "two.npz", images=np.repeat(made(12, 3), 2, axis=1))
     with pytest.raises(InputError, match=r"2 image channels .* the run's network looks at 1"):
         place(tmp_path / "two.npz", on=finished)
+
+
+def test_placed_in_parts_the_bytes_are_the_same(
+    finished: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(place_apart, "BLOCK", 30)
+    place(new, on=finished, out=tmp_path / "whole")
+    asked: list[str] = []
+
+    def workers(tasks: Sequence[Task]) -> Iterator[int]:
+        for done, task in enumerate(reversed(tasks), 1):
+            asked.append(f"{task.stage} {task.number}")
+            make_part(task)
+            yield done
+
+    place(new, on=finished, out=tmp_path / "by workers", workers=workers)
+    assert sorted(asked) == ["rows 0", "rows 1", "rows 2", "scales 0", "scales 1", "scales 2"]
+    for shard in ("2/2", "1/2"):
+        with pytest.raises(SystemExit, match="0"):
+            main(["place", str(new), "--on", str(finished), "--out", str(tmp_path / "by jobs"),
+                  "--shard", shard])  # fmt: skip
+    monkeypatch.setattr(OldMaps, "features", None)  # nothing is left to make
+    place(new, on=finished, out=tmp_path / "by jobs")
+    assert not (tmp_path / "parts").exists()
+    for name in ("placed.csv", "placed.json", "placed.parquet"):
+        whole = (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "by workers" / name).read_bytes() == whole, name
+        assert (tmp_path / "by jobs" / name).read_bytes() == whole, name

@@ -3,12 +3,17 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cytolens.cli import terminal
 from cytolens.errors import RunError, SettingError
+
+if TYPE_CHECKING:
+    from cytolens.study.apart import Apart
+    from cytolens.study.parts import Workers
+    from cytolens.study.place_apart import PlacingApart
 
 _PANEL = "Cluster"
 SHARD = Annotated[
@@ -60,16 +65,25 @@ def shared(
 
     Raises SettingError for options that need one.
     """
+    with workers_of(scheduler, insecure, sbatch) as made:
+        study.workers = made
+        yield
+
+
+@contextmanager
+def workers_of(
+    scheduler: str | None, insecure: bool, sbatch: list[str] | None
+) -> "Generator[Workers | None]":
+    """The workers of a scheduler, None where none is named. Raises like `shared`."""
     if scheduler is None:
         if insecure or sbatch:
             raise SettingError("--insecure-scheduler and --sbatch speak of a --scheduler")
-        yield
+        yield None
         return
     from cytolens.machines.dask_workers import workers
 
     with workers(scheduler, insecure=insecure, sbatch=sbatch or ()) as made:
-        study.workers = made
-        yield
+        yield made
 
 
 def make_shard(study: Any, stage: str, shard: str) -> None:
@@ -80,7 +94,7 @@ def make_shard(study: Any, stage: str, shard: str) -> None:
     from cytolens.study.apart import Apart
     from cytolens.study.stage import table
 
-    first, count = _numbers(shard)
+    shard_numbers(shard)
     if study.is_current(stage):
         terminal.print_line(f"{stage}: made already")
         return
@@ -88,15 +102,23 @@ def make_shard(study: Any, stage: str, shard: str) -> None:
         apart = Apart(
             study.folder.path, study.settings, stage, trusted=study.trusted, progress=progress
         )
-        own = range(first - 1, len(apart.names), count)
-        missing = set(apart.files.missing())
-        for number in own:
-            if number in missing:
-                apart.make(number)
-    terminal.print_line(f"{stage}: {len(own)} of {len(apart.names)} parts are made")
+        own = make_own(apart, shard)
+    terminal.print_line(f"{stage}: {own} of {len(apart.names)} parts are made")
 
 
-def _numbers(shard: str) -> tuple[int, int]:
+def make_own(apart: "Apart | PlacingApart", shard: str) -> int:
+    """Make those parts of a shard that are not there; how many it has."""
+    first, count = shard_numbers(shard)
+    own = range(first - 1, len(apart.names), count)
+    missing = set(apart.files.missing())
+    for number in own:
+        if number in missing:
+            apart.make(number)
+    return len(own)
+
+
+def shard_numbers(shard: str) -> tuple[int, int]:
+    """I and N of a shard. Raises SettingError for a text that is none."""
     first, _, count = shard.partition("/")
     if not (first.isdigit() and count.isdigit() and 1 <= int(first) <= int(count)):
         raise SettingError(f"--shard '{shard}': give I/N, I from 1 to N, such as 3/8")

@@ -7,7 +7,7 @@ the threshold, a third says how often cells that are as they should be exceed it
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,15 +34,20 @@ class Scale:
     what lies next to a dense crowd, as empty crops do next to dim cells.
     """
 
-    def __init__(self, features: NDArray[np.float32]) -> None:
+    def __init__(self, features: NDArray[np.float32], own: Array | None = None) -> None:
+        """``own`` (M,): what the attribute of this name was for the same cells, if it is known."""
         self.reference = Reference(features)
+        self._least = max(_SMALL * float(np.abs(features).max()), 1e-30)
+        self.own = self._distances(features) if own is None else own
+
+    def _distances(self, features: NDArray[np.float32]) -> Array:
+        """The distance of each training cell (M,) to the tenth nearest other one."""
         found = in_blocks(lambda rows: self.reference.nearest(rows, NEIGHBOURS + 1), features)
         indices, distances = (np.concatenate(part) for part in zip(*found, strict=True))
         itself = indices == np.arange(len(features))[:, None]
         itself[~itself.any(axis=1), -1] = True  # hidden among duplicates
         farthest = np.where(itself[:, -1], distances[:, -2], distances[:, -1])
-        self._least = max(_SMALL * float(np.abs(features).max()), 1e-30)
-        self._own = np.maximum(farthest, self._least)
+        return np.maximum(farthest, self._least)
 
     def measure(self, features: NDArray[np.float32]) -> Array:
         """Both measures (n, 2), each cell's the same in any company."""
@@ -55,7 +60,7 @@ class Scale:
     def _measure(self, features: NDArray[np.float32]) -> Array:
         indices, distances = self.reference.nearest(features, NEIGHBOURS)
         distance = distances[:, -1]
-        return np.stack([distance, distance / self._own[indices].mean(axis=1)], axis=1)
+        return np.stack([distance, distance / self.own[indices].mean(axis=1)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Novelty:
     tested: Array  # (t, 2), of the cells that did neither train nor calibrate
     clean: NDArray[np.bool_]  # (t,), whether the cells that did neither train nor calibrate are
     rate: Estimate  # their share
+    measures: Mapping[str, Array]  # all that was measured: what takes long to make
 
     def judge(self, features: NDArray[np.float32]) -> "Judged":
         """Whether each cell is odd at this depth, and how far it is."""
@@ -96,6 +102,7 @@ def calibrate(
     *,
     groups: NDArray[np.generic] | None = None,
     rng: Rng = None,
+    known: Mapping[str, Array] | None = None,
 ) -> Novelty:
     """Thresholds from ``calibration`` (c, F), and their false alarms on ``clean`` cells (t, F).
 
@@ -103,7 +110,7 @@ def calibrate(
     as threshold the ceil((c + 1) · 0.995)-th smallest value, so that 1 % of cells of the same kind
     exceed either, or, with fewer than 199 calibration cells, the largest: then 2 in c + 1 do
     (Vovk et al. 2005; Bates et al. 2023, Annals of Statistics 51). ``groups`` (t,) as in
-    `share_of`.
+    `share_of`. ``known``: the ``measures`` of what was made of the same cells.
 
     Raises InputError where a part is too small: two training cells, one of each other.
     """
@@ -112,16 +119,17 @@ def calibrate(
             f"{len(training)} training, {len(calibration)} validation and {len(clean)} test cells "
             "are too few to say what is far; give at least 2, 1 and 1"
         )
-    scale = Scale(training)
-    measured = scale.measure(calibration)
+    scale = Scale(training, None if known is None else known["own"])
+    measured = scale.measure(calibration) if known is None else known["calibration"]
+    tested = scale.measure(clean) if known is None else known["tested"]
     ladder = np.sort(measured, axis=0)
     rank = min(math.ceil((len(ladder) + 1) * (1 - RATE / 2)), len(ladder))
     thresholds = ladder[rank - 1]
-    tested = scale.measure(clean)
     odd = (tested > thresholds).any(axis=1)
     return Novelty(
         scale, ladder, thresholds, scale.logs(measured), scale.logs(tested), odd,
         share_of(odd, groups=groups, rng=rng),
+        {"own": scale.own, "calibration": measured, "tested": tested},
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The network's answers: what it sees in cells, what decides a class, where new cells lie."""
 
 import base64
-from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,6 @@ Check = Callable[[], None]
 STEPS = (4, 12, 32)
 """Steps of gradient ascent of the pictures that are shown one after another."""
 
-_FIRST_STEPS = 12  # up to which the prior is one from few cells
-_FIRST_CELLS, _FEWEST = 80, 24  # that it rests on: fewer of large crops, which take longer
-_SMALL = 48**2  # pixels of a crop up to which they are so many
 _REST = 4096  # other cells that a selection is compared with, at most
 _REFERENCES = 64  # cells that an explained cell is compared with, as in the study
 
@@ -47,16 +44,14 @@ class Answering:
         self.drawn = display_of_cells(self.run.cells)
         self.network = self.run["network"]
         torch.set_num_threads(threads_for(self.network))
-        self.first: Any = None  # how images are made, from few cells
-        self.ascents: Any = None  # from as many cells as the study's: fitted with the first answer
         self.layers: dict[str, Layer] = {layer.name: layer for layer in self.run.layers}
         self._images: dict[str, FeatureImages] = {}  # by layer, with those made here
         self._references: NDArray[np.float32] | None = None
 
     def make_ready(self) -> None:
         """What the first question needs beyond the network."""
-        if self.first is None:
-            self.first = self._from_few_cells()
+        with suppress(RunError):  # said when it is asked for
+            self.run["ascents"]
 
     def see(
         self,
@@ -76,17 +71,12 @@ class Answering:
         from cytolens.features.optimisation import feature_images
 
         say(state="working", note="comparing the cells")
-        self.make_ready()
-        ascents = self.ascents or self.first
+        ascents = self.run["ascents"]
         features, members = self._compared(layer, cells, others)
         toward = _direction(features, members)
         check()
         objective = direction(layer, toward, names=["the chosen cells"])
         for steps in STEPS:
-            if ascents is self.first and steps > _FIRST_STEPS:
-                say(note="learning once what the cells of the run look like")
-                ascents = self.ascents = self.run["ascents"]
-                check()
             say(note=f"{steps} steps")
             ascent = replace(ascents.ascent, steps=steps)
 
@@ -216,9 +206,7 @@ class Answering:
             del done, total, note
             check()
 
-        self.make_ready()
-        held = self._images_of(layer)
-        ascents = self.ascents or self.first
+        held, ascents = self._images_of(layer), self.run["ascents"]
         if held is not None:
             ascents = ascents.alike(held)
         more = feature_images(
@@ -258,17 +246,6 @@ class Answering:
             "probability": round(found.probability, 4), "channels": channels,
             "sum": self._picture(found.total), "saliency": _as_grey(found.saliency),
         }  # fmt: skip
-
-    def _from_few_cells(self) -> Any:
-        """How images are made, with a prior from few cells, which takes half a second."""
-        from cytolens.study.stage import table
-
-        split, rng = self.run["split"], np.random.default_rng(self.run.settings.seed)
-        pixels = self.run.cells.shape[1] * self.run.cells.shape[2]
-        count = max(_FEWEST, min(_FIRST_CELLS, _FIRST_CELLS * _SMALL // pixels))
-        few = replace(split, train=np.sort(rng.permutation(split.train)[:count]))
-        results: Mapping[str, Any] = ChainMap({"split": few}, self.run)  # pyright: ignore[reportArgumentType]
-        return table()["ascents"].run(results, self.run.settings, lambda done, total, note: None)
 
     def _compared(
         self, layer: str, cells: Sequence[int], others: Sequence[int] | None

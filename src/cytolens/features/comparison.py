@@ -41,26 +41,42 @@ class Comparison:
     def __call__(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Images (N, C, H, W) as points (N, F), in standard deviations from the mean cell."""
         above = unit(images, self.value_range, self.background)
-        return (self.describe(above) - self.mean) / self.deviation
+        return self.standardised(self.describe(above))
+
+    def standardised(self, found: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `described` gives (N, F), as points (N, F)."""
+        return (found - self.mean) / self.deviation
+
+
+def described(prior: Prior, crops: NDArray[np.float32], representation: str) -> NDArray[np.float32]:
+    """Crops (n, C, H, W), prepared, in one of `REPRESENTATIONS`, (n, F); not standardised."""
+    return _seen(representation, crops.shape[1])(unit(crops, prior.value_range, prior.background))
 
 
 def prepare_comparison(
-    prior: Prior, representation: str = "filters"
+    prior: Prior, representation: str = "filters", *, known: NDArray[np.float32] | None = None
 ) -> tuple[Comparison, NDArray[np.float32]]:
-    """One of `REPRESENTATIONS`, and the prior's own cells in it (n, F)."""
-    seen = _scattered
-    if representation == "filters":
-        filters = RandomFilters(
-            prior.crops.shape[1], widths=(32, 64, 64, 128), seed=0, pooling="largest"
-        )
-        seen = partial(describe, filters)
-    found = seen(unit(prior.crops, prior.value_range, prior.background))
+    """One of `REPRESENTATIONS`, and the prior's own cells in it (n, F).
+
+    ``known``: what `described` gives of these cells, where it is known already.
+    """
+    seen = _seen(representation, prior.crops.shape[1])
+    found = described(prior, prior.crops, representation) if known is None else known
     mean, deviation = found.mean(0), found.std(0)
     deviation = np.maximum(deviation, 1e-3 * np.abs(mean).max() + 1e-9)
     if representation == "wavelets":  # fine scales are faint, and count all the same
         deviation = found.std(0) + 1e-9
     made = Comparison(seen, prior.value_range, prior.background, mean, deviation)
-    return made, (found - mean) / deviation
+    return made, made.standardised(found)
+
+
+def _seen(
+    representation: str, n_channels: int
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    if representation == "wavelets":
+        return _scattered
+    widths = (32, 64, 64, 128)
+    return partial(describe, RandomFilters(n_channels, widths=widths, seed=0, pooling="largest"))
 
 
 def _scattered(images: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from torch import nn
 from cytolens.activations.capture import network_of
 from cytolens.classifier.model import Classifier
 from cytolens.errors import InputError
-from cytolens.features.comparison import REPRESENTATIONS, prepare_comparison
+from cytolens.features.comparison import REPRESENTATIONS, described, prepare_comparison
 from cytolens.features.controls import Controls
 from cytolens.features.natural import Answers, answers_at
 from cytolens.features.predictivity import Judged, Space, draw_held_out, judge
@@ -56,12 +56,15 @@ def prepare_yardstick(
     prior: Prior,
     held_out: NDArray[np.float32],
     groups: NDArray[np.generic] | None = None,
+    known: Mapping[str, NDArray[np.float32]] | None = None,
     progress: Progress | None = None,
 ) -> Yardstick:
     """Everything that feature images of these layers are compared with, made once.
 
     ``held_out`` (m, C, H, W): prepared crops that neither trained the network nor made the prior;
     at least 20, or an InputError is raised. ``groups`` (m,): what intervals over cells are over.
+    ``known``: the prior's cells, then those held out, by representation as `comparison.described`
+    gives them, where that is done.
     """
     network = network_of(model)
     if len(held_out) < 20:
@@ -70,8 +73,11 @@ def prepare_yardstick(
     for done, name in enumerate(REPRESENTATIONS):
         if progress is not None:
             progress(done, len(REPRESENTATIONS), f"describing cells by {name}")
-        comparison, points = prepare_comparison(prior, name)
-        spaces[name] = Space(comparison, points, comparison(held_out))
+        both = np.concatenate([prior.crops, held_out])
+        found = described(prior, both, name) if known is None else known[name]
+        comparison, points = prepare_comparison(prior, name, known=found[: len(prior.crops)])
+        away = comparison.standardised(found[len(prior.crops) :])
+        spaces[name] = Space(comparison, points, away)
     return Yardstick(
         layers=tuple(layers),
         prior=prior,

@@ -7,10 +7,14 @@ or a worker can run code there: local ones listen on this machine only, others s
 """
 
 import logging
+import multiprocessing
+import os
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +22,7 @@ from urllib.parse import urlsplit
 
 from cytolens.errors import MissingExtra, RunError, SettingError
 from cytolens.study.apart import make_part
-from cytolens.study.parts import PartTask, Workers
+from cytolens.study.parts import Task, Workers
 
 _HERE = ("127.0.0.1", "::1", "localhost")
 _NO_DASHBOARD = {"dashboard": False, "dashboard_address": f"{_HERE[0]}:0"}
@@ -31,6 +35,8 @@ _PLAIN = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.profile.enabled": False,
 }
+_LOADED = ["distributed", "faiss", "sklearn.cluster", "cytolens.features.optimisation",
+           "cytolens.classifier.training", "cytolens.study.apart"]  # fmt: skip
 _WAIT = 20  # seconds for a scheduler to answer
 _KINDS = "local:2 (processes here), slurm:8 (jobs), or the address of a scheduler, tls://HOST:PORT"
 
@@ -53,6 +59,7 @@ def workers(
         stack.enter_context(settings.set(_PLAIN))  # over what it brings
         place: Any = scheduler
         if kind == "local":
+            stack.enter_context(settings.set(_fork_from_one(settings)))
             place = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=int(rest),
@@ -125,6 +132,21 @@ def slurm_jobs(sbatch: Sequence[str], shared: Path, *, insecure: bool = False) -
     )
 
 
+def _fork_from_one(settings: Any) -> dict[str, str]:
+    """Load what parts need once, in a process that workers of this machine are forked from.
+
+    Given back are settings of Dask. Not on systems where a process cannot be forked safely.
+    """
+    if sys.platform != "linux":
+        return {}
+    for name, value in settings.get("distributed.nanny.pre-spawn-environ").items():
+        if value is not None:  # as Dask does, which comes too late for what loads libraries
+            os.environ[name] = str(value)
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
+    forkserver.ensure_running()
+    return {"distributed.worker.multiprocessing-method": "forkserver"}
+
+
 def _library(module: str) -> Any:
     try:
         return import_module(module)
@@ -132,7 +154,7 @@ def _library(module: str) -> Any:
         raise MissingExtra("--scheduler", "cluster") from error
 
 
-def _made(client: Any, tasks: Sequence[PartTask]) -> Iterator[int]:
+def _made(client: Any, tasks: Sequence[Task]) -> Iterator[int]:
     distributed = _library("distributed")
     futures = client.map(make_part, tasks, pure=False)
     try:
@@ -142,7 +164,7 @@ def _made(client: Any, tasks: Sequence[PartTask]) -> Iterator[int]:
     except distributed.KilledWorker as error:
         raise RunError(
             f"a part of '{tasks[0].stage}' ended every worker that was at it; give workers more "
-            "memory, or make the stage without --scheduler"
+            "memory, or do without --scheduler"
         ) from error
     except CancelledError as error:
         raise RunError(

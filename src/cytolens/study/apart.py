@@ -4,18 +4,18 @@ The run is read, and nothing is written but parts, each as a whole: so any numbe
 do this at a time, without a lock, and doing it twice is harmless.
 """
 
-import socket
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from cytolens.errors import RunError, SettingError
 from cytolens.records.cells import Progress
 from cytolens.store.parts import PartFiles
 from cytolens.study.finished_run import FinishedRun
-from cytolens.study.parts import PartTask
+from cytolens.study.parts import Begun, Task
 from cytolens.study.settings import StudySettings
 from cytolens.study.stage import table, upstream
 from cytolens.study.study import Study
@@ -80,32 +80,20 @@ class Apart:
         return str(study.hash_of(name))
 
 
-def make_part(task: PartTask) -> None:
+def make_part(task: Task) -> None:
     """Make and store one part. The parts of one stage share its first steps in a process.
 
     Raises RunError where the run is not to be seen here, or has changed since it was asked for.
     """
-    if not (task.run / "run.json").is_file():
-        raise RunError(
-            f"'{task.run}' is not to be seen on {socket.gethostname()}; keep runs where all "
-            "workers see them under the same path"
-        )
-    asked = replace(task, number=0)
+    asked: Any = replace(task, number=0)
     with _working:
         if not _begun or _begun[0][0] != asked:
-            apart = Apart(
-                task.run, task.settings, task.stage, trusted=task.trusted, progress=_silent
-            )
-            _begun[:] = [(asked, apart)]
-        apart = _begun[0][1]
-        if apart.made_from != task.made_from:
-            raise RunError(f"'{task.run}' is not as it was when the part was asked for; try again")
-        apart.make(task.number)
+            _begun[:] = [(asked, task.begin())]
+        begun = _begun[0][1]
+        if begun.made_from != task.made_from:
+            raise RunError("the run is not as it was when the part was asked for; try again")
+        begun.make(task.number)
 
 
 _working = threading.Lock()  # a network is looked into by one thread at a time
-_begun: list[tuple[PartTask, Apart]] = []  # the last one
-
-
-def _silent(done: int, total: int, note: str) -> None:
-    """Progress that nobody watches."""
+_begun: list[tuple[Any, Begun]] = []  # the last one

@@ -11,11 +11,13 @@ order, and returns its result::
 So the stage is made in the same way whoever makes its parts, and has the same bytes.
 """
 
+import socket
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+from cytolens.errors import RunError
 from cytolens.records.cells import Progress
 from cytolens.store.parts import PartFiles
 from cytolens.study.settings import StudySettings
@@ -84,25 +86,67 @@ class PartTask:
     number: int
     made_from: str  # the hash that the stage has when all rests on what it rests on now
 
+    def begin(self) -> "Begun":
+        """The parts of the stage, its first steps taken. Raises like `study.apart.Apart`."""
+        from cytolens.study.apart import Apart  # it knows all stages
 
-Workers = Callable[[Sequence[PartTask]], Iterable[int]]
+        seen(self.run / "run.json", "runs")
+        return Apart(self.run, self.settings, self.stage, trusted=self.trusted, progress=_silent)
+
+
+class Task(Protocol):
+    """One part of something, named so that any process can make it; a frozen dataclass."""
+
+    @property
+    def stage(self) -> str:
+        """What its parts are of."""
+        ...
+
+    @property
+    def number(self) -> int:
+        """Which of the parts it is."""
+        ...
+
+    @property
+    def made_from(self) -> str:
+        """The hash of all that it rests on."""
+        ...
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def begin(self) -> "Begun":
+        """The parts that this is one of. Raises RunError where they are not to be seen."""
+        ...
+
+
+class Begun(Protocol):
+    """Parts that a process can make, and store, one by one."""
+
+    made_from: str
+
+    def make(self, number: int) -> None:
+        """Make a part and store it."""
+        ...
+
+
+def seen(path: Path, what: str) -> None:
+    """Raises RunError where a path is not to be seen on this machine."""
+    if not path.exists():
+        shown = path.parent if path.name == "run.json" else path
+        raise RunError(
+            f"'{shown}' is not to be seen on {socket.gethostname()}; keep {what} where all "
+            "workers see them under the same path"
+        )
+
+
+Workers = Callable[[Sequence[Task]], Iterable[int]]
 """Other processes: they make all parts and store them; given back is how many are done, each time
 one is. Raises what making one has raised."""
 
 
-def have_made(
-    files: PartFiles,
-    workers: Workers,
-    settings: StudySettings,
-    *,
-    trusted: bool,
-    progress: Progress,
-) -> None:
-    """Have the parts that do not lie ready made by workers."""
-    tasks = [
-        PartTask(files.run, settings, trusted, files.stage, number, files.made_from)
-        for number in files.missing()
-    ]
+def have_made(files: PartFiles, workers: Workers, task: Any, *, progress: Progress) -> None:
+    """Have the parts that do not lie ready made by workers. ``task``: a `Task` of any number."""
+    tasks: list[Task] = [replace(task, number=number) for number in files.missing()]
     ready = files.total - len(tasks)
     for done in workers(tasks) if tasks else ():
         progress(ready + done, files.total, "parts made by workers")
@@ -118,3 +162,7 @@ def read_or_made(files: PartFiles, parts: Parts[T]) -> Iterable[T]:
             return parts.make(number)
 
     return here(replace(parts, make=one))
+
+
+def _silent(done: int, total: int, note: str) -> None:
+    """Progress that nobody watches."""

@@ -8,8 +8,9 @@ each cell by itself.
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,11 @@ from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.layers import Activations
 from cytolens.records.maps import Answered, Embedding, NovelCells, PlacedCells
 from cytolens.study.finished_run import FinishedRun
+from cytolens.study.parts import Workers
 from cytolens.study.study import Announce
+
+Rows = dict[str, NDArray[Any]]
+"""What is said of new cells one by one, by name, (n, …) each."""
 
 BATCH = 64  # cells per forward pass, the last one filled up
 MOST_JUDGES = 10_000
@@ -45,7 +50,7 @@ MOST_JUDGES = 10_000
 draw where there are more. Fewer where features are so many that their search would take minutes."""
 
 _MOST_NUMBERS = 10_000_000  # features times training cells
-_NEEDED = ("cells", "classifier", "layers", "activations", "maps")
+NEEDED = ("cells", "classifier", "layers", "activations", "maps")
 
 
 def place(
@@ -59,38 +64,50 @@ def place(
     device: str | None = None,
     isolate: bool = False,
     announce: Announce | None = None,
+    workers: Workers | None = None,
 ) -> PlacedCells:
     """The crops ``new`` on the maps of the run ``on``; written to the folder ``out`` if given.
 
     ``new``: whatever `read_cells` reads, with or without labels, or a single image. Nothing is
     fitted to the new cells, and the run is not changed. ``isolate`` decodes the crops in a process
-    of their own, for files that are not your own making. Raises RunError where ``on`` is not a
+    of their own, for files that are not your own making. ``workers`` make parts of it, of cells
+    that are named by a path (`study.place_apart`). Raises RunError where ``on`` is not a
     finished run, InputError for crops that cannot be used, ModelError for a network of your own
     that is not given as ``module`` and whose file you do not trust (``trust_model``).
     """
     show: Announce = announce or (lambda title: nullcontext(_silent))
-    run = OldMaps(FinishedRun(on, module=module, trust_model=trust_model))
-    if isinstance(new, Cells):
-        cells = new
+    task = None
+    if not isinstance(new, Cells) and module is None:
+        from cytolens.study.place_apart import PlacingTask
+
+        folder = Path(out or default_folder(Path(on), Path(new)))
+        task = PlacingTask(
+            Path(new).resolve(), Path(on).resolve(), folder.resolve(),
+            labels, isolate, trust_model, device,
+        )  # fmt: skip
+    if task is not None and (workers is not None or task.has_parts()):
+        placed, cells, run = task.place(workers, show)
     else:
-        with show("reading the new cells") as progress:
-            cells = read_alike(
-                new,
-                run.cells,
-                labels=labels,
-                isolate=isolate,
-                cutting=run.cutting,
-                progress=progress,
-            )
-    with show("running the network") as progress:
-        features, outputs = run.features(cells, device=device, progress=progress)
-    with show("placing the new cells") as progress:
-        placed = run.place(cells, features, outputs, progress=progress)
+        run = OldMaps(FinishedRun(on, module=module, trust_model=trust_model))
+        if isinstance(new, Cells):
+            cells = new
+        else:
+            with show("reading the new cells") as progress:
+                cells = read_alike(
+                    new, run.cells,
+                    labels=labels, isolate=isolate, cutting=run.cutting, progress=progress,
+                )  # fmt: skip
+        with show("running the network") as progress:
+            features, outputs = run.features(cells, device=device, progress=progress)
+        with show("placing the new cells") as progress:
+            placed = run.place(cells, features, outputs, progress=progress)
     if out is not None:
         from cytolens.study.placed_page import write_placed
 
         with show("writing the page") as progress:
             write_placed(Path(out), placed, cells, run, progress)
+    if task is not None:
+        task.remove_parts()
     return placed
 
 
@@ -117,7 +134,7 @@ class OldMaps:
         """Raises RunError where the run is not finished."""
         self.folder, self.settings = run.folder, run.settings
         self.cutting = Cutting(run.settings.window, run.settings.blank)
-        run.require(*_NEEDED)
+        run.require(*NEEDED)
         self.cells: Cells = run.cells
         self.split: Split = run["split"]
         self.activations: Activations = run.activations
@@ -175,12 +192,26 @@ class OldMaps:
         progress: Progress,
     ) -> PlacedCells:
         """Places, distances and flags of new cells at every depth, of what `features` gives."""
-        n, layers = len(cells), tuple(self.activations)
-        places: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in self.maps}
-        kept: dict[str, dict[str, Estimate]] = {name: {} for name in self.maps}
-        schemes: dict[str, dict[str, str]] = {name: {} for name in self.maps}
         judges: dict[str, Novelty] = {}
-        judged: dict[str, Judged] = {}
+
+        def judge(layer: str) -> Novelty:
+            judges[layer] = self.judge(layer)
+            return judges[layer]
+
+        rows = self.rows(features, outputs, judge, progress=progress)
+        return self.joined(cells, rows, judges)
+
+    def rows(
+        self,
+        features: Activations,
+        outputs: NDArray[np.float64],
+        judge: Callable[[str], Novelty],
+        *,
+        progress: Progress,
+    ) -> Rows:
+        """All that is said of each new cell (n,) by itself, of what `features` gives."""
+        n, layers = len(outputs), tuple(self.activations)
+        found: Rows = {"outputs": outputs, "nearest": self._nearest(features, n)}
         for done, layer in enumerate(layers):
             progress(done, len(layers), layer)
             given = np.asarray(features.features[layer][:n], dtype=np.float32)
@@ -190,11 +221,30 @@ class OldMaps:
                     continue
                 where = placer(on_maps, by_layer[layer])
                 made = where.place(given)
-                recall = placed_recall(where, given, made)
-                places[method][layer], schemes[method][layer] = made, where.scheme
+                found[f"place {method} {layer}"] = made
+                found[f"scheme {method} {layer}"] = np.array([where.scheme])
+                found[f"recall {method} {layer}"] = placed_recall(where, given, made)
+            judged = judge(layer).judge(given)
+            found |= {f"{name} {layer}": value for name, value in vars(judged).items()}
+        return found
+
+    def joined(self, cells: Cells, rows: Rows, judges: Mapping[str, Novelty]) -> PlacedCells:
+        """What is said of all new cells, of each by itself (`rows`) and of all together."""
+        places: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in self.maps}
+        kept: dict[str, dict[str, Estimate]] = {name: {} for name in self.maps}
+        schemes: dict[str, dict[str, str]] = {name: {} for name in self.maps}
+        for layer in judges:
+            for method, by_layer in self.maps.items():
+                if layer not in by_layer:
+                    continue
+                places[method][layer] = rows[f"place {method} {layer}"]
+                schemes[method][layer] = str(rows[f"scheme {method} {layer}"][0])
+                recall = rows[f"recall {method} {layer}"]
                 kept[method][layer] = mean_of(recall, rng=self.settings.seed)
-            judges[layer] = self._judge(layer)
-            judged[layer] = judges[layer].judge(given)
+        names = [field.name for field in fields(Judged)]
+        judged = {
+            layer: Judged(**{name: rows[f"{name} {layer}"] for name in names}) for layer in judges
+        }
         odd = {layer: found.odd for layer, found in judged.items()}
         share = {layer: share_of(flags) for layer, flags in odd.items()}
         clean = {layer: judge.rate for layer, judge in judges.items()}
@@ -204,7 +254,7 @@ class OldMaps:
         training, calibration, test = (len(part) for part in self._judges(1))
         return PlacedCells(
             names=cells.names,
-            answered=self._answered(features, outputs),
+            answered=self._answered(rows),
             places=places,
             kept=kept,
             schemes=schemes,
@@ -215,15 +265,19 @@ class OldMaps:
             clean=clean,
             expected=expected_rate(calibration),
             calibrated_on=(training, calibration, test),
-            overall=self._overall(judges, judged, features),
+            overall=self._overall(judges, judged, rows["outputs"]),
         )
 
-    def _answered(self, features: Activations, outputs: NDArray[np.float64]) -> Answered:
-        """Predictions, or the outputs as they are; and the nearest training cells."""
-        layer, n = self.main_layer, len(outputs)
+    def _nearest(self, features: Activations, n: int) -> NDArray[np.int64]:
+        """The training cell nearest to each new one (n,)."""
+        layer = self.main_layer
         known = self._judges(self.activations.features[layer].shape[1])[0]
         new = np.asarray(features.features[layer][:n], dtype=np.float32)
-        nearest = known[Reference(self.activations.rows(layer, known)).nearest(new, 1)[0][:, 0]]
+        return known[Reference(self.activations.rows(layer, known)).nearest(new, 1)[0][:, 0]]
+
+    def _answered(self, rows: Rows) -> Answered:
+        """Predictions, or the outputs as they are; and the nearest training cells."""
+        outputs, nearest = rows["outputs"], rows["nearest"]
         shares = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         by_name = {} if self.model.gives_classes else dict(zip(self.model.class_names, outputs.T))
         return Answered(
@@ -235,18 +289,20 @@ class OldMaps:
         )
 
     def _overall(
-        self, judges: Mapping[str, Novelty], judged: Mapping[str, Judged], features: Activations
+        self,
+        judges: Mapping[str, Novelty],
+        judged: Mapping[str, Judged],
+        outputs: NDArray[np.float64],
     ) -> NovelCells:
         """New cells by one number over all depths."""
         _, calibration, clean = self._judges(1)
-        n = len(next(iter(judged.values())).odd)
         old = new = None
         if "logits" in judges and self.model.gives_classes:
             old = (
                 energy(self.activations.rows("logits", calibration)),
                 energy(self.activations.rows("logits", clean)),
             )
-            new = energy(features["logits"][:n])
+            new = energy(outputs)
         judge = calibrate_overall(
             list(judges.values()),
             energies=old,
@@ -260,17 +316,19 @@ class OldMaps:
             with_energy=old is not None,
         )  # fmt: skip
 
-    def _judge(self, layer: str) -> Novelty:
+    def judge(self, layer: str, known: Mapping[str, NDArray[np.float64]] | None = None) -> Novelty:
         """Training cells to be near to, validation cells for the threshold, test cells as clean.
 
-        No group is in two of these parts.
+        No group is in two of these parts. ``known`` as in `calibrate`.
         """
         training, calibration, clean = (
             self.activations.rows(layer, part)
             for part in self._judges(self.activations.features[layer].shape[1])
         )
         groups = self._test_groups
-        return calibrate(training, calibration, clean, groups=groups, rng=self.settings.seed)
+        return calibrate(
+            training, calibration, clean, groups=groups, rng=self.settings.seed, known=known
+        )
 
     def _judges(self, width: int) -> tuple[NDArray[np.int64], ...]:
         """Training, validation and test cells for a layer with so many features.

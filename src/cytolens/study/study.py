@@ -24,7 +24,7 @@ from cytolens.store.log import machine
 from cytolens.store.parts import PartFiles, have_parts, remove_parts
 from cytolens.store.run_folder import RunFolder
 from cytolens.study import own_model
-from cytolens.study.parts import Parts, Workers, have_made, read_or_made
+from cytolens.study.parts import Parts, PartTask, Workers, have_made, read_or_made
 from cytolens.study.settings import StudySettings, of_held_stages
 from cytolens.study.stage import SOURCES, Stage, downstream, table, upstream
 from cytolens.study.team import Teammate, Todo, team, work
@@ -335,7 +335,8 @@ class Study(Mapping[str, Any]):
         """What the parts of a stage give: those that lie ready are read, the others made."""
         files = PartFiles(self.folder.path.resolve(), name, made_from, len(parts))
         if self.workers is not None and self._module is None:
-            have_made(files, self.workers, self.settings, trusted=self.trusted, progress=progress)
+            task = PartTask(files.run, self.settings, self.trusted, name, 0, made_from)
+            have_made(files, self.workers, task, progress=progress)
         return read_or_made(files, parts)
 
     def _log(self, stage: Stage, seconds: float, more: str) -> None:

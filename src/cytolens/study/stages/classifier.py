@@ -1,6 +1,7 @@
 """The classifier of a study: trained or brought, its layers, and how well it does."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -278,6 +279,23 @@ def activations(
     progress: Progress,
 ) -> Made[Block, Extraction]:
     """Features of every cell at every depth, a block of cells at a time."""
+    made = yield from _in_blocks(
+        lambda: network, cells, layers,
+        reduction=reduction, batch_size=batch_size, device=device, progress=progress,
+    )  # fmt: skip
+    return made
+
+
+def _in_blocks(
+    network: Callable[[], "Classifier"],
+    cells: Cells,
+    layers: tuple[Layer, ...],
+    *,
+    reduction: str,
+    batch_size: int | None,
+    device: str | None,
+    progress: Progress,
+) -> Made[Block, Extraction]:
     from cytolens.activations.extraction import extract, gather
 
     n = len(cells)
@@ -286,7 +304,7 @@ def activations(
     def block(number: int) -> Block:
         start = starts[number]
         return extract(
-            network.network, cells[start : start + BLOCK], layers=layers, reduction=reduction,
+            network().network, cells[start : start + BLOCK], layers=layers, reduction=reduction,
             batch_size=batch_size, device=device,
             progress=lambda done, total, note: progress(start + done, n, note),
         ).features  # fmt: skip
@@ -316,9 +334,8 @@ def untrained(
     from cytolens.classifier.model import untrained as before_training
 
     known = cells.subset(split.train) if len(split.train) else cells
-    before = before_training(network, known, rng=seed)
-    made = yield from activations(
-        before, cells.subset(held_out), layers,
+    made = yield from _in_blocks(
+        cache(lambda: before_training(network, known, rng=seed)), cells.subset(held_out), layers,
         reduction=reduction, batch_size=batch_size, device=device, progress=progress,
     )  # fmt: skip
     return made

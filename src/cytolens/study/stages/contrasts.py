@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,15 +19,17 @@ from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
 from cytolens.study.stages.classifier import layers_with_channels
-from cytolens.study.stages.features import Ascents
+from cytolens.study.stages.features import Appearance, Ascents, prior_of
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
     from cytolens.features.contrast.judging import Judge
     from cytolens.features.contrast.subject import Subject
 
-Judged = tuple[ContrastPairs, tuple[Estimate, ...]]
-"""The pairs of a target, and how good the judges of its edits are."""
+Judged = tuple[list[ContrastPairs], tuple[Estimate, ...]]
+"""The pairs of some targets, and how good the judges of their edits are."""
+
+_TOGETHER = 16  # targets whose pairs are one part; one by one where edits are made, which take long
 
 _MOST_CLASSES = 4  # classes that are contrasted with the others, or other outputs
 _MOST_CLUSTERS = 2  # of the layer that is shown large, likewise
@@ -43,6 +46,7 @@ def contrasts(
     clusters: Mapping[str, Clusters],
     properties: Properties,
     ranking: Mapping[str, ChannelRanking],
+    appearance: Appearance,
     ascents: Ascents,
     *,
     targets: list[str],
@@ -69,7 +73,7 @@ def contrasts(
     held_out = np.sort(np.concatenate([split.validation, split.test]))
     if not pairs or len(split.train) < FEWEST or len(held_out) < FEWEST:
         return None
-    prior = ascents.prior_or_fitted(cells, split)
+    prior = ascents.prior or prior_of("cells", cells, split, appearance)
     known = split.train[prior.rows]
 
     @cache
@@ -107,22 +111,26 @@ def contrasts(
     if found is not None:
         of_clusters = _of_clusters(main, activations.rows(main_layer, mapped), found)
     chosen = named or _targets(network, layers, ranking, of_clusters)[:pairs]
-    names = [target.name for target in chosen]
+    together = 1 if judges else _TOGETHER
+    starts = range(0, len(chosen), together)
 
     @cache
     def stepped() -> frozenset[int]:
         return targets_in_steps(subject(), chosen)
 
-    def of_target(number: int) -> Judged:
-        progress(number, len(chosen), names[number])
-        found = pairs_of(
+    def of_target(number: int) -> ContrastPairs:
+        progress(number, len(chosen), chosen[number].name)
+        return pairs_of(
             subject(), chosen[number], number,
             in_steps=number in stepped(), judges=trained(), test=split.test, seed=seed,
         )  # fmt: skip
-        return found, tuple(judge.accuracy for judge in trained())
 
-    made = list((yield Parts(names, of_target)))
-    pairs_made = tuple(found for found, _ in made)
+    def of_some(part: int) -> Judged:
+        some = range(starts[part], min(starts[part] + together, len(chosen)))
+        return [of_target(number) for number in some], tuple(one.accuracy for one in trained())
+
+    made = list((yield Parts([f"from {chosen[start].name} on" for start in starts], of_some)))
+    pairs_made = tuple(chain.from_iterable(found for found, _ in made))
     return Contrasts(pairs_made, made[0][1] if made else (), n_training=len(known))
 
 

@@ -5,22 +5,54 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.features import Faithfulness, Galleries
 from cytolens.records.layers import Layer
 from cytolens.study.parts import Made, Parts
 from cytolens.study.stage import Stage, Summary, as_entries
+from cytolens.study.stages.cells import Rows
 from cytolens.study.stages.classifier import layers_with_channels
-from cytolens.study.stages.features import Ascents, Layers
+from cytolens.study.stages.features import Appearance, Ascents, Layers, prior_of
 
 if TYPE_CHECKING:
     from cytolens.classifier.model import Classifier
     from cytolens.features.faithfulness import Yardstick
 
+Described = dict[str, NDArray[np.float32]]
+"""Cells (n, F) by representation."""
+
 _JUDGED_ON = 600  # held-out cells
-_OF_YARDSTICK, _STEPS = 4, 3  # of progress: describing cells, and at each layer
+_BLOCK = 200  # cells that are described together
+_STEPS = 3  # of progress, at each layer
 _CONTROLLED = 3  # images of each layer that controls are made for, and that are made again
+
+
+def yardstick(
+    cells: Cells, split: Split, appearance: Appearance, *, seed: int, progress: Progress
+) -> Made[Described, Described]:
+    """The cells that images are compared with: those of a prior, then held-out ones."""
+    from cytolens.features.comparison import REPRESENTATIONS, described
+
+    prior = prior_of("cells", cells, split, appearance)
+    crops = np.concatenate([prior.crops, cells.read(_held_out(split, seed)[0])])
+    starts = range(0, len(crops), _BLOCK)
+
+    def of_block(number: int) -> Described:
+        progress(number, len(starts), "describing cells")
+        some = crops[starts[number] : starts[number] + _BLOCK]
+        return {name: described(prior, some, name) for name in REPRESENTATIONS}
+
+    made = list((yield Parts([f"cells from {start}" for start in starts], of_block)))
+    return {name: np.concatenate([part[name] for part in made]) for name in REPRESENTATIONS}
+
+
+def _held_out(split: Split, seed: int) -> tuple[Rows, np.random.Generator]:
+    """The cells that images are judged on, and what further draws come from."""
+    draw = np.random.default_rng(seed)
+    held_out = np.concatenate([split.validation, split.test])
+    return np.sort(draw.permutation(held_out)[:_JUDGED_ON]), draw
 
 
 def faithfulness(
@@ -29,7 +61,9 @@ def faithfulness(
     split: Split,
     layers: tuple[Layer, ...],
     features: Galleries,
+    appearance: Appearance,
     ascents: Ascents,
+    yardstick: Described,
     *,
     seed: int,
     progress: Progress,
@@ -42,19 +76,17 @@ def faithfulness(
     from cytolens.features.controls import make_controls
     from cytolens.features.faithfulness import measure_faithfulness, prepare_yardstick
 
-    prior = ascents.prior_or_fitted(cells, split)
-    draw = np.random.default_rng(seed)
-    held_out = np.concatenate([split.validation, split.test])
-    held_out = np.sort(draw.permutation(held_out)[:_JUDGED_ON])
+    prior = ascents.prior or prior_of("cells", cells, split, appearance)
+    held_out, draw = _held_out(split, seed)
     shown = layers_with_channels(layers)
 
     @cache
-    def yardstick() -> "Yardstick":
+    def compared_with() -> "Yardstick":
         return prepare_yardstick(
             network, shown,
             prior=prior, held_out=cells.read(held_out),
             groups=None if cells.groups is None else cells.groups[held_out],
-            progress=lambda done, of, note: progress(_OF_YARDSTICK * done // of, total, note),
+            known=yardstick,
         )  # fmt: skip
 
     half = None
@@ -68,12 +100,12 @@ def faithfulness(
         if images.layer not in on_fields
     ]
     names = [images.layer for images, _ in pairs]
-    total = _OF_YARDSTICK + _STEPS * len(pairs)
+    total = _STEPS * len(pairs)
 
     def of_layer(number: int) -> Faithfulness:
         images, plain = pairs[number]
-        judged_by, name = yardstick(), names[number]
-        done = _OF_YARDSTICK + _STEPS * number
+        judged_by, name = compared_with(), names[number]
+        done = _STEPS * number
         progress(done, total, f"{name}, controls")
         first = images.channels[~images.dead][:_CONTROLLED].tolist()
         controls = None
@@ -129,6 +161,7 @@ def _summary_of_faithfulness(faithfulness: Mapping[str, Faithfulness], layers: L
     return Summary(layers={la.name: {"faithfulness": entries.get(la.name, {})} for la in layers})
 
 
+YARDSTICK = Stage("yardstick", "describing cells that images are compared with", yardstick)
 FAITHFULNESS = Stage(
     "faithfulness",
     "judging the feature images",

@@ -1,7 +1,7 @@
 """Feature images of a study: what is made, how far to believe it, and what it says of cells."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 Layers = tuple[Layer, ...]
 Images = FeatureImages | FieldImages | None
+Appearance = dict[str, NDArray[Any]]
+"""The arrays of a `Prior` by name, but for its crops."""
 
 _BLOCK = 64  # channels whose images are made together
 _PRIOR_CELLS = 1000  # training cells that the prior rests on
@@ -86,20 +88,6 @@ class Ascents:
         toward = direction(layer, directions, names=names)
         return feature_images(network, objective=toward, **self.options)
 
-    def prior_or_fitted(self, cells: Cells, split: Split) -> "Prior":
-        """The prior, or where images are made without one, the same cells described."""
-        if self.prior is not None:
-            return self.prior
-        from cytolens.features.priors import fit_prior
-        from cytolens.images.preparation import prepared_background
-
-        return fit_prior(
-            cells.subset(split.train),
-            background=prepared_background(cells.preparation),
-            n_cells=_PRIOR_CELLS,
-            rng=self.seed,
-        )
-
     def without_prior(self) -> "Ascents":
         """The same as everyone makes them: Fourier space between the cells' intensities."""
         if self.prior is not None:
@@ -118,9 +106,34 @@ class Ascents:
         return replace(self, prior=prior, seed=self.seed + 1)
 
 
+def appearance(cells: Cells, split: Split, *, seed: int, progress: Progress) -> Appearance:
+    """What training cells look like: a prior but for their crops, which are read again."""
+    from cytolens.features.priors import fit_prior
+    from cytolens.images.preparation import prepared_background
+
+    found = fit_prior(
+        cells.subset(split.train),
+        background=prepared_background(cells.preparation),
+        n_cells=_PRIOR_CELLS,
+        rng=seed,
+        progress=progress,
+    )
+    names = [field.name for field in fields(found) if field.name not in ("kind", "crops")]
+    return {name: getattr(found, name) for name in names}
+
+
+def prior_of(kind: str, cells: Cells, split: Split, appearance: Appearance) -> "Prior":
+    """The prior from training cells."""
+    from cytolens.features.priors import Prior
+
+    crops = cells.read(split.train[appearance["rows"]])
+    return Prior(kind=kind, crops=crops, **appearance)
+
+
 def ascents(
     cells: Cells,
     split: Split,
+    appearance: Appearance,
     *,
     prior: str,
     parametrisation: str,
@@ -130,18 +143,15 @@ def ascents(
 ) -> Ascents:
     """How all feature images of the study are made."""
     from cytolens.features.ascent import Ascent
-    from cytolens.features.priors import fit_prior
-    from cytolens.images.preparation import prepared_background
 
-    paper = prepared_background(cells.preparation)
     held_out = np.concatenate([split.validation, split.test])
     draw = np.random.default_rng(seed).permutation(held_out)[:_NATURAL_CELLS]
     ascent, fitted = Ascent() if steps is None else Ascent(steps=steps), None
     if prior == "none":
+        paper = appearance["background"]
         ascent = replace(ascent, background=paper, parametrisation=parametrisation)
     else:
-        learnt_from = cells.subset(split.train)
-        fitted = fit_prior(learnt_from, prior, background=paper, n_cells=_PRIOR_CELLS, rng=seed)
+        fitted = prior_of(prior, cells, split, appearance)
     return Ascents(fitted, ascent, cells.read(np.sort(draw)), seed, device)
 
 
@@ -346,7 +356,8 @@ def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
     )
 
 
-ASCENTS = Stage("ascents", "fitting the prior", ascents, version=2, keep=None)
+APPEARANCE = Stage("appearance", "learning what cells look like", appearance)
+ASCENTS = Stage("ascents", "preparing feature images", ascents, version=2, keep=None)
 FEATURES = Stage(
     "features", "making feature images", features, version=4, summary=_summary_of_features
 )
