@@ -25,6 +25,7 @@ _HALF = TrainingSettings(epochs=20, batch_size=16)
 WAYS = {
     "now": TrainingSettings(),
     "gain .4": TrainingSettings(augmentation=_GAIN),
+    "gain .8": TrainingSettings(augmentation=Augmentation(brightness=0.8)),
     "20 of 32, rate .008": TrainingSettings(epochs=20, learning_rate=8e-3, augmentation=_GAIN),
     "20 of 16": _HALF,
     "20 of 16, gain .4": replace(_HALF, augmentation=_GAIN),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from cytolens.classifier.augmentation import Augmentation, augment, suited_to, turn
+from cytolens.classifier.augmentation import Augmentation, augment, mix, suited_to, turn
 from cytolens.records.cells import Preparation
 
 STILL = Augmentation(rotation=0, reflection=False, shift=0, brightness=0, offset=0, exact=0)
@@ -90,3 +90,22 @@ def test_crops_scaled_one_by_one_keep_their_brightness(intensity):
     kept = (suited.brightness, suited.offset) == (0, 0)
     assert kept == (intensity == "image")
     assert suited.rotation == Augmentation().rotation
+
+
+def test_cells_in_groups_are_mixed_and_others_are_not():
+    preparation = Preparation((8, 8), "dataset", (0.0,), (1.0,), (0.0,), "f4")
+    assert suited_to(preparation).mixup == 0
+    assert suited_to(preparation, grouped=True).mixup > 0
+
+
+def test_mixed_crops_are_what_their_shares_say_and_mostly_themselves():
+    x = crops(64)
+    mixed, share, others = mix(x, 0.2, np.random.default_rng(0))
+    own = share[:, None, None, None]
+    assert torch.allclose(mixed, own * x + (1 - own) * x[torch.from_numpy(others)])
+    assert 0.5 <= share.min() < 0.8
+    assert share.max() <= 1
+    assert share.median() > 0.9  # most crops are hardly changed
+    assert sorted(others) == list(range(64))
+    again = mix(x, 0.2, np.random.default_rng(0))[0]
+    assert torch.equal(mixed, again)

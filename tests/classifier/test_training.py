@@ -54,6 +54,17 @@ def test_same_seed_same_weights_and_nothing_global_is_touched(spots, trained):
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
 
 
+def test_cells_are_mixed_with_others_of_their_batch_and_still_learnt(spots, trained):
+    mixed = replace(SMALL, augmentation=replace(SMALL.augmentation, mixup=0.2))
+    made, again = (train(spots, settings=mixed, rng=0) for _ in range(2))
+    assert torch.equal(weights(made), weights(again))
+    assert not torch.equal(weights(made), weights(trained))
+    test = spots.subset(made.split.test)
+    assert measure(predict(made.model, test), test.labels)["auc"] > 0.95
+    usual = train(spots, settings=replace(SMALL, epochs=1, augmentation=None), rng=0)
+    assert usual.model.spec["training"]["augmentation"]["mixup"] > 0  # they are of groups
+
+
 def test_the_best_epoch_s_weights_stay(spots, trained):
     validation = spots.subset(trained.split.validation)
     found = loop._validate(predict(trained.model, validation), validation.labels)

@@ -5,13 +5,17 @@ once, so that nothing is interpolated twice; every crop draws its own.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from cytolens.records.cells import Preparation
+
+_MIXUP = 0.2  # of cells in groups
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,34 @@ class Augmentation:
     # An offset blurs where a level lies between a crop's lowest and highest value, so it is small.
     offset: float = 0.02  # of the crop's own range of values, uniform in ±
     exact: float = 0.5  # share of crops turned by a multiple of 90° only, whole pixels: unblurred
+    mixup: float = 0.0  # crops are mixed with others, in shares from Beta(mixup, mixup)
 
 
-def suited_to(preparation: Preparation) -> Augmentation:
+def suited_to(preparation: Preparation, *, grouped: bool = False) -> Augmentation:
     """The usual views, without gain and offset where each crop is scaled by its own range.
 
-    No such crop is brighter than another, so brighter views would never be met again.
+    No such crop is brighter than another, so brighter views would never be met again. Where cells
+    are ``grouped`` (donors, plates), they are mixed, too: what is learnt holds better for new
+    groups (benchmarks/results/accuracy.md).
     """
     alike = preparation.intensity == "image"
-    return Augmentation(brightness=0.0, offset=0.0) if alike else Augmentation()
+    usual = Augmentation(brightness=0.0, offset=0.0) if alike else Augmentation()
+    return replace(usual, mixup=_MIXUP) if grouped else usual
+
+
+def mix(
+    crops: Tensor, amount: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, NDArray[np.int64]]:
+    """Each crop (N, C, H, W) mixed with another: crops, own shares (N,), rows of the others (N,).
+
+    Mixup (Zhang et al. 2018, arXiv:1710.09412), each with a share of its own, at least one half:
+    the larger part of a draw from Beta(``amount``, ``amount``).
+    """
+    drawn = rng.beta(amount, amount, len(crops)).astype(np.float32)
+    share = torch.from_numpy(np.maximum(drawn, 1 - drawn)).to(crops)
+    others = rng.permutation(len(crops))
+    own = share[:, None, None, None]
+    return crops * own + crops[torch.from_numpy(others).to(crops.device)] * (1 - own), share, others
 
 
 def augment(crops: Tensor, settings: Augmentation, *, generator: torch.Generator) -> Tensor:

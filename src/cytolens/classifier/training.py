@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from cytolens.activations.capture import evaluating
 from cytolens.activations.forward import fast_layout, laid_out
-from cytolens.classifier.augmentation import Augmentation, augment, suited_to
+from cytolens.classifier.augmentation import Augmentation, augment, mix, suited_to
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
 from cytolens.classifier.networks import build_network
@@ -97,7 +97,8 @@ def train(
     draw = generator(rng)
     split = split or split_cells(cells, rng=draw)
     check_settings(settings)
-    views = settings.augmentation or suited_to(cells.preparation)
+    grouped = cells.groups is not None
+    views = settings.augmentation or suited_to(cells.preparation, grouped=grouped)
     settings = replace(settings, augmentation=views)
     _check_split(cells, split)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -114,6 +115,7 @@ def train(
     crops, labels = _in_memory(cells.subset(learnt)), cells.labels[learnt]
     weights = _loss_weights(cells.subset(learnt), settings.balance)
     validation = _in_memory(cells.subset(_validated(cells, split.validation, draw)))
+    mixing = np.random.default_rng(seed_from(draw) if views.mixup else 0)
     batch_size = min(settings.batch_size, len(labels))
     steps = min(len(labels), settings.epoch_cells) // batch_size
     optimiser = OneCycleAdamW(
@@ -122,6 +124,14 @@ def train(
         weight_decay=settings.weight_decay,
         steps=settings.epochs * steps,
     )
+
+    def loss_of(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Weighted losses (n,) of logits (n, class) where the cells ``rows`` are the truth."""
+        truth, weight = (torch.from_numpy(of[rows]).to(where) for of in (labels, weights))
+        smoothing = settings.label_smoothing
+        found = functional.cross_entropy(logits, truth, label_smoothing=smoothing, reduction="none")
+        return found * weight
+
     history: list[dict[str, float]] = []
     best, started = _Best(), time.monotonic()
     for epoch in range(1, settings.epochs + 1):
@@ -129,14 +139,13 @@ def train(
         for rows in _batches(len(labels), batch_size, steps, random):
             images = torch.from_numpy(crops.read(rows)).to(where)
             seen = augment(images, views, generator=random)
-            logits = network(laid_out(seen, layout))
-            losses = functional.cross_entropy(
-                logits,
-                torch.from_numpy(labels[rows]).to(where),
-                label_smoothing=settings.label_smoothing,
-                reduction="none",
-            )
-            loss = (losses * torch.from_numpy(weights[rows]).to(where)).mean()
+            if views.mixup:
+                seen, share, others = mix(seen, views.mixup, mixing)
+                logits = network(laid_out(seen, layout))
+                losses = share * loss_of(logits, rows) + (1 - share) * loss_of(logits, rows[others])
+            else:
+                losses = loss_of(network(laid_out(seen, layout)), rows)
+            loss = losses.mean()
             optimiser.step(loss)
             _follow(pairs, settings.averaging, step=optimiser.done)
             total += float(loss.detach())

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from multiprocessing import forkserver
 from pathlib import Path
@@ -60,17 +60,16 @@ def workers(
         place: Any = scheduler
         if kind == "local":
             stack.enter_context(settings.set(_fork_from_one(settings)))
-            place = stack.enter_context(
-                distributed.LocalCluster(
-                    n_workers=int(rest),
-                    threads_per_worker=1,
-                    host=_HERE[0],
-                    dashboard_address=_NO_DASHBOARD["dashboard_address"],
-                    scheduler_kwargs=_NO_DASHBOARD,
-                    memory_limit=0,
-                    silence_logs=logging.ERROR,
-                )
+            place = distributed.LocalCluster(
+                n_workers=int(rest),
+                threads_per_worker=1,
+                host=_HERE[0],
+                dashboard_address=_NO_DASHBOARD["dashboard_address"],
+                scheduler_kwargs=_NO_DASHBOARD,
+                memory_limit=0,
+                silence_logs=logging.ERROR,
             )
+            stack.callback(_close, place)
         elif kind == "slurm":
             shared = stack.enter_context(TemporaryDirectory(dir=Path.cwd(), prefix=".tls-"))
             place = stack.enter_context(slurm_jobs(sbatch, Path(shared), insecure=insecure))
@@ -130,6 +129,12 @@ def slurm_jobs(sbatch: Sequence[str], shared: Path, *, insecure: bool = False) -
         scheduler_options={**configured("scheduler-options", {}), **_NO_DASHBOARD},
         silence_logs=logging.ERROR,
     )
+
+
+def _close(cluster: Any) -> None:
+    """End all workers. One that is just being started again cannot be waited for, says Dask."""
+    with suppress(AssertionError):
+        cluster.close()
 
 
 def _fork_from_one(settings: Any) -> dict[str, str]:

@@ -441,7 +441,7 @@ CLASSIFIER = Stage(
     "classifier",
     "training the classifier",
     classifier,
-    version=3,
+    version=4,
     keep=Keep(_write_network, _read_network),
     relevant=_with_names,
 )
@@ -456,7 +456,7 @@ EVALUATION = Stage(
     "evaluation", "evaluating the classifier", evaluation, version=2,
     summary=_summary_of_classifier,
 )  # fmt: skip
-FOLDS = Stage("folds", "training a network per fold", folds, version=3)
+FOLDS = Stage("folds", "training a network per fold", folds, version=4)
 ACTIVATIONS = Stage("activations", "extracting activations", activations, keep=_STREAMED)
 UNTRAINED = Stage(
     "untrained", "extracting activations before training", untrained, version=2, keep=_STREAMED

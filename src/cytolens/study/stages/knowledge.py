@@ -194,7 +194,7 @@ def trained_on(
 
     They hold nothing finer. The first layers get as many channels as those at that size had.
     """
-    from cytolens.classifier.augmentation import Augmentation
+    from cytolens.classifier.augmentation import suited_to
     from cytolens.classifier.training import TrainingSettings
     from cytolens.images.sources import with_crops
     from cytolens.properties.equalising import halve
@@ -202,8 +202,9 @@ def trained_on(
     settings = TrainingSettings() if epochs is None else TrainingSettings(epochs=epochs)
     if min(alike.shape[1:]) < _LEAST_HALVED:
         return alike, settings
-    shift = Augmentation(shift=Augmentation().shift / 2)
-    settings = replace(settings, width=2 * settings.width, augmentation=shift)
+    usual = suited_to(alike.preparation, grouped=alike.groups is not None)
+    views = replace(usual, shift=usual.shift / 2)
+    settings = replace(settings, width=2 * settings.width, augmentation=views)
     return with_crops(alike, halve(crops)), settings
 
 
@@ -426,7 +427,7 @@ EQUALISED = Stage(
     "equalised",
     "asking again with crops alike in all but the cell",
     equalised,
-    version=2,
+    version=3,
     summary=_summary_of_equalised,
 )
 SUSPECTS = Stage(
