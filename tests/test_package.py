@@ -34,6 +34,7 @@ COMPUTE = {
     "cytolens.embedding.tsne",  # makes a map
     "cytolens.embedding.on_gpu",  # the same on a GPU
     "cytolens.study.place",  # runs the network on new cells
+    "cytolens.study.place_apart",  # the same in parts
 }
 """Files that load torch, and are loaded themselves only where something is computed."""
 

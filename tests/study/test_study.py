@@ -265,7 +265,7 @@ def test_stages_run_on_one_thread_unless_more_are_asked_for(
 
     monkeypatch.setattr(Stage, "run", watched)
     for threads, expected in ((None, 1), (3, 3)):
-        settings = replace(SMALL, threads=threads)
+        settings = replace(SMALL, threads=threads, limit=60)
         Study(tmp_path / str(threads), data, settings).make("ascents", "evaluation")
         assert {"classifier", "ascents", "evaluation"} <= set(seen)
         assert {seen[name] for name in seen if table()[name].computes} == {expected}
