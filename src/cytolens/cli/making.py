@@ -82,7 +82,7 @@ def make_cells(
 
 def demo(
     out: Path = typer.Option(Path("demo-run"), help="the run folder"),
-    cells: int = typer.Option(1000, help="number of simulated cells"),
+    cells: int = typer.Option(800, help="number of simulated cells"),
     difficulty: float = typer.Option(0.5, help="0 easy to tell apart … 1 nearly the same"),
     seed: int = typer.Option(0, help="seed of everything random"),
     quick: bool = typer.Option(False, help="a first look in half a minute"),
