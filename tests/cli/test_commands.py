@@ -75,6 +75,20 @@ def test_a_run_that_is_there_is_shown_without_loading_the_network_s_library(fini
     assert done.stdout.splitlines()[-1] == "False"
 
 
+def test_a_look_from_elsewhere_changes_neither_cells_nor_classifier(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held = {name: (finished / name).read_bytes() for name in FILES}
+    (tmp_path / "cells").mkdir()  # of the same name as the data
+    monkeypatch.chdir(tmp_path)
+    for verb in ("layers", "report"):
+        assert cytolens(verb, finished).returncode == 0
+    refused = cytolens("cluster", finished, "--epochs", "3")
+    assert refused.returncode == 2
+    assert "cytolens train" in refused.stderr
+    assert {name: (finished / name).read_bytes() for name in FILES} == held
+
+
 def test_the_table_of_cells_follows_the_conventions(finished: Path):
     import anndata
 
@@ -192,20 +206,6 @@ def test_an_interrupt_says_that_the_same_command_goes_on(
     again = cytolens("train", simulated, "--out", tmp_path / "run", "--epochs", "1")
     assert again.returncode == 0, again.stderr
     assert "reading the cells" not in again.stderr
-
-
-def test_a_look_from_elsewhere_changes_neither_cells_nor_classifier(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    held = {name: (finished / name).read_bytes() for name in FILES}
-    (tmp_path / "cells").mkdir()  # of the same name as the data
-    monkeypatch.chdir(tmp_path)
-    for verb in ("layers", "report"):
-        assert cytolens(verb, finished).returncode == 0
-    refused = cytolens("cluster", finished, "--epochs", "3")
-    assert refused.returncode == 2
-    assert "cytolens train" in refused.stderr
-    assert {name: (finished / name).read_bytes() for name in FILES} == held
 
 
 def test_every_key_of_the_summary_is_written_down(finished: Path):

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from made_records import make_cells, make_embedding, make_history
+from matplotlib.figure import Figure
 from PIL import Image
 
 from cytolens.figures.cells import plot_cells
@@ -13,7 +14,7 @@ from cytolens.figures.display import display_of_cells, display_of_channels
 from cytolens.figures.labels import format_interval, format_number, shorten
 from cytolens.figures.maps import plot_embedding
 from cytolens.figures.performance import plot_training
-from cytolens.figures.style import colours, legend_text, move_apart, render
+from cytolens.figures.style import colours, legend_text, logarithmic, move_apart, render
 from cytolens.figures.tiles import round_length
 from cytolens.numerics.estimates import Estimate
 
@@ -22,6 +23,23 @@ def test_nothing_global_is_changed() -> None:
     before = dict(mpl.rcParams)
     render(plot_training(make_history(4)))
     assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    ("lowest", "highest", "shown"),
+    [
+        (2, 100, ["2", "5", "10", "20", "50", "100"]),
+        (0.0005, 10, ["0.001", "0.01", "0.1", "1", "10"]),
+    ],
+)
+def test_a_logarithmic_axis_has_few_ticks(lowest: float, highest: float, shown: list[str]) -> None:
+    axes = Figure().add_subplot()
+    axes.plot([lowest, highest])
+    axes.margins(y=0)
+    logarithmic(axes)
+    low, high = axes.get_ylim()
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert [axes.yaxis.get_major_formatter()(tick) for tick in ticks] == shown
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cytolens.figures.labels import shorten
 
+_DECADES = 10**2.5  # range of a logarithmic axis up to which more than one tick a decade fits
 _MARGIN = 0.06  # inches around what is drawn: nothing is cut off
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,10 +196,19 @@ def depth_axis(axes: Axes, names: Sequence[str], *, labels: bool = True) -> None
     axes.set_xlim(-0.4, max(len(names) - 0.6, 0.4))
 
 
+class _FewTicks(LogLocator):
+    """Ticks at 1, 2 and 5 of each decade, or over many decades at 1 only."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        low, high = sorted((vmin, vmax))
+        self.set_params(subs=(1.0,) if low <= 0 or high / low > _DECADES else (1.0, 2.0, 5.0))
+        return super().tick_values(vmin, vmax)
+
+
 def logarithmic(axes: Axes) -> None:
     """A logarithmic y axis whose ticks are written as plain numbers, few enough to be read."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+    axes.yaxis.set_major_locator(_FewTicks(numticks=7))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
