@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cytolens.activations.capture import device_of, evaluating
@@ -31,8 +32,12 @@ def threads_for(classifier: Classifier | None) -> int:
 
 def operations(classifier: Classifier) -> int:
     """Floating-point operations of one crop's way through the network."""
-    network = classifier.network
-    crop = torch.zeros((1, *classifier.input_shape), device=device_of(network))
+    return operations_of(classifier.network, classifier.input_shape)
+
+
+def operations_of(network: nn.Module, shape: tuple[int, int, int]) -> int:
+    """The same for a module that takes crops (C, H, W)."""
+    crop = torch.zeros((1, *shape), device=device_of(network))
     with evaluating(network), torch.inference_mode(), FlopCounterMode(display=False) as counted:
         network(crop)
     return counted.get_total_flops()

@@ -21,6 +21,7 @@ from cytolens.classifier.model import Classifier
 from cytolens.errors import ModelError, SettingError
 from cytolens.features.ascent import Ascent, Climb, ascend, measure_finished
 from cytolens.features.canvas import Canvas, batches_of, prepare_canvas
+from cytolens.features.fast.half import gains_by_half, in_half
 from cytolens.features.natural import Natural, measure_natural
 from cytolens.features.objectives import Focus, Objective, channel
 from cytolens.features.parametrisations import START_NOISE, find_parametrisation, fourier
@@ -81,7 +82,8 @@ def feature_images(
 
     The model may be in any mode and on any device; it is left as found, hooks and all. Equal
     seeds give equal images: an image depends on ``rng`` and its target's name, and not on what
-    else is in the batch.
+    else is in the batch. Large networks climb in bfloat16 where the processor computes in it
+    (`fast.half`); ``activation`` and all else is then measured in float32.
 
     Raises SettingError for settings that cannot be used, ModelError for a network that cannot
     be differentiated.
@@ -102,7 +104,8 @@ def feature_images(
         network, task.layers, task.canvas, device=task.canvas.low.device, focus=_focus(task)
     ) as respond:
         ground = _prepare(task, respond)
-        made = _climb(task, ground, respond, progress)
+        half = gains_by_half(network, task.canvas.shape, task.canvas.low)
+        made = _climb(task, ground, respond, progress, half=half)
     return _record(task, ground, made)
 
 
@@ -258,9 +261,10 @@ def _prepare(task: _Task, respond: Respond) -> _Ground:
 
 
 def _climb(
-    task: _Task, ground: _Ground, respond: Respond, progress: Progress | None
+    task: _Task, ground: _Ground, respond: Respond, progress: Progress | None, *, half: bool
 ) -> tuple[NDArray[np.float32], ...]:
     """Batch by batch: images, objective by step, and what `measure_finished` gives."""
+    climbing = in_half(respond) if half else respond
     climb, of = ground.climb, task.of
     n_chunks = math.ceil(len(of) / task.batch_size)
     parts: list[tuple[Tensor, ...]] = []
@@ -273,7 +277,7 @@ def _climb(
 
         targets = torch.from_numpy(of[chunk]).to(task.canvas.low.device)
         images, history = ascend(
-            respond,
+            climbing,
             climb.held_by(ground.guidance, chunk),
             targets,
             task.canvas.starting_at(ground.guidance.start, chunk),

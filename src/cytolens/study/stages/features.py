@@ -357,7 +357,7 @@ def _summary_of_features(features: Galleries, layers: Layers) -> Summary:
 
 
 APPEARANCE = Stage("appearance", "learning what cells look like", appearance)
-ASCENTS = Stage("ascents", "preparing feature images", ascents, version=2, keep=None)
+ASCENTS = Stage("ascents", "preparing feature images", ascents, version=3, keep=None)
 FEATURES = Stage(
     "features", "making feature images", features, version=4, summary=_summary_of_features
 )

@@ -1,0 +1,47 @@
+"""The ascent in bfloat16, where the network is large and the processor computes in it.
+
+There a step takes half to two thirds of the time. Images differ from those of full precision as
+from those of another seed; their activation, which is measured in full precision, does not
+(benchmarks/results/feature_images.md).
+"""
+
+from dataclasses import replace
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from cytolens.classifier.threads import LARGE, operations_of
+from cytolens.features.objectives import Response
+from cytolens.features.responding import Respond
+
+_operations: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # counted once a network
+
+
+def gains_by_half(network: nn.Module, shape: tuple[int, int, int], like: Tensor) -> bool:
+    """Whether the ascent is made in bfloat16: `LARGE` networks in float32 on such a processor."""
+    if like.device.type != "cpu" or like.dtype != torch.float32 or not _computes_bfloat16():
+        return False
+    if network not in _operations:
+        _operations[network] = operations_of(network, shape)
+    return _operations[network] >= LARGE
+
+
+def in_half(respond: Respond) -> Respond:
+    """The same answers, computed in bfloat16 and given in float32."""
+
+    def answer(images: Tensor, views: Tensor, own: Tensor | None = None) -> Response:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = respond(images, views, own)
+        return replace(
+            found,
+            pre_activation={name: value.float() for name, value in found.pre_activation.items()},
+            activation={name: value.float() for name, value in found.activation.items()},
+        )
+
+    return answer
+
+
+def _computes_bfloat16() -> bool:
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())
