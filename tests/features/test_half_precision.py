@@ -29,6 +29,8 @@ def images_of(network: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     made = feature_images(
         network, layer="3", input_shape=SHAPE, ascent=Ascent(steps=16, regularisers={}), rng=0
     )
+    expected = "bfloat16" if optimisation.gains_by_half(network, SHAPE, FOUND) else "float32"
+    assert made.settings["precision"] == expected
     return made.images, made.activation
 
 

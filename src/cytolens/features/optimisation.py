@@ -106,7 +106,7 @@ def feature_images(
         ground = _prepare(task, respond)
         half = gains_by_half(network, task.canvas.shape, task.canvas.low)
         made = _climb(task, ground, respond, progress, half=half)
-    return _record(task, ground, made)
+    return _record(task, ground, made, half=half)
 
 
 @dataclass(frozen=True)
@@ -289,7 +289,9 @@ def _climb(
     return tuple(torch.cat(column).float().cpu().numpy() for column in zip(*parts, strict=True))
 
 
-def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...]) -> FeatureImages:
+def _record(
+    task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...], *, half: bool
+) -> FeatureImages:
     """The finished images, and how they were made."""
     images, history, activation, maps, peak, trough = made
     if not np.isfinite(images).all() or not np.isfinite(activation).all():
@@ -327,6 +329,7 @@ def _record(task: _Task, ground: _Ground, made: tuple[NDArray[np.float32], ...])
             "regularisers": list(held.targets) if isinstance(held, Objective) else dict(held or {}),
             "prior_weight": task.ascent.prior_weight,
             "steps": ground.climb.steps,
+            "precision": "bfloat16" if half else "float32",
             "learning_rate": ground.climb.learning_rate,
             "value_range": torch.cat([canvas.low, canvas.high], 1)[..., 0].cpu().tolist(),
             "background": canvas.background.flatten().cpu().tolist(),
