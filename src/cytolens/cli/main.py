@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, _end)
     warnings.filterwarnings("ignore")  # libraries' remarks are for developers; ours are printed
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of writing that a full disk stopped
+    sys.unraisablehook = lambda found: None  # of what an interrupt left half made
     try:
         code = app(spread(words or ["--help"]), standalone_mode=False)
     except typer.Exit as stop:  # typer makes this of an interrupt, too
