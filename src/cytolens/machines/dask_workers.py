@@ -144,11 +144,17 @@ def _fork_from_one(settings: Any) -> dict[str, str]:
     """
     if sys.platform != "linux":
         return {}
-    for name, value in settings.get("distributed.nanny.pre-spawn-environ").items():
-        if value is not None:  # as Dask does, which comes too late for what loads libraries
-            os.environ[name] = str(value)
+    wanted = settings.get("distributed.nanny.pre-spawn-environ")
+    given = {name: str(value) for name, value in wanted.items() if value is not None}
+    held = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)  # as Dask does, which comes too late for what loads libraries
     multiprocessing.get_context("forkserver").set_forkserver_preload(_LOADED)
     forkserver.ensure_running()
+    for name, value in held.items():  # what else this process does is as it was
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
     return {"distributed.worker.multiprocessing-method": "forkserver"}
 
 

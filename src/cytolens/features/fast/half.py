@@ -15,16 +15,21 @@ from cytolens.classifier.threads import LARGE, operations_of
 from cytolens.features.objectives import Response
 from cytolens.features.responding import Respond
 
-_operations: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # counted once a network
+Shape = tuple[int, int, int]
+_operations: WeakKeyDictionary[nn.Module, dict[Shape, int]] = WeakKeyDictionary()  # counted once
 
 
-def gains_by_half(network: nn.Module, shape: tuple[int, int, int], like: Tensor) -> bool:
-    """Whether the ascent is made in bfloat16: `LARGE` networks in float32 on such a processor."""
+def gains_by_half(network: nn.Module, shape: Shape, like: Tensor) -> bool:
+    """Whether the ascent is made in bfloat16: `LARGE` networks in float32 on such a processor.
+
+    ``shape`` (C, H, W) of the images; ``like``: a tensor of their type, where they are computed.
+    """
     if like.device.type != "cpu" or like.dtype != torch.float32 or not _computes_bfloat16():
         return False
-    if network not in _operations:
-        _operations[network] = operations_of(network, shape)
-    return _operations[network] >= LARGE
+    counted = _operations.setdefault(network, {})
+    if shape not in counted:
+        counted[shape] = operations_of(network, shape)
+    return counted[shape] >= LARGE
 
 
 def in_half(respond: Respond) -> Respond:

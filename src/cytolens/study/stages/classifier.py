@@ -280,8 +280,8 @@ def activations(
 ) -> Made[Block, Extraction]:
     """Features of every cell at every depth, a block of cells at a time."""
     made = yield from _in_blocks(
-        lambda: network, cells, layers,
-        reduction=reduction, batch_size=batch_size, device=device, progress=progress,
+        lambda: network, cells, layers, progress,
+        reduction=reduction, batch_size=batch_size, device=device,
     )  # fmt: skip
     return made
 
@@ -290,12 +290,12 @@ def _in_blocks(
     network: Callable[[], "Classifier"],
     cells: Cells,
     layers: tuple[Layer, ...],
+    progress: Progress,
     *,
     reduction: str,
-    batch_size: int | None,
-    device: str | None,
-    progress: Progress,
+    **how: Any,
 ) -> Made[Block, Extraction]:
+    """The same of a network that is built with the first block; ``how`` as for `extract`."""
     from cytolens.activations.extraction import extract, gather
 
     n = len(cells)
@@ -305,8 +305,7 @@ def _in_blocks(
         start = starts[number]
         return extract(
             network().network, cells[start : start + BLOCK], layers=layers, reduction=reduction,
-            batch_size=batch_size, device=device,
-            progress=lambda done, total, note: progress(start + done, n, note),
+            progress=lambda done, total, note: progress(start + done, n, note), **how,
         ).features  # fmt: skip
 
     made = yield Parts([f"cells from {start}" for start in starts], block)
@@ -336,7 +335,7 @@ def untrained(
     known = cells.subset(split.train) if len(split.train) else cells
     made = yield from _in_blocks(
         cache(lambda: before_training(network, known, rng=seed)), cells.subset(held_out), layers,
-        reduction=reduction, batch_size=batch_size, device=device, progress=progress,
+        progress, reduction=reduction, batch_size=batch_size, device=device,
     )  # fmt: skip
     return made
 
