@@ -294,6 +294,18 @@ def test_a_study_becomes_a_page_from_end_to_end() -> None:
     assert "arXiv:1811.06488" in page
 
 
+def test_a_network_that_learnt_from_mixed_crops_says_so_beneath_its_training_curve() -> None:
+    def note(**training: Any) -> str:
+        held = complete()["classifier"]
+        spec = {**held.checkpoint.spec, "training": training}
+        network = replace(held, checkpoint=replace(held.checkpoint, spec=spec))
+        made = drawings(results(classifier=network))
+        return next(one.note for one in made if one.name == "training")
+
+    assert "mixup" in note(augmentation={"mixup": 0.2})
+    assert note(augmentation={"mixup": 0.0}) == note() == ""
+
+
 def test_figures_on_demand_can_be_left_out() -> None:
     shown = results()
     on_demand = {drawing.name for drawing in drawings(shown) if drawing.fold}

@@ -57,7 +57,8 @@ def figures(results: Results) -> Iterator[Drawing]:
                 "training cells, drawn as evenly from the classes as their numbers allow: more do "
                 "not fit in memory."
             )
-        yield Drawing("training", "Training", caption, partial(plot_training, network.history))
+        plot = partial(plot_training, network.history)
+        yield Drawing("training", "Training", caption, plot, _training_note(network))
 
 
 def tables(results: Results) -> Iterable[ReportTable | None]:
@@ -89,6 +90,18 @@ def result(results: Results) -> str:
 def _class_names(results: Results, test: Evaluation) -> tuple[str, ...]:
     cells = results.cells
     return tuple(map(str, range(len(test.confusion)))) if cells is None else cells.class_names
+
+
+def _training_note(network: TrainedNetwork) -> str:
+    """What crops were while the network learnt, where that bends the training curve."""
+    views = network.checkpoint.spec.get("training", {}).get("augmentation") or {}
+    if not views.get("mixup"):
+        return ""
+    return (
+        "The cells come in groups. While the network learnt, each crop was mixed with another of "
+        "its batch, by a share drawn anew (mixup, Zhang et al. 2018), so that more of it holds for "
+        "new groups. The training loss is of mixed crops, and may lie above the validation loss."
+    )
 
 
 def _measures_note(test: Evaluation, folds: Folds | None) -> str:
