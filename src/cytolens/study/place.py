@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,7 @@ def place(
         )  # fmt: skip
     if task is not None and (workers is not None or task.has_parts()):
         placed, cells, run = task.place(workers, show)
+        cells = replace(cells, source=str(new))  # as it was named here
     else:
         run = OldMaps(FinishedRun(on, module=module, trust_model=trust_model))
         if isinstance(new, Cells):
