@@ -24,6 +24,7 @@ _GAIN = Augmentation()
 _HALF = TrainingSettings(epochs=20, batch_size=16)
 WAYS = {
     "now": TrainingSettings(),
+    "float32": TrainingSettings(precision="float32"),
     "gain .4": TrainingSettings(augmentation=_GAIN),
     "gain .8": TrainingSettings(augmentation=Augmentation(brightness=0.8)),
     "20 of 32, rate .008": TrainingSettings(epochs=20, learning_rate=8e-3, augmentation=_GAIN),

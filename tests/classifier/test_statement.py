@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from made_cells import make_cells
 
-from cytolens.classifier.statement import cells_named, remarks_on_statement, stated_split
+from cytolens.classifier.statement import (
+    cells_named,
+    remarks_on_statement,
+    seen_as_stated,
+    stated_split,
+)
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells
 
@@ -60,26 +65,25 @@ def test_a_file_of_other_names_shows_what_names_look_like(cells: Cells, tmp_path
 
 
 def test_nothing_is_known_where_nothing_is_said(cells: Cells) -> None:
-    assert (
-        stated_split(cells, trained_on=None, held_out=None, untrained=False, rng=0)[1] == "unknown"
-    )
+    assert seen_as_stated(cells, trained_on=None, held_out=None, untrained=False) == "unknown"
 
 
 def test_the_split_is_the_one_that_is_said(cells: Cells) -> None:
-    split, seen = stated_split(cells, trained_on="A,B", held_out=None, untrained=False, rng=0)
-    assert seen == "no"
+    split = stated_split(cells, trained_on="A,B", held_out=None, untrained=False, rng=0)
+    assert seen_as_stated(cells, trained_on="A,B", held_out=None, untrained=False) == "no"
     assert split.train.tolist() == list(range(30))
     groups = np.asarray(cells.groups)
     assert {*groups[split.validation]}.isdisjoint(groups[split.test])
     assert sorted([*split.validation, *split.test]) == list(range(30, 60))
-    same, _ = stated_split(cells, trained_on=None, held_out="C,D", untrained=False, rng=0)
+    same = stated_split(cells, trained_on=None, held_out="C,D", untrained=False, rng=0)
     assert same.train.tolist() == split.train.tolist()
 
 
 def test_a_network_that_has_seen_all_cells_or_none_is_one(cells: Cells) -> None:
-    assert stated_split(cells, trained_on="all", held_out=None, untrained=False, rng=0)[1] == "yes"
-    assert stated_split(cells, trained_on="none", held_out=None, untrained=False, rng=0)[1] == "no"
-    assert stated_split(cells, trained_on=None, held_out="all", untrained=False, rng=0)[1] == "no"
+    assert seen_as_stated(cells, trained_on="all", held_out=None, untrained=False) == "yes"
+    assert seen_as_stated(cells, trained_on="none", held_out=None, untrained=False) == "no"
+    assert seen_as_stated(cells, trained_on=None, held_out="all", untrained=False) == "no"
+    assert seen_as_stated(cells, trained_on=None, held_out=None, untrained=True) == "no"
 
 
 def test_a_statement_from_two_sides_and_one_without_a_class_are_refused(cells: Cells) -> None:
@@ -95,9 +99,9 @@ def test_names_that_are_no_cells_and_groups_that_are_cut_are_said(
 ) -> None:
     file = tmp_path / "seen.txt"
     file.write_text("\n".join([f"cell {i}" for i in range(40)] + ["a.png", "b.png"]))
-    split, _ = stated_split(cells, trained_on=str(file), held_out=None, untrained=False, rng=0)
+    split = stated_split(cells, trained_on=str(file), held_out=None, untrained=False, rng=0)
     first, second = remarks_on_statement(cells, split, str(file), None)
     assert first.startswith("2 of the 42 names")
     assert "some cells of donor C and" in second
-    whole, _ = stated_split(cells, trained_on="A,B", held_out=None, untrained=False, rng=0)
+    whole = stated_split(cells, trained_on="A,B", held_out=None, untrained=False, rng=0)
     assert remarks_on_statement(cells, whole, "A,B", None) == ()

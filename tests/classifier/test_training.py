@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made_cells import make_cells
+from torch import nn
 
 from cytolens.classifier import training as loop
 from cytolens.classifier.augmentation import Augmentation
@@ -52,6 +53,36 @@ def test_same_seed_same_weights_and_nothing_global_is_touched(spots, trained):
     assert not torch.equal(weights(trained), weights(other))
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+def test_steps_in_bfloat16_teach_as_much_and_leave_a_network_in_float32(spots, trained):
+    full, half = (
+        train(spots, settings=replace(SMALL, precision=way), rng=0)
+        for way in ("float32", "bfloat16")
+    )
+    test = spots.subset(half.split.test)
+    assert measure(predict(half.model, test), test.labels)["balanced_accuracy"] > 0.9
+    assert all(v.dtype != torch.bfloat16 for v in half.model.network.state_dict().values())
+    assert not torch.equal(weights(full), weights(half))
+    np.testing.assert_allclose(weights(full), weights(half), atol=0.5)
+    own = trained.model.spec["training"]["precision"]
+    assert torch.equal(weights(trained), weights(half if own == "bfloat16" else full))
+
+
+def test_bfloat16_is_for_the_reference_network_on_a_processor_that_computes_in_it(
+    spots, monkeypatch
+):
+    def chosen(**options):
+        settings = replace(SMALL, epochs=1)
+        made = train(spots, settings=settings, rng=0, device="cpu", **options)
+        return made.model.spec["training"]["precision"]
+
+    monkeypatch.setattr(loop, "computes_bfloat16", lambda: True)
+    own = nn.Sequential(nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Flatten(), nn.Linear(576, 2))
+    assert chosen() == "bfloat16"
+    assert chosen(architecture=own) == "float32"
+    monkeypatch.setattr(loop, "computes_bfloat16", lambda: False)
+    assert chosen() == "float32"
 
 
 def test_cells_are_mixed_with_others_of_their_batch_and_still_learnt(spots, trained):

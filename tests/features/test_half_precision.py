@@ -52,11 +52,11 @@ def test_images_in_half_precision_are_as_strong_and_are_measured_in_full(
 def test_only_large_networks_on_such_a_processor_climb_in_half_precision(
     network: nn.Module, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(half, "_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(half, "computes_bfloat16", lambda: True)
     assert not half.gains_by_half(network, SHAPE, FOUND)
     large = nn.Sequential(nn.Conv2d(1, 64, 7), nn.ReLU(), nn.Conv2d(64, 64, 7))
     assert not half.gains_by_half(large, (1, 14, 14), FOUND)  # by what it does to such crops
     assert half.gains_by_half(large, (1, 48, 48), FOUND)
     assert not half.gains_by_half(large, (1, 48, 48), FOUND.double())
-    monkeypatch.setattr(half, "_computes_bfloat16", lambda: False)
+    monkeypatch.setattr(half, "computes_bfloat16", lambda: False)
     assert not half.gains_by_half(large, (1, 48, 48), FOUND)

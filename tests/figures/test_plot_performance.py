@@ -11,7 +11,6 @@ from cytolens.figures.performance import (
     plot_training,
 )
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.cells import Split
 from cytolens.records.classifier import Checkpoint, TrainedNetwork
 
 LONG = tuple(f"activated by a stimulus of long name {k}" for k in range(10))
@@ -24,8 +23,7 @@ def test_the_epoch_of_the_lowest_validation_loss_is_marked() -> None:
 
 
 def test_what_training_gives_is_drawn_as_its_history_is() -> None:
-    split = Split(*(np.arange(2) for _ in range(3)))
-    network = TrainedNetwork(Checkpoint({}, {}), split, make_history(5))
+    network = TrainedNetwork(Checkpoint({}, {}), make_history(5))
     assert texts(plot_training(network)) == texts(plot_training(make_history(5)))
 
 

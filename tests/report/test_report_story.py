@@ -137,7 +137,7 @@ def complete() -> dict[str, Any]:
     squares = [np.full((5, 5), value) for value in (0.7, 0.6, 0.8, 0.1)]
     return {
         "cells": cells,
-        "classifier": TrainedNetwork(Checkpoint({}, {}), split, make_history(5)),
+        "classifier": TrainedNetwork(Checkpoint({}, {}), make_history(5)),
         "split": split,
         "layers": layers,
         "main_layer": "pre_softmax",

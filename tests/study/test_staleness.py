@@ -246,7 +246,19 @@ def test_looking_at_a_run_with_another_seed_keeps_its_cells_and_classifier(finis
     changed = replace(SMALL, seed=5)
     stages = made_again(finished, settings=changed, want="clusters")
     assert stages == ["clusters"]
-    assert made_again(finished, settings=changed, hold=False)[0] == "classifier"
+    assert made_again(finished, settings=changed, hold=False)[:2] == ["split", "classifier"]
+
+
+def test_a_run_of_an_earlier_version_has_its_split_with_the_classifier(finished: Path):
+    folder, new = FinishedRun(finished).folder, FinishedRun(finished)["split"]
+    training = {**folder.read_result("training"), "split": new}
+    folder.forget("split")
+    folder.write_result("training", training)
+    folder.finish("classifier", str(folder.hash_of("classifier")), 1)
+    old = FinishedRun(finished)["split"]
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(old, part), getattr(new, part))
+    assert FinishedRun(finished)["classifier"].history
 
 
 def test_what_rests_on_a_stage_made_again_no_longer_counts_as_finished(finished: Path):

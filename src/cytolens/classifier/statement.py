@@ -21,34 +21,44 @@ def stated_split(
     untrained: bool,
     rng: int,
     together: Indices | None = None,
-) -> tuple[Split, str]:
-    """The split of the cells, and whether the network has seen its test cells: no, yes or unknown.
+) -> Split:
+    """The split of the cells: those named were trained on, the others are held out.
 
-    ``untrained``: it has seen none.
-
-    ``trained_on`` or ``held_out`` name cells as `cells_named` understands them. The others are
-    what is not named. Without either nothing is known, and the split only serves what is fitted
-    here: the prior, the linear model, the probes. ``together`` are pairs of cells that no split
-    made here parts. Raises SettingError.
+    ``trained_on`` or ``held_out`` name cells as `cells_named` understands them. Where they name
+    all, none or nothing, and of a network that is ``untrained``, the split is drawn; then of a
+    network of the user's it only serves what is fitted here: the prior, the linear model, the
+    probes. ``together`` are pairs of cells that no split made here parts. Raises SettingError.
     """
+    trained = _trained(cells, trained_on, held_out, untrained)
+    if trained is None or trained.all() or not trained.any():
+        return split_cells(cells, together=together, rng=rng)
+    return split_held_out(cells, np.flatnonzero(trained), rng=rng)
+
+
+def seen_as_stated(
+    cells: Cells, *, trained_on: str | None, held_out: str | None, untrained: bool
+) -> str:
+    """Whether a network has seen the test cells of `stated_split`: "no", "yes" or "unknown"."""
+    trained = _trained(cells, trained_on, held_out, untrained)
+    if trained is None:
+        return "unknown"
+    return "yes" if trained.all() else "no"
+
+
+def _trained(
+    cells: Cells, trained_on: str | None, held_out: str | None, untrained: bool
+) -> Mask | None:
+    """The cells (N,) that a network was trained on; None where nothing is said of it."""
     if (trained_on is not None) + (held_out is not None) + untrained > 1:
         raise SettingError(
             "--trained-on, --held-out and --untrained each say which cells the network has seen; "
             "give one of them"
         )
-    if untrained:
-        return split_cells(cells, together=together, rng=rng), "no"
-    if trained_on is None and held_out is None:
-        return split_cells(cells, together=together, rng=rng), "unknown"
     if trained_on is not None:
-        seen = cells_named(cells, trained_on, flag="--trained-on")
-    else:
-        seen = ~cells_named(cells, str(held_out), flag="--held-out")
-    if seen.all():
-        return split_cells(cells, together=together, rng=rng), "yes"
-    if not seen.any():
-        return split_cells(cells, together=together, rng=rng), "no"
-    return split_held_out(cells, np.flatnonzero(seen), rng=rng), "no"
+        return cells_named(cells, trained_on, flag="--trained-on")
+    if held_out is not None:
+        return ~cells_named(cells, held_out, flag="--held-out")
+    return np.zeros(len(cells), bool) if untrained else None
 
 
 def cells_named(cells: Cells, text: str, *, flag: str) -> Mask:

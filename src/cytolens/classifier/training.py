@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cytolens.activations.capture import evaluating
-from cytolens.activations.forward import fast_layout, laid_out
+from cytolens.activations.forward import computes_bfloat16, fast_layout, laid_out
 from cytolens.classifier.augmentation import Augmentation, augment, mix, suited_to
 from cytolens.classifier.evaluation import measure
 from cytolens.classifier.model import Classifier, Device, predict, renewed, seed_from
@@ -29,6 +29,7 @@ from cytolens.records.cells import Cells, Progress, Split
 from cytolens.records.shown import record
 
 BALANCES = ("class", "none")
+PRECISIONS = ("float32", "bfloat16")
 IN_MEMORY = 2**29  # bytes of training crops, in the files' own dtype, that are kept
 VALIDATED = 4096  # validation cells that are looked at after every epoch, at most
 
@@ -50,6 +51,7 @@ class TrainingSettings:
     stages: int | None = None  # conv pairs; None: from the crop size
     pre_softmax: int = 64  # features of the pre-softmax layer
     augmentation: Augmentation | None = None  # None: what suits the crops
+    precision: str | None = None  # of a step; None: bfloat16 where a processor computes in it
 
 
 @record
@@ -81,10 +83,11 @@ def train(
     part every epoch is run and the last weights stay. Where the training crops take more than 512
     MB, as many as that are drawn, as evenly from the classes as they weigh in the loss; crops so
     large that this leaves few are read from the disk instead. Of more than 4096 validation cells as
-    many are drawn. ``device=None`` trains on a GPU if PyTorch
-    sees one; the trained network lies on the CPU, in evaluation mode. The same ``rng`` gives the
-    same weights on the same machine and number of threads. ``progress`` is called after every
-    epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
+    many are drawn. ``device=None`` trains on a GPU if PyTorch sees one; the trained network lies on
+    the CPU, in evaluation mode. The same ``rng`` gives the same weights on the same machine and
+    number of threads: a processor that computes in bfloat16 steps the reference network so
+    (``precision``). Its weights are kept and validated in float32. ``progress`` is called after
+    every epoch. Raises SettingError if a part lacks a class, or for a setting out of range.
 
     >>> from cytolens.images.arrays import cells_from_arrays
     >>> images = np.random.default_rng(0).integers(0, 255, size=(40, 1, 16, 16), dtype=np.uint8)
@@ -99,9 +102,10 @@ def train(
     check_settings(settings)
     grouped = cells.groups is not None
     views = settings.augmentation or suited_to(cells.preparation, grouped=grouped)
-    settings = replace(settings, augmentation=views)
-    _check_split(cells, split)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    precision = settings.precision or _precision(where, own=architecture is not None)
+    settings = replace(settings, augmentation=views, precision=precision)
+    _check_split(cells, split)
     model = _new_classifier(cells, settings, architecture, seed=seed_from(draw))
     random = torch.Generator().manual_seed(seed_from(draw))
     averaged = model.network.to(where)  # what is validated and kept
@@ -125,6 +129,12 @@ def train(
         steps=settings.epochs * steps,
     )
 
+    def logits_of(images: Tensor) -> Tensor:
+        """Logits (n, class) of crops, in float32 however they are computed."""
+        half = settings.precision == "bfloat16"
+        with torch.autocast(where.type, dtype=torch.bfloat16, enabled=half):
+            return network(laid_out(images, layout)).float()
+
     def loss_of(logits: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Weighted losses (n,) of logits (n, class) where the cells ``rows`` are the truth."""
         truth, weight = (torch.from_numpy(of[rows]).to(where) for of in (labels, weights))
@@ -141,10 +151,10 @@ def train(
             seen = augment(images, views, generator=random)
             if views.mixup:
                 seen, share, others = mix(seen, views.mixup, mixing)
-                logits = network(laid_out(seen, layout))
+                logits = logits_of(seen)
                 losses = share * loss_of(logits, rows) + (1 - share) * loss_of(logits, rows[others])
             else:
-                losses = loss_of(network(laid_out(seen, layout)), rows)
+                losses = loss_of(logits_of(seen), rows)
             loss = losses.mean()
             optimiser.step(loss)
             _follow(pairs, settings.averaging, step=optimiser.done)
@@ -178,6 +188,8 @@ def check_settings(settings: TrainingSettings) -> None:
         if not 0 <= getattr(settings, name) < 1:
             raise SettingError(f"{name} {getattr(settings, name)} must be from 0 to below 1")
     choose("balance", settings.balance, BALANCES)
+    if settings.precision is not None:
+        choose("precision", settings.precision, PRECISIONS)
 
 
 class _Best:
@@ -195,6 +207,12 @@ class _Best:
     def restore(self, network: nn.Module) -> None:
         if self._weights is not None:
             network.load_state_dict(dict(self._weights))
+
+
+def _precision(device: torch.device, *, own: bool) -> str:
+    """What a step is computed in: a network of the user's may not be made for less than float32."""
+    half = device.type == "cpu" and not own and computes_bfloat16()
+    return "bfloat16" if half else "float32"
 
 
 def _bytes_each(cells: Cells) -> int:

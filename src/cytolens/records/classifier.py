@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cytolens.numerics.estimates import Estimate
-from cytolens.records.cells import Settings, Split
+from cytolens.records.cells import Settings
 from cytolens.records.shown import record
 
 
@@ -48,10 +48,9 @@ _DOUBTS = {
 
 @record
 class TrainedNetwork:
-    """A trained (or brought) network as data, the split of the cells, and how training went."""
+    """A trained (or brought) network as data, and how training went."""
 
     checkpoint: Checkpoint
-    split: Split
     history: tuple[Mapping[str, float], ...]  # by epoch; empty for a network that was brought
     seen: str = "no"  # whether it was trained on the test cells: "no", "yes" or "unknown"
     remarks: tuple[str, ...] = ()  # what a trial of a network that was brought has shown

@@ -48,7 +48,7 @@ class FinishedRun(Mapping[str, Any]):
         stage = table()[choose("stage", name, list(table()))]
         if stage.keep is None:
             return stage.run(self, self.settings, lambda done, total, note: None)
-        if not self.folder.has(stage.name):
+        if not self.folder.has(stage.name) and not self.folder.has(stage.keep.within):
             path = self.folder.path
             raise RunError(
                 f"'{path}' has no result of the stage '{stage.name}' yet; make it with: "

@@ -47,6 +47,7 @@ class Keep:
     write: Callable[[RunFolder, str, Any, Progress], None]
     read: Callable[[RunFolder, str], Any]
     complete: Callable[[RunFolder], bool] = lambda folder: True  # all files are there
+    within: str = ""  # the stage with whose result earlier versions kept it
 
 
 RESULT = Keep(

@@ -43,7 +43,7 @@ _FEWEST_SHARED = 4  # stages to be made, for which other processes are started
 HERE = ("classifier", "report")
 """Stages that are made by the study's own process: a network of the user's is loaded once, and a
 report is made of everything."""
-HELD = ("cells", "classifier")
+HELD = ("cells", "split", "classifier")
 """Stages that a finished run keeps as they are, unless new ones are asked for."""
 
 

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from cytolens.activations.forward import computes_bfloat16
 from cytolens.classifier.threads import LARGE, operations_of
 from cytolens.features.objectives import Response
 from cytolens.features.responding import Respond
@@ -24,7 +25,7 @@ def gains_by_half(network: nn.Module, shape: Shape, like: Tensor) -> bool:
 
     ``shape`` (C, H, W) of the images; ``like``: a tensor of their type, where they are computed.
     """
-    if like.device.type != "cpu" or like.dtype != torch.float32 or not _computes_bfloat16():
+    if like.device.type != "cpu" or like.dtype != torch.float32 or not computes_bfloat16():
         return False
     counted = _operations.setdefault(network, {})
     if shape not in counted:
@@ -45,8 +46,3 @@ def in_half(respond: Respond) -> Respond:
         )
 
     return answer
-
-
-def _computes_bfloat16() -> bool:
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return supported is not None and bool(supported())

@@ -13,6 +13,7 @@ from cytolens.figures.performance import (
     plot_training,
 )
 from cytolens.numerics.estimates import Estimate
+from cytolens.records.cells import Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.report.chapter import Chapter, Drawing
 from cytolens.report.findings import folds_by_group, tested_groups
@@ -51,9 +52,10 @@ def figures(results: Results) -> Iterator[Drawing]:
             "curve that goes on improving while the validation curve turns back is overfitting. "
             "The validation cells chose the epoch, so judge by the test cells."
         )
-        if network.pool is not None:
+        split = results.read("split", Split)
+        if network.pool is not None and split is not None:
             caption += (
-                f" It has learnt from {network.pool:,} of the {len(network.split.train):,} "
+                f" It has learnt from {network.pool:,} of the {len(split.train):,} "
                 "training cells, drawn as evenly from the classes as their numbers allow: more do "
                 "not fit in memory."
             )

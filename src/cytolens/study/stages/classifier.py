@@ -1,6 +1,7 @@
 """The classifier of a study: trained or brought, its layers, and how well it does."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cytolens.classifier.statement import remarks_on_statement, stated_split
+from cytolens.classifier.statement import remarks_on_statement, seen_as_stated, stated_split
 from cytolens.errors import SettingError
 from cytolens.records.cells import Cells, Duplicates, Progress, Split
 from cytolens.records.classifier import Evaluation, Folds, Predictions, TrainedNetwork
 from cytolens.records.layers import Activations, Layer, Unseen
 from cytolens.store.run_folder import RunFolder, Sink
 from cytolens.study.parts import Made, Parts
-from cytolens.study.stage import Keep, Stage, Summary, as_entries
+from cytolens.study.stage import RESULT, Keep, Stage, Summary, as_entries
 from cytolens.study.stages.cells import Rows
 
 if TYPE_CHECKING:
@@ -48,10 +49,30 @@ Extraction = Callable[[Sink], Activations]
 """Activations that are yet to be made: called with the sink that they are streamed to."""
 
 
+def split(
+    cells: Cells,
+    together: Duplicates | None,
+    *,
+    trained_on: str | None,
+    held_out: str | None,
+    untrained: bool,
+    seed: int,
+) -> Split:
+    """Which cells train, validate and test; of a network that was trained elsewhere, as stated."""
+    return stated_split(
+        cells,
+        trained_on=trained_on,
+        held_out=held_out,
+        untrained=untrained,
+        together=None if together is None else together.pairs,
+        rng=seed,
+    )
+
+
 def classifier(
     cells: Cells,
     own_module: "nn.Module | None",
-    together: Duplicates | None,
+    split: Split,
     *,
     trained_on: str | None,
     held_out: str | None,
@@ -65,13 +86,11 @@ def classifier(
 ) -> TrainedNetwork:
     """The reference network, trained; or the user's, as it is and tried on a few cells."""
     from cytolens.classifier.checkpoints import to_checkpoint
-    from cytolens.classifier.splitting import split_cells
     from cytolens.classifier.training import train
 
-    pairs = None if together is None else together.pairs
     if own_module is not None:
         brought = _with_its_outputs(own_module, cells, outputs, output_names)
-        return _brought(brought, cells, pairs, trained_on, held_out, untrained, seed)
+        return _brought(brought, cells, split, trained_on, held_out, untrained, seed)
     if outputs != "classes":
         raise SettingError(
             f"--outputs {outputs} speaks of a network of your own; name it with --model"
@@ -81,11 +100,10 @@ def classifier(
             "--trained-on, --held-out and --untrained speak of a network of your own; name it with "
             "--model"
         )
-    split = None if pairs is None else split_cells(cells, together=pairs, rng=seed)
     made = train(
         cells, split=split, settings=_training(epochs), rng=seed, device=device, progress=progress
     )
-    return TrainedNetwork(to_checkpoint(made.model), made.split, made.history, pool=made.pool)
+    return TrainedNetwork(to_checkpoint(made.model), made.history, pool=made.pool)
 
 
 def _with_its_outputs(
@@ -105,7 +123,7 @@ def _with_its_outputs(
 def _brought(
     brought: "Classifier",
     cells: Cells,
-    together: Rows | None,
+    split: Split,
     trained_on: str | None,
     held_out: str | None,
     untrained: bool,
@@ -117,26 +135,14 @@ def _brought(
     some = np.random.default_rng(seed).permutation(len(cells))[:MOST_CROPS]
     crops = cells.read(np.sort(some))
     remarks = try_network(brought.network, crops, outputs=brought.outputs)
-    split, seen = stated_split(
-        cells,
-        trained_on=trained_on,
-        held_out=held_out,
-        untrained=untrained,
-        together=together,
-        rng=seed,
-    )
+    seen = seen_as_stated(cells, trained_on=trained_on, held_out=held_out, untrained=untrained)
     if untrained:
         remarks = (_UNTRAINED, *remarks)
     elif seen == "no":
         remarks += remarks_on_statement(cells, split, trained_on, held_out)
     if not brought.gives_classes:
         remarks = (_NO_CLASSES.format(what=_GIVEN[brought.outputs]), *remarks)
-    return TrainedNetwork(to_checkpoint(brought), split, (), seen, remarks)
-
-
-def split(classifier: TrainedNetwork) -> Split:
-    """Which cells trained, validated and tested."""
-    return classifier.split
+    return TrainedNetwork(to_checkpoint(brought), (), seen, remarks)
 
 
 def network(classifier: TrainedNetwork, own_module: "nn.Module | None") -> "Classifier":
@@ -408,7 +414,6 @@ def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress
     folder.write_result(
         "training",
         {
-            "split": value.split,
             "history": value.history,
             "seen": value.seen,
             "remarks": value.remarks,
@@ -419,12 +424,18 @@ def _write_network(folder: RunFolder, name: str, value: TrainedNetwork, progress
 
 def _read_network(folder: RunFolder, name: str) -> TrainedNetwork:
     training = folder.read_result("training")
+    training.pop("split", None)  # of earlier versions
     return TrainedNetwork(folder.read_checkpoint(), **training)
+
+
+def _read_split(folder: RunFolder, name: str) -> Split:
+    """The split; earlier versions kept it with the classifier."""
+    return folder.read_result(name) if folder.has(name) else folder.read_result("training")[name]
 
 
 def _with_names(settings: dict[str, Any]) -> dict[str, Any]:
     """A file of names counts by its content, not by its path; what is usual does not count."""
-    if settings["outputs"] == "classes":
+    if settings.get("outputs") == "classes":
         usual = ("outputs", "output_names")
         settings = {name: value for name, value in settings.items() if name not in usual}
     named = {key: settings[key] for key in ("trained_on", "held_out") if settings[key]}
@@ -436,15 +447,21 @@ _STREAMED = Keep(
     lambda folder, name, value, progress: folder.write_activations(name, value),
     lambda folder, name: folder.read_activations(name),
 )
+SPLIT = Stage(
+    "split",
+    "splitting the cells",
+    split,
+    keep=replace(RESULT, read=_read_split, within="classifier"),
+    relevant=_with_names,
+)
 CLASSIFIER = Stage(
     "classifier",
     "training the classifier",
     classifier,
-    version=4,
+    version=5,
     keep=Keep(_write_network, _read_network),
     relevant=_with_names,
 )
-SPLIT = Stage("split", "splitting the cells", split, keep=None)
 NETWORK = Stage("network", "building the network", network, keep=None)
 LAYERS = Stage("layers", "finding the layers", layers, version=2, summary=_summary_of_layers)
 UNSEEN_LAYERS = Stage(
