@@ -40,9 +40,9 @@ made at a time: then it is called from further threads."""
 _INCOMPLETE = "files are missing; make it again with: cytolens report RUN"
 _MANY_FILES = 2000  # are worth a line of progress
 _FEWEST_SHARED = 4  # stages to be made, for which other processes are started
-HERE = ("classifier", "report")
-"""Stages that are made by the study's own process: a network of the user's is loaded once, and a
-report is made of everything."""
+HERE = ("split", "classifier", "report")
+"""Stages that are made by the study's own process: a network of the user's is loaded once, all else
+waits for the classifier and thus for the split, and a report is made of everything."""
 HELD = ("cells", "split", "classifier")
 """Stages that a finished run keeps as they are, unless new ones are asked for."""
 
