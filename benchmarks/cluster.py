@@ -1,10 +1,12 @@
 """What it costs to have the parts of a study made by other processes, and whether bytes differ.
 
     python benchmarks/cluster.py DATA [--cells 20000] [--quick] [--folds none] [--begun RUN]
+        [--stages activations untrained] [--turns 3]
 
-A run is begun on DATA (or was, in RUN), and copied for every way: all stages with parts made by
-one process, by one while the same is made beside it, by workers of Dask, and with a worker that is
-killed. Each way is a process of its own; CPU seconds count it and all that it has started.
+A run is begun on DATA (or was, in RUN), and copied for every way: all stages with parts, or those
+named, made by one process, by one while the same is made beside it, by workers of Dask, and with a
+worker that is killed. Each way is a process of its own; CPU seconds count it and all that it has
+started, and are the median over turns in which the ways follow each other.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
+from statistics import median
 
 import psutil
 
@@ -54,13 +57,15 @@ def main() -> None:
     parser.add_argument("--folds", default="3")
     parser.add_argument("--begun", type=Path)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--way")
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--beside", action="store_true")
     asked = parser.parse_args()
     if asked.way is not None:
-        make(asked.data, asked.way, kill=asked.kill)
+        make(asked.data, asked.way, asked.stages, kill=asked.kill)
         return
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -71,26 +76,31 @@ def main() -> None:
                 **more, threads=1, folds=asked.folds, epochs=6, limit=asked.cells
             )
             Study(begun, asked.data, settings).make("layers", "properties", "together")
-        spent: dict[str, dict[str, float]] = {}
-        notes: dict[str, str] = {}
-        for name in asked.ways:
-            run = Path(folder) / name
-            shutil.copytree(begun, run)
-            clock = timed(run, WAYS[name])
-            spent[name] = json.loads((run / SPENT).read_text())
-            unlike = differing(Path(folder) / asked.ways[0], run)
-            same = "the same" if not unlike else f"not the same: {', '.join(unlike)}"
-            notes[name] = f"{clock:.0f} | {same}"
-            print(name, spent[name], notes[name], flush=True)
-            if name != asked.ways[0]:
-                shutil.rmtree(run)
+        turns: dict[str, list[dict[str, float]]] = {name: [] for name in asked.ways}
+        clocks: dict[str, list[float]] = {name: [] for name in asked.ways}
+        alike: dict[str, str] = {}
+        for _ in range(asked.turns):
+            for name in asked.ways:
+                run = Path(folder) / name
+                shutil.rmtree(run, ignore_errors=True)
+                shutil.copytree(begun, run)
+                clocks[name].append(timed(run, [*WAYS[name], "--stages", *asked.stages]))
+                turns[name].append(json.loads((run / SPENT).read_text()))
+                unlike = differing(Path(folder) / asked.ways[0], run)
+                alike[name] = "the same" if not unlike else f"not the same: {', '.join(unlike)}"
+                print(name, turns[name][-1], clocks[name][-1], alike[name], flush=True)
+        spent = {
+            name: {stage: median(turn[stage] for turn in found) for stage in found[0]}
+            for name, found in turns.items()
+        }
+        notes = {name: f"{median(clocks[name]):.0f} | {alike[name]}" for name in turns}
     each = engine()  # at the end: Dask leaves settings of memory in the environment
     lines = [
         f"`python benchmarks/cluster.py {asked.data.name} --cells {asked.cells}"
-        f"{' --quick' * asked.quick} --folds {asked.folds}`, "
+        f"{' --quick' * asked.quick} --folds {asked.folds} --turns {asked.turns}`, "
         f"{date.today()}, {len(os.sched_getaffinity(0))} cores ({platform.machine()}) that "
         f"others used, too (load {load:.0f} before, {os.getloadavg()[0]:.0f} after). CPU seconds "
-        "by stage; one run each. A task of Dask that does nothing takes "
+        "by stage, the median over the turns. A task of Dask that does nothing takes "
         f"{1000 * each:.1f} ms by the clock.\n",
         *as_table(spent, notes),
     ]
@@ -101,12 +111,13 @@ def main() -> None:
 
 def as_table(spent: dict[str, dict[str, float]], notes: dict[str, str]) -> list[str]:
     """A column per way."""
-    one = sum(next(iter(spent.values()))[stage] for stage in STAGES)
+    stages = [stage for stage in next(iter(spent.values())) if stage != START]
+    one = sum(next(iter(spent.values()))[stage] for stage in stages)
     lines = [f"| | {' | '.join(spent)} |", f"|---|{'---|' * len(spent)}"]
-    for stage in (START, *STAGES):
+    for stage in (START, *stages):
         found = " | ".join(f"{by_stage[stage]:.1f}" for by_stage in spent.values())
         lines.append(f"| {'starting processes' if stage == START else stage} | {found} |")
-    totals = [sum(by_stage[stage] for stage in STAGES) for by_stage in spent.values()]
+    totals = [sum(by_stage[stage] for stage in stages) for by_stage in spent.values()]
     lines += [
         f"| all stages | {' | '.join(f'{total:.1f}' for total in totals)} |",
         f"| more than the first | {' | '.join(f'{total / one - 1:+.0%}' for total in totals)} |",
@@ -122,7 +133,8 @@ def timed(run: Path, options: list[str]) -> float:
     beside = None
     if "--beside" in more:
         copy = Path(shutil.copytree(run, run.with_name("beside")))
-        beside = subprocess.Popen([sys.executable, __file__, copy, "--way", way])
+        same = [option for option in more if option != "--beside"]
+        beside = subprocess.Popen([sys.executable, __file__, copy, "--way", way, *same])
     began = time.perf_counter()
     subprocess.run([sys.executable, __file__, run, "--way", way, *more], check=True)
     clock = time.perf_counter() - began
@@ -133,18 +145,18 @@ def timed(run: Path, options: list[str]) -> float:
     return clock
 
 
-def make(run: Path, way: str, *, kill: bool) -> None:
+def make(run: Path, way: str, stages: list[str], *, kill: bool) -> None:
     """Make the stages in the way named; what they rest on is made by this process, not counted."""
     study, spent = Study(run), {}
     with ExitStack() as stack:
         before = cpu_so_far()
         made = None if way == "here" else stack.enter_context(workers(way))
         spent[START] = cpu_so_far() - before
-        for stage in STAGES:
+        for stage in stages:
             study.workers = None
             study.make(*[need for need in table()[stage].needs if need not in SOURCES])
             before = cpu_so_far()
-            study.workers = killing(made) if made and kill and stage == STAGES[0] else made
+            study.workers = killing(made) if made and kill and stage == stages[0] else made
             study.make(stage)
             spent[stage] = cpu_so_far() - before
     (run / SPENT).write_text(json.dumps(spent))
