@@ -1,5 +1,6 @@
 """A study over one run folder: stages are made when they are asked for, and once."""
 
+import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -313,15 +314,16 @@ class Study(Mapping[str, Any]):
         later = self._outdated_by(name)
         for outdated in (name, *later):
             self._results.pop(outdated, None)
-        spent = time.process_time()
         making = self.folder.making(name, made_from, outdates=later)
-        with making, self.threads(stage), self._announce(stage.title) as progress:
+        with self.threads(stage), making, self._announce(stage.title) as progress:
+            spent = time.process_time()
             spread = partial(self._spread, name, made_from, progress)
             value = stage.run(self, self.settings, progress, self._mates, spread=spread)
             write(self.folder, name, value, progress)
             self._note(name)
+            spent = time.process_time() - spent
         remove_parts(self.folder.path, name)
-        peak, spent = peak_memory(), time.process_time() - spent
+        peak = peak_memory()
         held = "" if peak is None else f"; {peak / 1e9:.2f} GB of memory at the peak so far"
         self._log(stage, self.folder.timings[stage.name], f"{spent:.1f} of the processor{held}")
 
@@ -352,11 +354,18 @@ class Study(Mapping[str, Any]):
             if not stage.computes:  # the libraries that do are not loaded for it
                 yield
                 return
+            self._load()
             from cytolens.classifier.threads import network_threads
 
             network = self["network"] if "network" in stage.needs else None
             with limited_threads(asked_threads() or 1), network_threads(network):
                 yield
+
+    def _load(self) -> None:
+        """Load what computes, and say so: it takes seconds, and is no part of the first stage."""
+        if "torch" not in sys.modules:
+            with self._announce("loading PyTorch and scikit-learn"), limited_threads(1):
+                import cytolens.classifier.threads  # noqa: F401
 
     def _note(self, made: str) -> None:
         """Keep in the run what it was made with; data and network with the stages they decide."""
