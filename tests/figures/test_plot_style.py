@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from io import BytesIO
@@ -9,6 +10,7 @@ from made_records import make_cells, make_embedding, make_history
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cytolens.figures import display
 from cytolens.figures.cells import plot_cells
 from cytolens.figures.display import display_of_cells, display_of_channels
 from cytolens.figures.labels import format_interval, format_number, shorten
@@ -153,3 +155,15 @@ def test_one_hot_pixel_does_not_darken_all_cells() -> None:
     images = np.random.default_rng(0).random((40, 1, 16, 16))
     images[3, 0, 0, 0] = 1e6
     assert display_of_cells(make_cells(images=images)).limits[0, 1] < 2
+
+
+def test_the_same_cells_are_looked_at_once_and_then_forgotten() -> None:
+    cells, others = make_cells(), make_cells(images=2 * np.asarray(make_cells()))
+    known = len(display._known)
+    drawn = display_of_cells(cells)
+    assert display_of_cells(cells) is drawn
+    assert display_of_cells(cells, sample=2) is not drawn
+    assert display_of_cells(others).limits[0, 1] == pytest.approx(2 * drawn.limits[0, 1])
+    del cells, others
+    gc.collect()
+    assert len(display._known) == known

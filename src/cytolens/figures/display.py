@@ -1,5 +1,6 @@
 """How crops of one or many image channels are shown; nothing here loads Matplotlib."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from cytolens.records.cells import Cells
 
 Limits = Sequence[float] | NDArray[np.floating]
 _RED_GREEN_BLUE = (("red", "green", "blue"), ("r", "g", "b"))
+_known: dict[tuple[int, int], "Display"] = {}  # of cells that are in use, by id and sample
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,16 @@ def display_of_cells(cells: Cells, *, sample: int = 256) -> Display:
 
     Percentiles are over up to ``sample`` crops spread evenly over the data set, so that few
     hot pixels do not darken all the others. Colour images use one scale for their three channels.
+    The same cells are looked at once.
     """
+    key = id(cells), sample
+    if key not in _known:
+        _known[key] = _looked_at(cells, sample)
+        weakref.finalize(cells, _known.pop, key, None)
+    return _known[key]
+
+
+def _looked_at(cells: Cells, sample: int) -> Display:
     index = np.unique(np.linspace(0, len(cells) - 1, min(sample, len(cells))).astype(np.int64))
     pixels = np.moveaxis(cells.read(index), 1, 0).reshape(cells.shape[0], -1)
     limits = np.nanpercentile(pixels, [0.5, 99.8], axis=1).T
