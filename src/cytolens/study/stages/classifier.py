@@ -469,7 +469,7 @@ UNSEEN_LAYERS = Stage(
 )
 MAIN_LAYER = Stage("main_layer", "choosing the layer to show", main_layer, keep=None)
 EVALUATION = Stage(
-    "evaluation", "evaluating the classifier", evaluation, version=2,
+    "evaluation", "evaluating the classifier", evaluation, version=3,
     summary=_summary_of_classifier,
 )  # fmt: skip
 FOLDS = Stage("folds", "training a network per fold", folds, version=4)
