@@ -42,8 +42,8 @@ QUICK = {  # stages of the quick selection, all among what the activations rest 
     "disk full": ("classifier",),
 }
 SHORT = (
-    "together", "layers", "channels", "unseen_layers", "equalised", "suspects", "pairs", "gains",
-    "similarity",
+    "together", "split", "layers", "channels", "unseen_layers", "equalised", "suspects", "pairs",
+    "gains", "similarity",
 )  # fmt: skip
 """Stages that take less than half a second of a study (benchmarks/results/study_time.md)."""
 
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=[*KINDS, *OTHERS], default=[*KINDS, *OTHERS])
+    parser.add_argument("--stages", nargs="*", choices=KEPT, help="of the whole, these alone")
     asked = parser.parse_args()
     draw = random.Random(asked.seed)
     found: dict[str, dict[str, Outcome]] = {}
@@ -107,7 +108,7 @@ def main() -> None:
                 _say(what, others[what])
         for kind in [kind for kind in KINDS if kind in asked.only]:
             with small_disk(arena, wanted=kind == "disk full") as there:
-                stages = QUICK[kind] if asked.quick else KEPT
+                stages = QUICK[kind] if asked.quick else asked.stages or KEPT
                 for stage in stages if there else ():
                     outcome = KINDS[kind](arena, stage, asked.quick, draw)
                     found.setdefault(stage, {})[kind] = outcome
