@@ -365,7 +365,7 @@ class Study(Mapping[str, Any]):
         """Load what computes, and say so: it takes seconds, and is no part of the first stage."""
         if "torch" not in sys.modules:
             with self._announce("loading PyTorch and scikit-learn"), limited_threads(1):
-                import cytolens.classifier.threads  # noqa: F401
+                import cytolens.classifier.threads  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
     def _note(self, made: str) -> None:
         """Keep in the run what it was made with; data and network with the stages they decide."""
