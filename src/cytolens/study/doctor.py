@@ -100,6 +100,8 @@ def _torch() -> list[tuple[str, str, str]]:
         return [("network", "PyTorch is missing", "pip install torch")]
     import torch
 
+    from cytolens.activations.forward import computes_bfloat16
+
     gpu = "none that PyTorch can use"
     advice = ""
     if torch.cuda.is_available():
@@ -107,11 +109,8 @@ def _torch() -> list[tuple[str, str, str]]:
         gpu = f"{', '.join(named)} (CUDA {torch.version.cuda})"
     elif shutil.which("nvidia-smi"):
         advice = "there is an NVIDIA driver: install a CUDA build of PyTorch to use its GPU"
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    fast = bool((known and known()) or (amx and amx()))
-    if torch.cuda.is_available():
-        fast = torch.cuda.is_bf16_supported()
+    on_gpu = torch.cuda.is_available()
+    fast = torch.cuda.is_bf16_supported() if on_gpu else computes_bfloat16()
     return [
         ("GPU", gpu, advice),
         ("bf16", "in hardware" if fast else "not in hardware: float32 is as fast", ""),
