@@ -304,6 +304,8 @@ def test_a_network_that_learnt_from_mixed_crops_says_so_beneath_its_training_cur
 
     assert "mixup" in note(augmentation={"mixup": 0.2})
     assert note(augmentation={"mixup": 0.0}) == note() == ""
+    assert "bfloat16" in note(precision="bfloat16")
+    assert note(precision="float32") == ""
 
 
 def test_figures_on_demand_can_be_left_out() -> None:

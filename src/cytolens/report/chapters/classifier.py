@@ -95,15 +95,18 @@ def _class_names(results: Results, test: Evaluation) -> tuple[str, ...]:
 
 
 def _training_note(network: TrainedNetwork) -> str:
-    """What crops were while the network learnt, where that bends the training curve."""
-    views = network.checkpoint.spec.get("training", {}).get("augmentation") or {}
-    if not views.get("mixup"):
-        return ""
-    return (
-        "The cells come in groups. While the network learnt, each crop was mixed with another of "
-        "its batch, by a share drawn anew (mixup, Zhang et al. 2018), so that more of it holds for "
-        "new groups. The training loss is of mixed crops, and may lie above the validation loss."
-    )
+    """In what the network was stepped, and how crops were seen where that bends the curve."""
+    training, said = network.checkpoint.spec.get("training", {}), list[str]()
+    if (training.get("augmentation") or {}).get("mixup"):
+        said.append(
+            "The cells come in groups. While the network learnt, each crop was mixed with another "
+            "of its batch, by a share drawn anew (mixup, Zhang et al. 2018), so that more of it "
+            "holds for new groups. The training loss is of mixed crops, and may lie above the "
+            "validation loss."
+        )
+    if training.get("precision") == "bfloat16":
+        said.append("Steps were computed in bfloat16, all that is shown of the network in float32.")
+    return " ".join(said)
 
 
 def _measures_note(test: Evaluation, folds: Folds | None) -> str:
